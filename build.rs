@@ -1,0 +1,25 @@
+//! Generates the CRI and the monitor's protocol from `proto/`, without a system protoc.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use prost_build::Config;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+
+    let monitor = protox::compile(["monitor/v1/monitor.proto"], ["proto"])?;
+    Config::new().compile_fds(monitor)?;
+
+    if env::var_os("CARGO_FEATURE_DAEMON").is_some() {
+        let cri = protox::compile(["runtime/v1/api.proto"], ["proto"])?;
+        let descriptor = prost::Message::encode_to_vec(&cri);
+        fs::write(out.join("cri-descriptor.bin"), descriptor)?;
+        tonic_prost_build::configure()
+            .build_client(true)
+            .build_server(true)
+            .emit_rerun_if_changed(false)
+            .compile_fds(cri)?;
+    }
+    Ok(())
+}

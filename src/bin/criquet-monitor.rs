@@ -1,0 +1,3 @@
+//! The supervisor of one pod.
+
+fn main() {}

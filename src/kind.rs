@@ -1,0 +1,46 @@
+//! The kinds of failure that callers tell apart. Every error enum of a module's border
+//! answers `kind()`; `cri/status.rs` turns it into a gRPC code.
+
+/// What a caller can do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The object does not exist.
+    NotFound,
+    /// The request itself is wrong; the same request will fail again.
+    InvalidArgument,
+    /// The object is in a state that does not allow this.
+    FailedPrecondition,
+    /// Another object already has this identity.
+    AlreadyExists,
+    /// Something outside is not reachable now; a retry may succeed.
+    Unavailable,
+    /// The caller lacks credentials, or they were refused.
+    Unauthenticated,
+    /// The operation is not allowed.
+    PermissionDenied,
+    /// Disk, memory or another bound is exhausted.
+    ResourceExhausted,
+    /// A time limit passed.
+    DeadlineExceeded,
+    /// The caller gave up.
+    Cancelled,
+    /// Not built yet.
+    Unimplemented,
+    /// Data is corrupt, or does not match its digest.
+    DataLoss,
+    /// Everything that should not happen.
+    Internal,
+}
+
+impl Kind {
+    /// The kind that an I/O error is when nothing more is known.
+    pub fn of_io(error: &std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::OutOfMemory => {
+                Kind::ResourceExhausted
+            }
+            _ => Kind::Internal,
+        }
+    }
+}

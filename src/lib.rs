@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Criquet, a Kubernetes CRI runtime with the container runtime inside.
+//!
+//! Who may know whom:
+//!
+//! ```text
+//! cli ─► cri ─► pod ─► { spec, image, network, store, monitor::client }
+//!                      monitor (server) ─► runtime ─► sys
+//! ```
+//!
+//! Nothing below `cri` sees a protobuf type of the CRI; `runtime`, `sys` and the
+//! monitor see neither tokio nor tonic, which is why they alone are built without
+//! the `daemon` feature.
+
+/// What kind of failure an error is, for the one conversion to a gRPC status.
+pub mod kind;
+/// The pod's supervisor, its protocol, and the daemon's client for it.
+pub mod monitor;
+/// The internal runtime: executes an OCI runtime spec on the kernel.
+pub mod runtime;
+/// System calls behind safe interfaces, and every `unsafe` block.
+#[allow(unsafe_code)]
+pub mod sys;
+
+/// Command line: arguments, configuration, `serve`, `check`.
+#[cfg(feature = "daemon")]
+pub mod cli;
+/// The gRPC services: validate, translate, map errors.
+#[cfg(feature = "daemon")]
+pub mod cri;
+/// References, registries, layers, unpacking, garbage collection.
+#[cfg(feature = "daemon")]
+pub mod image;
+/// Network namespaces, CNI, the built-in bridge network.
+#[cfg(feature = "daemon")]
+pub mod network;
+/// The life of sandboxes and containers.
+#[cfg(feature = "daemon")]
+pub mod pod;
+/// From a container's configuration to an OCI runtime spec.
+#[cfg(feature = "daemon")]
+pub mod spec;
+/// Durable state.
+#[cfg(feature = "daemon")]
+pub mod store;

@@ -1,0 +1,3 @@
+//! The Criquet daemon and its tools.
+
+fn main() {}
