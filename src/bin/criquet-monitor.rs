@@ -1,3 +1,16 @@
-//! The supervisor of one pod.
+// SPDX-License-Identifier: Apache-2.0
+//! The supervisor of one pod. The daemon starts it; it takes no arguments.
 
-fn main() {}
+use std::process::ExitCode;
+
+use criquet::monitor::server;
+
+fn main() -> ExitCode {
+    match server::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("criquet-monitor: {}", error.full_message());
+            ExitCode::FAILURE
+        }
+    }
+}

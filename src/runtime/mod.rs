@@ -1,1 +1,26 @@
-//! Under construction.
+//! The internal runtime: executes an OCI runtime spec on the kernel.
+//!
+//! Entry points: [`start::start`] for the init process of a container and [`exec::exec`] for
+//! one more process in it. Both clone the calling, single-threaded process; the child makes
+//! itself a container and executes the program. It knows no CRI, no gRPC, no images and
+//! nothing asynchronous.
+
+pub mod bundle;
+pub mod cgroup;
+mod console;
+mod devices;
+pub mod error;
+pub mod exec;
+mod mask;
+mod mounts;
+pub mod namespaces;
+mod options;
+mod process;
+pub mod report;
+mod rootfs;
+#[cfg(feature = "daemon")]
+pub mod seccomp;
+pub mod start;
+pub mod stdio;
+
+pub use error::Error;

@@ -1,1 +1,20 @@
-//! Under construction.
+//! System calls that neither rustix nor std offer, behind safe interfaces.
+//!
+//! Every `unsafe` block of Criquet stands here. Functions take borrowed descriptors and
+//! flag types and return owned descriptors. The module knows nothing above it.
+
+pub mod bpf;
+pub mod clone;
+pub mod exec;
+pub mod mount;
+pub mod path;
+pub mod seccomp;
+pub mod signal;
+pub mod socket;
+
+use std::io;
+
+/// Turns the `-1` of a C call into the error that it left in `errno`.
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

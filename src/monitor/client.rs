@@ -1,0 +1,457 @@
+//! The daemon's side of a monitor: starts one, connects to it, and calls it.
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::{self, Write},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::process::CommandExt,
+    },
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use prost::Message as _;
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use serde::Serialize;
+use thiserror::Error;
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::{mpsc, oneshot},
+};
+
+pub use super::pod::Traces;
+use super::{
+    MAX_MESSAGE,
+    v1::{self, message::Content, reply::Result as Answer, request::Call},
+};
+use crate::{kind::Kind, sys::socket};
+
+/// A failure to reach a monitor, or what it answered.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The program cannot be made ready.
+    #[error("cannot read the monitor's program {}; install criquet-monitor beside criquet or set monitor_path", path.display())]
+    Program {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A monitor cannot be started or reached.
+    #[error("cannot {operation} the monitor of the pod")]
+    Connection {
+        /// What was tried.
+        operation: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The monitor ended, or closed the connection, before it answered.
+    #[error("the monitor of the pod is gone")]
+    Gone,
+    /// The monitor refused.
+    #[error("{message}")]
+    Refused {
+        /// The kind of its error.
+        kind: Kind,
+        /// Its words.
+        message: String,
+    },
+    /// What is sent cannot be encoded.
+    #[error("cannot encode a request to the monitor")]
+    Encode(#[from] serde_json::Error),
+}
+
+impl Error {
+    /// The kind of this failure.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Error::Refused { kind, .. } => *kind,
+            Error::Program { .. } => Kind::FailedPrecondition,
+            Error::Connection { source, .. } => Kind::of_io(source),
+            Error::Gone => Kind::Unavailable,
+            Error::Encode(_) => Kind::Internal,
+        }
+    }
+}
+
+/// The program of the monitor, in memory that nobody can change: not through `/proc/PID/exe`
+/// of a process in a pod, and not by an upgrade of the file. All its processes share it.
+#[derive(Debug)]
+pub struct Program(OwnedFd);
+
+impl Program {
+    /// Reads the program from a file.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let load = || {
+            let program = fs::read(path)?;
+            let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+            let file = fs::File::from(memfd_create("criquet-monitor", flags)?);
+            (&file).write_all(&program)?;
+            let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+            fcntl_add_seals(&file, seals)?;
+            Ok(OwnedFd::from(file))
+        };
+        load().map(Self).map_err(|source| Error::Program { path: path.to_owned(), source })
+    }
+
+    /// Starts a monitor that listens at `socket`, and connects to it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(
+        &self,
+        socket: &Path,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Result<Monitor, Error> {
+        let failed = |operation| move |source| Error::Connection { operation, source };
+        let listener = socket::listen_at(socket).map_err(failed("open a socket for"))?;
+        let (ours, theirs) = socket::pair().map_err(failed("open a socket for"))?;
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&self.0));
+        let child = Command::new(path)
+            .arg0("criquet-monitor")
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::from(listener))
+            .stdout(Stdio::from(theirs))
+            .stderr(Stdio::inherit())
+            .spawn()
+            .map_err(failed("start"))?;
+        let pid = child.id();
+        // Reaped by the signal handler of tokio's runtime, which the wait registers with.
+        reap(child);
+        Monitor::over(ours, Some(pid), events)
+    }
+}
+
+/// Waits for the end of a monitor, so that none stays as a zombie of this daemon.
+fn reap(mut child: std::process::Child) {
+    let pid = rustix::process::Pid::from_child(&child);
+    tokio::spawn(async move {
+        let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK);
+        if let Ok(pidfd) = pidfd.map_err(io::Error::from).and_then(|fd| Ok(AsyncFd::register(fd)?))
+        {
+            // Readable when the process has ended.
+            let _ = pidfd.readable().await;
+        }
+        let _ = child.wait();
+    });
+}
+
+/// What a monitor tells without being asked.
+#[derive(Debug)]
+pub enum Event {
+    /// A container ended.
+    ContainerExited(v1::ContainerExited),
+    /// The connection is closed.
+    Gone,
+}
+
+/// A connection to a monitor. Cheap to clone; calls may overlap.
+#[derive(Debug, Clone)]
+pub struct Monitor(Arc<Connection>);
+
+#[derive(Debug)]
+struct Connection {
+    socket: AsyncFd<OwnedFd>,
+    pid: Option<u32>,
+    next: AtomicU64,
+    // Short critical sections: one map operation.
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    closed: bool,
+    replies: HashMap<u64, oneshot::Sender<(Answer, Vec<OwnedFd>)>>,
+    execs: HashMap<u64, oneshot::Sender<i32>>,
+}
+
+impl Monitor {
+    /// Connects to the monitor that listens at `socket`.
+    ///
+    /// # Errors
+    /// [`Error::Connection`] where nobody listens.
+    pub fn connect(socket: &Path, events: mpsc::UnboundedSender<Event>) -> Result<Self, Error> {
+        let fd = socket::connect_to(socket)
+            .map_err(|source| Error::Connection { operation: "connect to", source })?;
+        Self::over(fd, None, events)
+    }
+
+    fn over(
+        fd: OwnedFd,
+        pid: Option<u32>,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Result<Self, Error> {
+        let socket = AsyncFd::register_with_interest(fd, Interest::READABLE)
+            .map_err(io::Error::from)
+            .map_err(|source| Error::Connection { operation: "watch", source })?;
+        let connection = Arc::new(Connection {
+            socket,
+            pid,
+            // Exec ids share this counter, and must not meet those of an earlier daemon.
+            next: AtomicU64::new(first_id()),
+            waiting: Mutex::default(),
+        });
+        tokio::spawn(receive(Arc::clone(&connection), events));
+        Ok(Self(connection))
+    }
+
+    /// The process id, where this daemon started it.
+    pub fn pid(&self) -> Option<u32> {
+        self.0.pid
+    }
+
+    /// Makes the namespaces of the pod.
+    pub async fn set_up(&self, setup: v1::Setup) -> Result<(), Error> {
+        self.call(Call::Setup(setup), &[]).await.map(drop)
+    }
+
+    /// What runs and what has ended.
+    pub async fn state(&self) -> Result<v1::States, Error> {
+        match self.call(Call::State(v1::State {}), &[]).await? {
+            (Answer::States(states), _) => Ok(states),
+            _ => Err(Error::Gone),
+        }
+    }
+
+    /// Starts a container; returns when its program runs.
+    pub async fn start(
+        &self,
+        request: v1::Start,
+        bundle: &impl Serialize,
+        filter: Option<&[u8]>,
+    ) -> Result<v1::Started, Error> {
+        let bundle = file_of(&serde_json::to_vec(bundle)?)?;
+        let filter = filter.map(file_of).transpose()?;
+        let fds: Vec<_> = [Some(&bundle), filter.as_ref()].into_iter().flatten().collect();
+        let fds: Vec<_> = fds.into_iter().map(AsFd::as_fd).collect();
+        let request = v1::Start { has_filter: filter.is_some(), ..request };
+        started(self.call(Call::Start(request), &fds).await?).map(|(started, _)| started)
+    }
+
+    /// Starts a process in a container; returns when its program runs.
+    pub async fn exec(
+        &self,
+        container: &str,
+        bundle: &impl Serialize,
+        filter: Option<&[u8]>,
+        stdio: [BorrowedFd<'_>; 3],
+    ) -> Result<RunningExec, Error> {
+        let bundle = file_of(&serde_json::to_vec(bundle)?)?;
+        let filter = filter.map(file_of).transpose()?;
+        let mut fds = vec![bundle.as_fd()];
+        fds.extend(filter.as_ref().map(AsFd::as_fd));
+        fds.extend(stdio);
+        let id = self.0.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, exit) = oneshot::channel();
+        self.lock().execs.insert(id, sender);
+        let request = v1::Exec {
+            container: container.to_owned(),
+            exec: id,
+            has_filter: filter.is_some(),
+            ..v1::Exec::default()
+        };
+        let result = self.call(Call::Exec(request), &fds).await.and_then(started);
+        match result {
+            Ok(_) => Ok(RunningExec { id, exit }),
+            Err(error) => {
+                self.lock().execs.remove(&id);
+                Err(error)
+            }
+        }
+    }
+
+    /// Kills all that an exec has started.
+    pub async fn kill_exec(&self, exec: u64) -> Result<(), Error> {
+        self.call(Call::KillExec(v1::KillExec { exec }), &[]).await.map(drop)
+    }
+
+    /// Sends a signal, and SIGKILL to everything after `timeout` milliseconds.
+    pub async fn stop(&self, container: &str, signal: i32, timeout: u64) -> Result<(), Error> {
+        let container = container.to_owned();
+        self.call(Call::Stop(v1::Stop { container, signal, timeout }), &[]).await.map(drop)
+    }
+
+    /// Opens the log of a container anew.
+    pub async fn reopen_log(&self, container: &str) -> Result<(), Error> {
+        let container = container.to_owned();
+        self.call(Call::ReopenLog(v1::ReopenLog { container }), &[]).await.map(drop)
+    }
+
+    /// Changes the limits of a container.
+    pub async fn update(&self, container: &str, resources: &impl Serialize) -> Result<(), Error> {
+        let resources = serde_json::to_vec(resources)?;
+        let container = container.to_owned();
+        self.call(Call::Update(v1::Update { container, resources }), &[]).await.map(drop)
+    }
+
+    /// Forgets a container that has ended, and removes its cgroup.
+    pub async fn delete(&self, container: &str) -> Result<(), Error> {
+        let container = container.to_owned();
+        self.call(Call::Delete(v1::Delete { container }), &[]).await.map(drop)
+    }
+
+    /// Ends the pod and the monitor.
+    pub async fn shut_down(&self) -> Result<(), Error> {
+        self.call(Call::Shutdown(v1::Shutdown {}), &[]).await.map(drop)
+    }
+
+    async fn call(
+        &self,
+        call: Call,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(Answer, Vec<OwnedFd>), Error> {
+        let id = self.0.next.fetch_add(1, Ordering::Relaxed);
+        let request = v1::Request { id, call: Some(call) }.encode_to_vec();
+        if request.len() > MAX_MESSAGE {
+            return Err(Error::Refused {
+                kind: Kind::InvalidArgument,
+                message: format!(
+                    "the request is {} bytes long; make its lists shorter",
+                    request.len()
+                ),
+            });
+        }
+        let (sender, reply) = oneshot::channel();
+        {
+            let mut waiting = self.lock();
+            if waiting.closed {
+                return Err(Error::Gone);
+            }
+            waiting.replies.insert(id, sender);
+        }
+        if let Err(error) = self.send(&request, fds).await {
+            self.lock().replies.remove(&id);
+            return Err(error);
+        }
+        match reply.await.map_err(|_| Error::Gone)? {
+            (Answer::Failure(failure), _) => Err(refused(failure)),
+            answer => Ok(answer),
+        }
+    }
+
+    async fn send(&self, request: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Error> {
+        loop {
+            match socket::send(self.0.socket.as_fd(), request, fds) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // The monitor is busy with hundreds of requests of ours.
+                    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                }
+                Err(error) if error.raw_os_error() == Some(libc::EPIPE) => return Err(Error::Gone),
+                Err(source) => return Err(Error::Connection { operation: "call", source }),
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.0.lock()
+    }
+}
+
+/// A process in a container.
+#[derive(Debug)]
+pub struct RunningExec {
+    /// For [`Monitor::kill_exec`].
+    pub id: u64,
+    /// Brings the exit code, 128 + n after signal n.
+    pub exit: oneshot::Receiver<i32>,
+}
+
+impl Connection {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn dispatch(&self, content: Content, fds: Vec<OwnedFd>, events: &mpsc::UnboundedSender<Event>) {
+        match content {
+            Content::Reply(reply) => {
+                let sender = self.lock().replies.remove(&reply.id);
+                if let (Some(sender), Some(answer)) = (sender, reply.result) {
+                    // The caller may have given up.
+                    let _ = sender.send((answer, fds));
+                }
+            }
+            Content::ContainerExited(exit) => {
+                let _ = events.send(Event::ContainerExited(exit));
+            }
+            Content::ExecExited(exit) => {
+                if let Some(sender) = self.lock().execs.remove(&exit.exec) {
+                    let _ = sender.send(exit.exit_code);
+                }
+            }
+        }
+    }
+
+    fn close(&self) {
+        let mut waiting = self.lock();
+        waiting.closed = true;
+        // Dropping the senders wakes those who wait.
+        waiting.replies.clear();
+        waiting.execs.clear();
+    }
+}
+
+async fn receive(connection: Arc<Connection>, events: mpsc::UnboundedSender<Event>) {
+    let mut buffer = vec![0; MAX_MESSAGE];
+    loop {
+        let Ok(mut ready) = connection.socket.readable().await else { break };
+        let received = ready.try_io(|fd| socket::receive(fd.get_ref().as_fd(), &mut buffer));
+        match received {
+            Err(_would_block) => continue,
+            Ok(Err(_)) | Ok(Ok((0, _))) => break,
+            Ok(Ok((length, fds))) => {
+                if let Ok(v1::Message { content: Some(content) }) =
+                    v1::Message::decode(&buffer[..length])
+                {
+                    connection.dispatch(content, fds, &events);
+                }
+            }
+        }
+    }
+    connection.close();
+    let _ = events.send(Event::Gone);
+}
+
+fn started((answer, fds): (Answer, Vec<OwnedFd>)) -> Result<(v1::Started, Vec<OwnedFd>), Error> {
+    match answer {
+        Answer::Started(started) => Ok((started, fds)),
+        _ => Err(Error::Gone),
+    }
+}
+
+fn refused(failure: v1::Failure) -> Error {
+    let kind = match failure.code() {
+        v1::Code::Internal => Kind::Internal,
+        v1::Code::InvalidArgument => Kind::InvalidArgument,
+        v1::Code::FailedPrecondition => Kind::FailedPrecondition,
+        v1::Code::ResourceExhausted => Kind::ResourceExhausted,
+        v1::Code::NotFound => Kind::NotFound,
+        v1::Code::Unimplemented => Kind::Unimplemented,
+    };
+    Error::Refused { kind, message: failure.message }
+}
+
+/// A file in memory, for what is too long for a message.
+fn file_of(content: &[u8]) -> Result<OwnedFd, Error> {
+    let create = || {
+        let file = fs::File::from(memfd_create("criquet-bundle", MemfdFlags::CLOEXEC)?);
+        (&file).write_all(content)?;
+        Ok(OwnedFd::from(file))
+    };
+    create().map_err(|source| Error::Connection { operation: "prepare a request to", source })
+}
+
+fn first_id() -> u64 {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since_epoch.map_or(1, |elapsed| elapsed.as_micros() as u64)
+}

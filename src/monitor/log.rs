@@ -1,0 +1,224 @@
+//! CRI log files: `TIME STREAM P|F TEXT` for each line, or part of one that is too long.
+//!
+//! What a program writes is kept byte for byte: the texts of its parts, and of the full line
+//! that ends them, are what it wrote. Memory is bounded by the longest line.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::PathBuf,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// The longest text in one line of a log, in bytes, as under containerd.
+const MAX_LINE: usize = 16 * 1024;
+
+/// What is gathered before it is written, in bytes.
+const BATCH: usize = 16 * 1024;
+
+const STREAMS: [&str; 2] = ["stdout", "stderr"];
+
+/// The log of a container.
+#[derive(Debug)]
+pub(super) struct Log {
+    path: PathBuf,
+    file: File,
+    /// The unfinished line of each stream.
+    pending: [Vec<u8>; 2],
+    /// Lines that are not written yet; empty between calls.
+    batch: Vec<u8>,
+}
+
+impl Log {
+    pub(super) fn open(path: PathBuf) -> io::Result<Self> {
+        let file = open(&path)?;
+        Ok(Self { path, file, pending: [Vec::new(), Vec::new()], batch: Vec::new() })
+    }
+
+    /// Opens the file anew, after somebody moved it away. Keeps the old one on failure.
+    pub(super) fn reopen(&mut self) -> io::Result<()> {
+        self.file = open(&self.path)?;
+        Ok(())
+    }
+
+    /// Takes what a stream brought. Lines are in the file when this returns.
+    pub(super) fn write(&mut self, stream: usize, mut data: &[u8]) -> io::Result<()> {
+        let time = timestamp(SystemTime::now());
+        let mut result = Ok(());
+        while !data.is_empty() {
+            let room = MAX_LINE - self.pending[stream].len();
+            let window = &data[..data.len().min(room)];
+            match window.iter().position(|&byte| byte == b'\n') {
+                Some(end) => {
+                    self.line(&time, stream, "F", &data[..end]);
+                    data = &data[end + 1..];
+                }
+                None if window.len() == room => {
+                    self.line(&time, stream, "P", window);
+                    data = &data[room..];
+                }
+                None => {
+                    self.pending[stream].extend_from_slice(window);
+                    data = &[];
+                }
+            }
+            if self.batch.len() >= BATCH {
+                result = result.and(self.flush());
+            }
+        }
+        result.and(self.flush())
+    }
+
+    /// The end of a stream: what it left unfinished is a part that no line ends.
+    pub(super) fn end(&mut self, stream: usize) -> io::Result<()> {
+        if self.pending[stream].is_empty() {
+            return Ok(());
+        }
+        self.line(&timestamp(SystemTime::now()), stream, "P", &[]);
+        self.flush()
+    }
+
+    fn line(&mut self, time: &str, stream: usize, tag: &str, text: &[u8]) {
+        let Self { batch, pending, .. } = self;
+        for part in [time, " ", STREAMS[stream], " ", tag, " "] {
+            batch.extend_from_slice(part.as_bytes());
+        }
+        batch.append(&mut pending[stream]);
+        batch.extend_from_slice(text);
+        batch.push(b'\n');
+        if pending[stream].capacity() > 0 {
+            pending[stream] = Vec::new();
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let result = self.file.write_all(&self.batch);
+        // On a full disk the lines are lost; holding them would stop the program or grow.
+        self.batch.clear();
+        self.batch.shrink_to(BATCH + MAX_LINE);
+        result
+    }
+}
+
+fn open(path: &PathBuf) -> io::Result<File> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+        .open(path)
+}
+
+/// RFC 3339 with nanoseconds, in UTC.
+fn timestamp(time: SystemTime) -> String {
+    let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (seconds, nanoseconds) = (since_epoch.as_secs(), since_epoch.subsec_nanos());
+    let (year, month, day) = date_of(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanoseconds:09}Z")
+}
+
+/// The Gregorian date of a number of days since 1970-01-01. Years are counted from March, so
+/// that the day which comes every four years is the last of one.
+fn date_of(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    (era * 400 + year + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        time::{Duration, UNIX_EPOCH},
+    };
+
+    use super::{Log, MAX_LINE, timestamp};
+
+    fn log() -> (tempfile::TempDir, Log) {
+        let directory = tempfile::tempdir().unwrap();
+        let log = Log::open(directory.path().join("0.log")).unwrap();
+        (directory, log)
+    }
+
+    /// Stream, tag and text of each line.
+    fn lines(directory: &tempfile::TempDir, name: &str) -> Vec<(String, String, String)> {
+        fs::read_to_string(directory.path().join(name))
+            .unwrap()
+            .lines()
+            .map(|line| {
+                let mut parts = line.splitn(4, ' ').skip(1).map(str::to_owned);
+                (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn times_are_rfc_3339() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00.000000007Z"),
+            (951_782_400, "2000-02-29T00:00:00.000000007Z"),
+            (1_735_689_599, "2024-12-31T23:59:59.000000007Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000000007Z"),
+        ] {
+            assert_eq!(timestamp(UNIX_EPOCH + Duration::new(seconds, 7)), text);
+        }
+    }
+
+    #[test]
+    fn a_line_that_comes_in_pieces_is_one_line() {
+        let (directory, mut log) = log();
+        log.write(0, b"one\ntw").unwrap();
+        log.write(1, b"other\n").unwrap();
+        log.write(0, b"o\n").unwrap();
+        let text = |s: &str, t: &str, x: &str| (s.to_owned(), t.to_owned(), x.to_owned());
+        assert_eq!(
+            lines(&directory, "0.log"),
+            [text("stdout", "F", "one"), text("stderr", "F", "other"), text("stdout", "F", "two")]
+        );
+    }
+
+    #[test]
+    fn long_lines_are_split_and_lose_nothing() {
+        let (directory, mut log) = log();
+        let long: String =
+            (0..MAX_LINE * 2 + 5).map(|i| char::from(b'a' + (i % 26) as u8)).collect();
+        for chunk in format!("{long}\nend").as_bytes().chunks(1000) {
+            log.write(0, chunk).unwrap();
+        }
+        log.end(0).unwrap();
+        let lines = lines(&directory, "0.log");
+        let tags: Vec<_> = lines.iter().map(|(_, tag, _)| tag.as_str()).collect();
+        assert_eq!(tags, ["P", "P", "F", "P"]);
+        let text: String = lines[..3].iter().map(|(.., text)| text.as_str()).collect();
+        assert_eq!(text, long);
+        assert_eq!(lines[3].2, "end");
+    }
+
+    #[test]
+    fn an_empty_line_after_a_full_buffer_is_kept() {
+        let (directory, mut log) = log();
+        log.write(0, &vec![b'x'; MAX_LINE]).unwrap();
+        log.write(0, b"\n\n").unwrap();
+        let lines = lines(&directory, "0.log");
+        let tags: Vec<_> = lines.iter().map(|(_, tag, x)| (tag.as_str(), x.len())).collect();
+        assert_eq!(tags, [("P", MAX_LINE), ("F", 0), ("F", 0)]);
+    }
+
+    #[test]
+    fn rotation_tears_no_line() {
+        let (directory, mut log) = log();
+        log.write(0, b"a\nb").unwrap();
+        fs::rename(directory.path().join("0.log"), directory.path().join("0.log.1")).unwrap();
+        log.reopen().unwrap();
+        log.write(0, b"c\n").unwrap();
+        assert_eq!(lines(&directory, "0.log.1")[0].2, "a");
+        assert_eq!(lines(&directory, "0.log")[0].2, "bc");
+    }
+}

@@ -1,0 +1,222 @@
+//! The pod as a whole: its namespaces, and what of it is mounted on the host.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::fd::OwnedFd,
+    path::{Component, Path, PathBuf},
+};
+
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
+
+use super::{
+    init::{self, Init},
+    v1,
+};
+use crate::{
+    runtime::{
+        cgroup::{Cgroup, Version},
+        error::{During, Error},
+    },
+    sys::{
+        clone::{SingleThreaded, unshare},
+        signal,
+    },
+};
+
+/// What a pod has made, and lets go of at its end.
+#[derive(Debug)]
+pub(super) struct Pod {
+    pub directory: PathBuf,
+    pub init: Option<Init>,
+    traces: Traces,
+}
+
+/// What outlives every process of a pod until it is taken away.
+#[derive(Debug, Clone, Default)]
+pub struct Traces {
+    /// Where the network namespace is bound to.
+    pub netns: Option<PathBuf>,
+    /// Where the memory filesystem is mounted.
+    pub shm: Option<PathBuf>,
+    /// The pod's own cgroup.
+    pub cgroup: Option<PathBuf>,
+}
+
+impl Traces {
+    /// Takes away what is there. May be called again, and for a pod that was never whole.
+    pub fn remove(&self) -> Result<(), Error> {
+        if let Some(path) = &self.shm {
+            detach(path, |path| fs::remove_dir(path))?;
+        }
+        if let Some(path) = &self.netns {
+            detach(path, |path| fs::remove_file(path))?;
+        }
+        if let Some(path) = &self.cgroup {
+            let version = Version::detect().during("inspect", "cgroups")?;
+            match Cgroup::open(version, path) {
+                Ok(cgroup) => cgroup.remove()?,
+                Err(Error::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn detach(path: &Path, remove: impl Fn(&Path) -> io::Result<()>) -> Result<(), Error> {
+    match unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        // Not there, or not mounted.
+        Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::INVAL) => {}
+        Err(error) => return Err(error).during("unmount", path.display()),
+    }
+    match remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).during("remove", path.display())
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Pod {
+    /// Moves this process into the pod's namespaces and makes what belongs to them.
+    pub(super) fn set_up(proof: &SingleThreaded, setup: &v1::Setup) -> Result<Self, Error> {
+        let path = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
+        let pod = Pod {
+            directory: PathBuf::from(&setup.directory),
+            init: None,
+            traces: Traces {
+                netns: path(&setup.netns_path),
+                shm: path(&setup.shm_path),
+                cgroup: path(&setup.cgroup),
+            },
+        };
+        let result = pod.fill(proof, setup);
+        result.inspect_err(|_| {
+            // The first error says what is wrong; the daemon removes what stays as well.
+            let traces =
+                Traces { netns: path(&setup.netns_path), shm: path(&setup.shm_path), cgroup: None };
+            let _ = traces.remove();
+        })
+    }
+
+    fn fill(mut self, proof: &SingleThreaded, setup: &v1::Setup) -> Result<Self, Error> {
+        let flags = [
+            (setup.network, libc::CLONE_NEWNET),
+            (setup.ipc, libc::CLONE_NEWIPC),
+            (setup.uts, libc::CLONE_NEWUTS),
+        ];
+        let flags = flags.iter().filter(|(on, _)| *on).fold(0, |all, (_, flag)| all | flag);
+        unshare(flags).during("create", "namespaces of the pod")?;
+        if setup.uts {
+            rustix::system::sethostname(setup.hostname.as_bytes())
+                .during("set host name to", &setup.hostname)?;
+        }
+        for (name, value) in &setup.sysctls {
+            set_sysctl(name, value)?;
+        }
+        if let Some(path) = &self.traces.netns {
+            bind_network_namespace(path)?;
+        }
+        if let Some(path) = &self.traces.shm {
+            mount_shm(path, setup.shm_size)?;
+        }
+        if setup.pid {
+            self.init = Some(init::start(proof, &self.directory)?);
+        }
+        Ok(self)
+    }
+
+    /// The PID namespace that the containers share.
+    pub(super) fn pid_namespace(&self) -> Result<OwnedFd, Error> {
+        let Some(init) = &self.init else {
+            return Err(Error::spec("pid mode", "the pod has no PID namespace of its own"));
+        };
+        crate::runtime::start::pid_namespace_of(init.pid)
+    }
+
+    /// Ends the init and takes away what is mounted.
+    pub(super) fn tear_down(&self) -> Result<(), Error> {
+        if let Some(init) = &self.init {
+            // It may have ended already.
+            let _ = signal::send(std::os::fd::AsFd::as_fd(&init.pidfd), libc::SIGKILL);
+        }
+        self.traces.remove()
+    }
+}
+
+fn bind_network_namespace(path: &Path) -> Result<(), Error> {
+    let create = || {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        File::create(path).map(drop)
+    };
+    create().during("create", path.display())?;
+    mount_bind("/proc/self/ns/net", path).during("bind network namespace to", path.display())
+}
+
+fn mount_shm(path: &Path, size: u64) -> Result<(), Error> {
+    fs::create_dir_all(path).during("create", path.display())?;
+    let options = std::ffi::CString::new(format!("mode=1777,size={size}"))
+        .map_err(|_| Error::spec("shm", "bad size"))?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount("shm", path, "tmpfs", flags, Some(options.as_c_str())).during("mount", path.display())
+}
+
+/// Network and IPC settings belong to the namespaces of the process that writes them.
+fn set_sysctl(name: &str, value: &str) -> Result<(), Error> {
+    let relative = sysctl_path(name);
+    if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
+        return Err(Error::spec("sysctls", format!("{name:?} is not the name of a sysctl")));
+    }
+    let path = Path::new("/proc/sys").join(relative);
+    match fs::OpenOptions::new().write(true).open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(Error::spec("sysctls", format!("this kernel has no sysctl {name}")))
+        }
+        Err(error) => Err(error).during("open", path.display()),
+        Ok(mut file) => io::Write::write_all(&mut file, value.as_bytes()).map_err(|error| {
+            Error::spec("sysctls", format!("the kernel refuses {value:?} for {name}: {error}"))
+        }),
+    }
+}
+
+/// `net.ipv4.conf.eth0/1.x` and `net/ipv4/conf/eth0.1/x` name the same file: the first of the
+/// two separators in the name decides which one it is (`sysctl.d(5)`).
+fn sysctl_path(name: &str) -> PathBuf {
+    match name.find(['.', '/']).map(|at| &name[at..=at]) {
+        Some(".") => name
+            .chars()
+            .map(|c| match c {
+                '.' => '/',
+                '/' => '.',
+                other => other,
+            })
+            .collect::<String>()
+            .into(),
+        _ => PathBuf::from(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{set_sysctl, sysctl_path};
+
+    #[test]
+    fn both_ways_to_write_a_sysctl() {
+        for name in ["net.ipv4.conf.eth0/1.x", "net/ipv4/conf/eth0.1/x"] {
+            assert_eq!(sysctl_path(name), Path::new("net/ipv4/conf/eth0.1/x"));
+        }
+    }
+
+    #[test]
+    fn a_sysctl_cannot_leave_its_directory() {
+        let error = set_sysctl("net/../../sysrq-trigger", "1").unwrap_err();
+        assert!(error.to_string().contains("not the name"), "{error}");
+        let error = set_sysctl("net.no.such", "1").unwrap_err();
+        assert!(error.to_string().contains("no sysctl"), "{error}");
+    }
+}

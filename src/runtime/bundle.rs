@@ -1,0 +1,45 @@
+//! What a container is made from: an OCI runtime spec and where its root filesystem lies.
+
+use std::path::PathBuf;
+
+use oci_spec::runtime::{Process, Spec};
+use serde::{Deserialize, Serialize};
+
+/// Everything that the child of [`super::start::start`] reads.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Bundle {
+    /// The OCI runtime spec. `root.path` is ignored in favour of `rootfs`.
+    pub spec: Spec,
+    /// The root filesystem.
+    pub rootfs: Rootfs,
+    /// An empty directory of the host. The root filesystem is attached there, in the mount
+    /// namespace of the container only, until it becomes the root.
+    pub mount_point: PathBuf,
+}
+
+/// Where a root filesystem comes from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Rootfs {
+    /// An overlay of image layers and a writable directory.
+    Overlay {
+        /// The directory that the layers lie in.
+        layers: PathBuf,
+        /// Layers relative to `layers`, the top one first.
+        lower: Vec<PathBuf>,
+        /// The writable directory.
+        upper: PathBuf,
+        /// The overlay's work directory, on the same filesystem as `upper`.
+        work: PathBuf,
+    },
+    /// A directory as it is.
+    Directory(PathBuf),
+}
+
+/// One more process in a running container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExecBundle {
+    /// The OCI process: arguments, environment, user, capabilities.
+    pub process: Process,
+    /// `SECCOMP_FILTER_FLAG_*` for the container's filter.
+    pub seccomp_flags: u32,
+}

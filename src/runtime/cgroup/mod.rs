@@ -1,0 +1,270 @@
+//! cgroups: one small interface over version 2 and version 1.
+//!
+//! A [`Cgroup`] is made with its limits before the process that it is for, and is removed
+//! after it. On v2 a process starts in it (`CLONE_INTO_CGROUP`); on v1 the child joins by
+//! writing to `tasks`, which unlike `cgroup.procs` takes no lock over all processes
+//! (kernel, `cgroup_procs_write_start`).
+
+mod devices;
+mod settings;
+mod v1;
+mod v2;
+
+use std::{
+    fs, io,
+    os::fd::BorrowedFd,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use oci_spec::runtime::LinuxResources;
+use rustix::fs::statfs;
+
+use super::error::{During, Error};
+
+/// Where the kernel's cgroup filesystems are mounted.
+pub const ROOT: &str = "/sys/fs/cgroup";
+
+const CGROUP2_MAGIC: u64 = 0x6367_7270;
+
+/// The version that this node runs on. A hybrid node counts as v1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// One hierarchy per controller.
+    V1,
+    /// The unified hierarchy.
+    V2,
+}
+
+impl Version {
+    /// What is mounted at [`ROOT`].
+    pub fn detect() -> io::Result<Self> {
+        let magic = statfs(ROOT)?.f_type as u64;
+        Ok(if magic == CGROUP2_MAGIC { Version::V2 } else { Version::V1 })
+    }
+}
+
+/// One cgroup.
+#[derive(Debug)]
+pub enum Cgroup {
+    /// On the unified hierarchy.
+    V2(v2::Cgroup),
+    /// The same path on every v1 hierarchy.
+    V1(v1::Cgroup),
+}
+
+impl Cgroup {
+    /// Makes the cgroup at `path` (absolute, as the processes' `/proc/PID/cgroup` shows it)
+    /// with its parents, and sets its limits. One that is there already is taken over. On
+    /// failure nothing is left of it.
+    ///
+    /// # Errors
+    /// When it cannot be made, or a limit cannot be set.
+    pub fn create(
+        version: Version,
+        path: &Path,
+        resources: Option<&LinuxResources>,
+    ) -> Result<Self, Error> {
+        let path = relative(path)?;
+        let cgroup = match version {
+            Version::V2 => Cgroup::V2(v2::Cgroup::create(&path)?),
+            Version::V1 => Cgroup::V1(v1::Cgroup::create(&path)?),
+        };
+        let limited = resources.map_or(Ok(()), |r| {
+            cgroup.apply(r)?;
+            cgroup.limit_devices(r)
+        });
+        if let Err(error) = limited {
+            // The first error says what is wrong; the cgroup is empty and ours.
+            let _ = cgroup.remove();
+            return Err(error);
+        }
+        Ok(cgroup)
+    }
+
+    /// The cgroup at `path`, which exists.
+    pub fn open(version: Version, path: &Path) -> Result<Self, Error> {
+        let path = relative(path)?;
+        Ok(match version {
+            Version::V2 => Cgroup::V2(v2::Cgroup::open(&path)?),
+            Version::V1 => Cgroup::V1(v1::Cgroup::open(&path)?),
+        })
+    }
+
+    /// Changes limits: all that `resources` names, or none of them.
+    pub fn apply(&self, resources: &LinuxResources) -> Result<(), Error> {
+        let settings = match self {
+            Cgroup::V2(_) => settings::for_v2(resources)?,
+            Cgroup::V1(_) => settings::for_v1(resources)?,
+        };
+        settings::apply(&settings, |setting| match self {
+            Cgroup::V2(cgroup) => cgroup.file(&setting.file),
+            Cgroup::V1(cgroup) => cgroup.file(setting.controller, &setting.file),
+        })
+    }
+
+    fn limit_devices(&self, resources: &LinuxResources) -> Result<(), Error> {
+        let Some(rules) = resources.devices().as_ref().filter(|rules| !rules.is_empty()) else {
+            return Ok(());
+        };
+        match self {
+            Cgroup::V2(cgroup) => devices::attach(cgroup, rules),
+            Cgroup::V1(cgroup) => devices::write(cgroup, rules),
+        }
+    }
+
+    /// A cgroup below this one that only holds the processes of one exec together, so that
+    /// they can be ended together. It has no limits of its own.
+    pub fn create_child(&self, name: &str) -> Result<Self, Error> {
+        Ok(match self {
+            Cgroup::V2(cgroup) => Cgroup::V2(cgroup.create_child(name)?),
+            Cgroup::V1(cgroup) => Cgroup::V1(cgroup.create_child(name)?),
+        })
+    }
+
+    /// The descriptor that a child is cloned into; none on v1.
+    pub fn clone_target(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Cgroup::V2(cgroup) => Some(cgroup.directory()),
+            Cgroup::V1(_) => None,
+        }
+    }
+
+    /// Moves the calling process, which has one thread, into the cgroup where it was not
+    /// cloned into it.
+    pub fn join(&self) -> Result<(), Error> {
+        match self {
+            Cgroup::V2(_) => Ok(()),
+            Cgroup::V1(cgroup) => cgroup.join(),
+        }
+    }
+
+    /// How many processes the kernel has killed here for want of memory.
+    pub fn oom_kills(&self) -> u64 {
+        let (text, key) = match self {
+            Cgroup::V2(cgroup) => (fs::read_to_string(cgroup.file("memory.events")), "oom_kill"),
+            Cgroup::V1(cgroup) => {
+                (fs::read_to_string(cgroup.file("memory", "memory.oom_control")), "oom_kill")
+            }
+        };
+        text.ok().and_then(|text| keyed_number(&text, key)).unwrap_or(0)
+    }
+
+    /// Sends SIGKILL to every process here and below.
+    pub fn kill(&self) -> Result<(), Error> {
+        match self {
+            Cgroup::V2(cgroup) => cgroup.kill(),
+            Cgroup::V1(cgroup) => cgroup.kill(),
+        }
+    }
+
+    /// Whether no process is left here or below.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Cgroup::V2(cgroup) => cgroup.is_empty(),
+            Cgroup::V1(cgroup) => cgroup.is_empty(),
+        }
+    }
+
+    /// Removes the cgroup and those below it. Processes in it must have ended; the kernel may
+    /// need a moment after their end.
+    pub fn remove(&self) -> Result<(), Error> {
+        let directories = match self {
+            Cgroup::V2(cgroup) => vec![cgroup.path().to_owned()],
+            Cgroup::V1(cgroup) => cgroup.paths(),
+        };
+        directories.iter().try_for_each(|directory| {
+            remove_tree(directory).during("remove cgroup", directory.display())
+        })
+    }
+}
+
+fn relative(path: &Path) -> Result<PathBuf, Error> {
+    let relative = path.strip_prefix("/").unwrap_or(path);
+    let plain = relative.components().all(|c| matches!(c, std::path::Component::Normal(_)));
+    if !plain || relative.as_os_str().is_empty() {
+        return Err(Error::spec("linux.cgroupsPath", format!("{path:?} is not a plain path")));
+    }
+    Ok(relative.to_owned())
+}
+
+fn keyed_number(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+/// Removes a cgroup directory and those below it. `EBUSY` just after the last process ended
+/// is waited out for a short time: the kernel drops its references a moment later.
+fn remove_tree(directory: &Path) -> io::Result<()> {
+    match rmdir_patiently(directory) {
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+            for entry in fs::read_dir(directory)? {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() {
+                    remove_tree(&entry.path())?;
+                }
+            }
+            rmdir_patiently(directory)
+        }
+        result => result,
+    }
+}
+
+fn rmdir_patiently(directory: &Path) -> io::Result<()> {
+    let mut pause = Duration::from_micros(100);
+    for _ in 0..6 {
+        match fs::remove_dir(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                if has_children(directory) {
+                    return Err(error);
+                }
+                std::thread::sleep(pause);
+                pause *= 2;
+            }
+            result => return result,
+        }
+    }
+    fs::remove_dir(directory)
+}
+
+fn has_children(directory: &Path) -> bool {
+    fs::read_dir(directory).is_ok_and(|entries| {
+        entries.flatten().any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+    })
+}
+
+/// Writes a value to a cgroup file in one `write(2)`.
+fn write(path: &Path, value: &str) -> io::Result<()> {
+    fs::OpenOptions::new()
+        .write(true)
+        .open(path)
+        .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()))
+}
+
+/// The process ids in a `cgroup.procs` file; none where it is gone.
+fn processes(directory: &Path) -> Vec<i32> {
+    fs::read_to_string(directory.join("cgroup.procs"))
+        .map(|text| text.lines().filter_map(|line| line.trim().parse().ok()).collect())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{keyed_number, relative};
+
+    #[test]
+    fn keyed_files_are_read_by_whole_key() {
+        let text = "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n";
+        assert_eq!(keyed_number(text, "oom_kill"), Some(3));
+        assert_eq!(keyed_number(text, "oom"), None);
+    }
+
+    #[test]
+    fn a_path_with_dots_is_refused() {
+        assert!(relative(Path::new("/a/../b")).is_err());
+        assert!(relative(Path::new("/")).is_err());
+        assert_eq!(relative(Path::new("/a/b")).unwrap(), Path::new("a/b"));
+    }
+}

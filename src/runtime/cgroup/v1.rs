@@ -1,0 +1,181 @@
+//! The same cgroup path on every v1 hierarchy.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{
+    super::error::{During, Error},
+    ROOT, processes, write,
+};
+
+/// Hierarchies by the names of their mount points. `systemd` is a named one without a
+/// controller; processes are moved there too, so that systemd counts them to the container.
+const HIERARCHIES: [&str; 13] = [
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "memory",
+    "pids",
+    "devices",
+    "freezer",
+    "blkio",
+    "hugetlb",
+    "net_cls",
+    "net_prio",
+    "perf_event",
+    "systemd",
+];
+
+/// A directory on each hierarchy, or for the processes of an exec on the freezer alone.
+#[derive(Debug)]
+pub struct Cgroup {
+    directories: Vec<(&'static str, PathBuf)>,
+    /// Whether only the freezer's directory is its own, the others being the container's.
+    of_exec: bool,
+}
+
+impl Cgroup {
+    pub(super) fn create(path: &Path) -> Result<Self, Error> {
+        let mut made = Self { directories: Vec::new(), of_exec: false };
+        for (name, root) in mounted() {
+            made.directories.push((name, root.join(path)));
+            if let Err(error) = make(name, &root, path) {
+                for (_, directory) in &made.directories {
+                    let _ = fs::remove_dir(directory);
+                }
+                return Err(error);
+            }
+        }
+        Ok(made)
+    }
+
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        let directories = mounted()
+            .into_iter()
+            .map(|(name, root)| (name, root.join(path)))
+            .filter(|(_, directory)| directory.is_dir())
+            .collect();
+        Ok(Self { directories, of_exec: false })
+    }
+
+    /// The freezer alone tells which processes belong to an exec; everything else they get
+    /// from the container's own cgroup, which the child joins first.
+    pub(super) fn create_child(&self, name: &str) -> Result<Self, Error> {
+        let mut directories = self.directories.clone();
+        for (hierarchy, directory) in &mut directories {
+            if *hierarchy == "freezer" {
+                directory.push(name);
+                fs::create_dir(&directory).during("create cgroup", directory.display())?;
+            }
+        }
+        Ok(Self { directories, of_exec: true })
+    }
+
+    pub(super) fn file(&self, controller: &str, name: &str) -> PathBuf {
+        match self.directories.iter().find(|(hierarchy, _)| *hierarchy == controller) {
+            Some((_, directory)) => directory.join(name),
+            None => Path::new(ROOT).join(controller).join(name),
+        }
+    }
+
+    pub(super) fn join(&self) -> Result<(), Error> {
+        self.directories.iter().try_for_each(|(_, directory)| {
+            write(&directory.join("tasks"), "0").during("join cgroup", directory.display())
+        })
+    }
+
+    /// The directories that are this cgroup's own.
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        let own = |hierarchy: &str| !self.of_exec || hierarchy == "freezer";
+        self.directories.iter().filter(|(h, _)| own(h)).map(|(_, path)| path.clone()).collect()
+    }
+
+    /// Freezes the processes, so that none forks away, sends SIGKILL and thaws them.
+    pub(super) fn kill(&self) -> Result<(), Error> {
+        let freezer = self.freezer();
+        let state = freezer.join("freezer.state");
+        // A process that cannot be frozen just now is still killed, round by round.
+        let _ = write(&state, "FROZEN");
+        for directory in tree(&freezer) {
+            for pid in processes(&directory) {
+                if let Some(pid) = Pid::from_raw(pid) {
+                    let _ = kill_process(pid, Signal::KILL);
+                }
+            }
+        }
+        match write(&state, "THAWED") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result.during("thaw cgroup", freezer.display()),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        tree(&self.freezer()).iter().all(|directory| processes(directory).is_empty())
+    }
+
+    fn freezer(&self) -> PathBuf {
+        self.file("freezer", "").components().collect()
+    }
+}
+
+/// A directory and all below it.
+fn tree(directory: &Path) -> Vec<PathBuf> {
+    let mut all = vec![directory.to_owned()];
+    let mut next = 0;
+    while let Some(directory) = all.get(next) {
+        let below = fs::read_dir(directory).map(|entries| {
+            entries
+                .flatten()
+                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                .map(|entry| entry.path())
+                .collect::<Vec<_>>()
+        });
+        all.extend(below.unwrap_or_default());
+        next += 1;
+    }
+    all
+}
+
+/// The hierarchies of this node with their mount points. Controllers that are mounted
+/// together (`cpu,cpuacct`) are reached by either name through symbolic links.
+fn mounted() -> Vec<(&'static str, PathBuf)> {
+    HIERARCHIES
+        .into_iter()
+        .map(|name| (name, Path::new(ROOT).join(name)))
+        .filter(|(_, root)| root.join("tasks").exists())
+        .collect()
+}
+
+fn make(hierarchy: &str, root: &Path, path: &Path) -> Result<(), Error> {
+    let mut directory = root.to_owned();
+    for name in path {
+        directory.push(name);
+        match fs::create_dir(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            result => result.during("create cgroup", directory.display())?,
+        }
+        if hierarchy == "cpuset" {
+            inherit_cpuset(&directory)?;
+        }
+    }
+    Ok(())
+}
+
+/// A new v1 cpuset is empty and takes no process until it has processors and memory nodes.
+fn inherit_cpuset(directory: &Path) -> Result<(), Error> {
+    let Some(parent) = directory.parent() else { return Ok(()) };
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let read = |path: &Path| fs::read_to_string(path).during("read", path.display());
+        let value = read(&parent.join(file))?;
+        let file = directory.join(file);
+        if !read(&file)?.trim().is_empty() {
+            continue;
+        }
+        write(&file, value.trim()).during("write", file.display())?;
+    }
+    Ok(())
+}

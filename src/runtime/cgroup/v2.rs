@@ -1,0 +1,106 @@
+//! A cgroup on the unified hierarchy.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    super::error::{During, Error},
+    ROOT, keyed_number, write,
+};
+
+/// A directory of the unified hierarchy, held open.
+#[derive(Debug)]
+pub struct Cgroup {
+    path: PathBuf,
+    directory: OwnedFd,
+}
+
+impl Cgroup {
+    /// Makes the cgroup, and its parents with every controller handed down.
+    pub(super) fn create(path: &Path) -> Result<Self, Error> {
+        let mut directory = PathBuf::from(ROOT);
+        for name in path {
+            hand_down_controllers(&directory)?;
+            directory.push(name);
+            match fs::create_dir(&directory) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                result => result.during("create cgroup", directory.display())?,
+            }
+        }
+        Self::at(directory)
+    }
+
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        Self::at(Path::new(ROOT).join(path))
+    }
+
+    pub(super) fn create_child(&self, name: &str) -> Result<Self, Error> {
+        let path = self.path.join(name);
+        fs::create_dir(&path).during("create cgroup", path.display())?;
+        Self::at(path)
+    }
+
+    fn at(path: PathBuf) -> Result<Self, Error> {
+        let directory = File::open(&path).during("open cgroup", path.display())?.into();
+        Ok(Self { path, directory })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// `cgroup.kill` (since 5.14) ends everything here and below, also what forks meanwhile.
+    pub(super) fn kill(&self) -> Result<(), Error> {
+        let file = self.file("cgroup.kill");
+        match write(&file, "1") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result.during("kill cgroup", self.path.display()),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        fs::read_to_string(self.file("cgroup.events"))
+            .map_or(true, |text| keyed_number(&text, "populated") == Some(0))
+    }
+}
+
+/// Enables in `cgroup.subtree_control` what `cgroup.controllers` offers and is not yet on.
+/// Without this the files of the limits are missing in the children.
+fn hand_down_controllers(directory: &Path) -> Result<(), Error> {
+    let read = |name: &str| {
+        let file = directory.join(name);
+        fs::read_to_string(&file).during("read", file.display())
+    };
+    let offered = read("cgroup.controllers")?;
+    let enabled = read("cgroup.subtree_control")?;
+    let missing: Vec<String> = offered
+        .split_whitespace()
+        .filter(|name| !enabled.split_whitespace().any(|other| other == *name))
+        .map(|name| format!("+{name}"))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let file = directory.join("cgroup.subtree_control");
+    if write(&file, &missing.join(" ")).is_ok() {
+        return Ok(());
+    }
+    // Together they are refused when one is, such as a threaded or a busy one. What a
+    // container does not limit may stay off, so a failure here is not one of the container.
+    for one in &missing {
+        let _ = write(&file, one);
+    }
+    Ok(())
+}

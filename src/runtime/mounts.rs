@@ -1,0 +1,246 @@
+//! The mounts of a spec.
+//!
+//! Each is made detached, gets its attributes, and is then attached at a place that was
+//! resolved beneath the root filesystem: no path of an image can lead it elsewhere, and at no
+//! moment is it visible without its attributes. What is bound from the host is opened first
+//! of all, while the namespace still has the host's peer groups, so that `rslave` and
+//! `rshared` mean what they say.
+
+use std::{
+    fs::File,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+use oci_spec::runtime::Mount;
+use rustix::{
+    fs::{CWD, FileType, Mode, OFlags, fstat, statat, symlinkat},
+    mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+        fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    },
+};
+
+use super::{
+    cgroup,
+    error::{During, Error},
+    options::MountOptions,
+};
+use crate::sys::{
+    mount::{MountAttributes, mount_setattr},
+    path::Root,
+};
+
+/// A mount that waits for its place.
+pub(super) struct Prepared<'spec> {
+    mount: &'spec Mount,
+    options: MountOptions,
+    /// The opened source of a bind mount.
+    source: Option<OwnedFd>,
+}
+
+/// Parses the options and opens the sources of bind mounts.
+pub(super) fn prepare(mounts: &[Mount]) -> Result<Vec<Prepared<'_>>, Error> {
+    mounts
+        .iter()
+        .map(|mount| {
+            let options = MountOptions::parse(mount.options().as_deref().unwrap_or_default());
+            let of_type_bind = mount.typ().as_deref() == Some("bind");
+            let bind = options.bind.or(of_type_bind.then_some(false));
+            let source = bind.map(|recursive| open_source(mount, recursive)).transpose()?;
+            Ok(Prepared { mount, options, source })
+        })
+        .collect()
+}
+
+fn open_source(mount: &Mount, recursive: bool) -> Result<OwnedFd, Error> {
+    let source = mount.source().as_deref().ok_or_else(|| {
+        let destination = mount.destination().display();
+        Error::spec("mounts", format!("the bind mount at {destination} has no source"))
+    })?;
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(CWD, source, flags).during("open mount source", source.display())
+}
+
+/// Makes every mount in the order of the spec.
+pub(super) fn attach_all(root: BorrowedFd<'_>, mounts: Vec<Prepared<'_>>) -> Result<(), Error> {
+    mounts.into_iter().try_for_each(|prepared| {
+        let destination = prepared.mount.destination().clone();
+        attach_one(Root::new(root), prepared).map_err(|error| at(&destination, error))
+    })
+}
+
+/// Names the place, which the user knows, beside the step that failed.
+fn at(destination: &Path, error: Error) -> Error {
+    match error {
+        Error::System { operation, object, source } => Error::System {
+            operation,
+            object: format!("{object} for the mount at {}", destination.display()),
+            source,
+        },
+        other => other,
+    }
+}
+
+fn attach_one(root: Root<'_>, prepared: Prepared<'_>) -> Result<(), Error> {
+    let Prepared { mount, options, source } = prepared;
+    let destination = mount.destination();
+    if let Some(tree) = source {
+        let target = target_for(root, &tree, destination)?;
+        // Attributes of a shared tree change only for this clone of it.
+        set_attributes(tree.as_fd(), &options)?;
+        return attach(tree.as_fd(), target.as_fd());
+    }
+    match mount.typ().as_deref().unwrap_or("none") {
+        kind @ ("cgroup" | "cgroup2") => attach_cgroup(root, kind, destination, &options),
+        kind => {
+            let target = match kind {
+                // A link at the place of these would let an image choose what is protected.
+                "proc" | "sysfs" => plain_directory(root, destination)?,
+                _ => directory(root, destination)?,
+            };
+            let source = mount.source().as_deref();
+            let tree = filesystem(kind, source, &options.data)?;
+            set_attributes(tree.as_fd(), &options)?;
+            attach(tree.as_fd(), target.as_fd())
+        }
+    }
+}
+
+/// The place for a bind mount: a file for a file, a directory for a directory.
+fn target_for(root: Root<'_>, tree: &OwnedFd, destination: &Path) -> Result<OwnedFd, Error> {
+    let stat = fstat(tree).during("inspect", "mount source")?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        directory(root, destination)
+    } else {
+        root.make_file(destination).during("create", destination.display())
+    }
+}
+
+fn directory(root: Root<'_>, path: &Path) -> Result<OwnedFd, Error> {
+    root.make_directory(path, Mode::from_raw_mode(0o755)).during("create", path.display())
+}
+
+fn plain_directory(root: Root<'_>, path: &Path) -> Result<OwnedFd, Error> {
+    directory(root, path)?;
+    root.open_without_links(path, OFlags::PATH | OFlags::DIRECTORY)
+        .during("open", format_args!("{} (which must not be a link)", path.display()))
+}
+
+/// A detached mount of a new filesystem.
+pub(super) fn filesystem(
+    kind: &str,
+    source: Option<&Path>,
+    data: &[(String, Option<String>)],
+) -> Result<OwnedFd, Error> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).during("open filesystem", kind)?;
+    if let Some(source) = source {
+        fsconfig_set_string(context.as_fd(), "source", source).during("name source of", kind)?;
+    }
+    for (key, value) in data {
+        let set = match value {
+            Some(value) => fsconfig_set_string(context.as_fd(), key.as_str(), value.as_str()),
+            None => fsconfig_set_flag(context.as_fd(), key.as_str()),
+        };
+        set.during("set option", format_args!("{key} of {kind}"))?;
+    }
+    fsconfig_create(context.as_fd()).during("create filesystem", kind)?;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+        .during("mount", kind)
+}
+
+fn set_attributes(tree: BorrowedFd<'_>, options: &MountOptions) -> Result<(), Error> {
+    let set = |attributes: MountAttributes, recursive| {
+        if attributes.is_empty() {
+            return Ok(());
+        }
+        mount_setattr(tree, attributes, recursive).during("set attributes", "")
+    };
+    set(options.attributes, false)?;
+    set(options.recursive, true)?;
+    let (propagation, recursive) = options.propagation.unwrap_or((libc::MS_PRIVATE, true));
+    set(MountAttributes { propagation, ..MountAttributes::default() }, recursive)
+}
+
+/// Attaches a detached mount on top of what `target` refers to.
+pub(super) fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Error> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(tree, "", target, "", flags).during("attach", "it")
+}
+
+/// The cgroup filesystem as the container's cgroup namespace shows it: one mount on v2, one
+/// for each hierarchy below a small tmpfs on v1.
+fn attach_cgroup(
+    root: Root<'_>,
+    kind: &str,
+    destination: &Path,
+    options: &MountOptions,
+) -> Result<(), Error> {
+    let version = cgroup::Version::detect().during("inspect", cgroup::ROOT)?;
+    if kind == "cgroup2" || version == cgroup::Version::V2 {
+        let target = directory(root, destination)?;
+        let tree = filesystem("cgroup2", Some(Path::new("cgroup")), &[])?;
+        set_attributes(tree.as_fd(), options)?;
+        return attach(tree.as_fd(), target.as_fd());
+    }
+    let target = directory(root, destination)?;
+    let data = [("mode".to_owned(), Some("755".to_owned()))];
+    let tree = filesystem("tmpfs", Some(Path::new("tmpfs")), &data)?;
+    attach(tree.as_fd(), target.as_fd())?;
+    for (name, controllers) in v1_hierarchies()? {
+        let place = destination.join(&name);
+        let target = directory(root, &place)?;
+        let data: Vec<_> = controllers.into_iter().map(split_option).collect();
+        let hierarchy = filesystem("cgroup", Some(Path::new("cgroup")), &data)?;
+        set_attributes(hierarchy.as_fd(), options)?;
+        attach(hierarchy.as_fd(), target.as_fd())?;
+        // `cpu` and `cpuacct` lead to `cpu,cpuacct`.
+        for (key, _) in data.iter().filter(|(key, value)| value.is_none() && *key != name) {
+            symlinkat(name.as_str(), tree.as_fd(), key.as_str()).during("link", key)?;
+        }
+    }
+    set_attributes(tree.as_fd(), options)
+}
+
+fn split_option(option: String) -> (String, Option<String>) {
+    match option.split_once('=') {
+        Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+        None => (option, None),
+    }
+}
+
+/// Mount names and controllers of the v1 hierarchies that this process is in and that the
+/// host has mounted: `/proc/self/cgroup` lines are `ID:CONTROLLERS:PATH`.
+fn v1_hierarchies() -> Result<Vec<(String, Vec<String>)>, Error> {
+    let file = "/proc/self/cgroup";
+    let text = std::fs::read_to_string(file).during("read", file)?;
+    Ok(text
+        .lines()
+        .filter_map(|line| line.split(':').nth(1))
+        .filter(|controllers| !controllers.is_empty())
+        .map(|controllers| {
+            let name = controllers.strip_prefix("name=").unwrap_or(controllers).to_owned();
+            (name, controllers.split(',').map(str::to_owned).collect())
+        })
+        .filter(|(name, _): &(String, Vec<String>)| {
+            statat(CWD, Path::new(cgroup::ROOT).join(name), rustix::fs::AtFlags::empty()).is_ok()
+        })
+        .collect())
+}
+
+/// A clone of the mount and place that `path` names in the current root, not yet attached.
+pub(super) fn clone_of(path: &Path, recursive: bool) -> Result<OwnedFd, Error> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(CWD, path, flags).during("open", path.display())
+}
+
+/// Opens a directory of the current root to look at, not to use.
+pub(super) fn root_directory() -> Result<OwnedFd, Error> {
+    File::open("/").map(OwnedFd::from).during("open", "/")
+}

@@ -1,0 +1,121 @@
+//! What a child tells its parent between its birth and its program.
+//!
+//! ```text
+//! child                       parent
+//!   ── terminal (descriptor) ──►    only with a terminal
+//!   ── ready ──────────────────►    every step is done, execve comes next
+//!   (execve closes the socket) ►    end of file after ready: the program runs
+//!   ── failed (kind, message) ─►    instead, from any step, execve included
+//! ```
+//!
+//! An end of file without `ready` means that the child was killed on its way.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use super::error::Error;
+use crate::{kind::Kind, sys::socket};
+
+/// The longest message; a longer one is cut.
+const MAX_MESSAGE: usize = 4096;
+
+const TERMINAL: u8 = b'T';
+const READY: u8 = b'R';
+const FAILED: u8 = b'F';
+
+/// A message of the child.
+#[derive(Debug)]
+pub enum Report {
+    /// The master side of the container's terminal.
+    Terminal(OwnedFd),
+    /// `execve` comes next.
+    Ready,
+    /// The child gave up.
+    Failed(Error),
+    /// The socket is closed.
+    End,
+}
+
+/// The child's end.
+#[derive(Debug)]
+pub struct Reporter(OwnedFd);
+
+impl Reporter {
+    /// A reporter and the descriptor that [`receive`] reads.
+    pub fn pair() -> io::Result<(Self, OwnedFd)> {
+        let (child, parent) = socket::pair()?;
+        Ok((Self(child), parent))
+    }
+
+    pub(super) fn terminal(&self, master: BorrowedFd<'_>) -> io::Result<()> {
+        socket::send(self.0.as_fd(), &[TERMINAL], &[master])
+    }
+
+    pub(super) fn ready(&self) -> io::Result<()> {
+        socket::send(self.0.as_fd(), &[READY], &[])
+    }
+
+    pub(super) fn failed(&self, error: &Error) {
+        let mut message = vec![FAILED, byte_of(error.kind())];
+        message.extend(error.full_message().bytes().take(MAX_MESSAGE));
+        // Without a reader nobody wants to know.
+        let _ = socket::send(self.0.as_fd(), &message, &[]);
+    }
+}
+
+/// The next message of the child.
+///
+/// # Errors
+/// `WouldBlock` where there is none yet; `InvalidData` for a message that is none.
+pub fn receive(socket: BorrowedFd<'_>) -> io::Result<Report> {
+    let mut buffer = [0; MAX_MESSAGE + 2];
+    let (length, mut fds) = socket::receive(socket, &mut buffer)?;
+    match (&buffer[..length], fds.pop()) {
+        ([], _) => Ok(Report::End),
+        ([TERMINAL], Some(master)) => Ok(Report::Terminal(master)),
+        ([READY], None) => Ok(Report::Ready),
+        ([FAILED, kind, message @ ..], None) => Ok(Report::Failed(Error::Child {
+            kind: kind_of(*kind),
+            message: String::from_utf8_lossy(message).into_owned(),
+        })),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "unknown message of a child")),
+    }
+}
+
+/// The kinds that the runtime's errors have.
+const KINDS: [Kind; 5] = [
+    Kind::Internal,
+    Kind::InvalidArgument,
+    Kind::FailedPrecondition,
+    Kind::ResourceExhausted,
+    Kind::Unimplemented,
+];
+
+fn byte_of(kind: Kind) -> u8 {
+    KINDS.iter().position(|&known| known == kind).unwrap_or(0) as u8
+}
+
+fn kind_of(byte: u8) -> Kind {
+    KINDS.get(usize::from(byte)).copied().unwrap_or(Kind::Internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::{Report, Reporter, receive};
+    use crate::{kind::Kind, runtime::Error};
+
+    #[test]
+    fn a_failure_keeps_kind_and_words() {
+        let (reporter, socket) = Reporter::pair().unwrap();
+        reporter.failed(&Error::spec("process.cwd", "must be absolute"));
+        let Report::Failed(error) = receive(socket.as_fd()).unwrap() else { panic!("no failure") };
+        assert_eq!(error.kind(), Kind::InvalidArgument);
+        assert_eq!(error.to_string(), "process.cwd: must be absolute");
+        drop(reporter);
+        assert!(matches!(receive(socket.as_fd()).unwrap(), Report::End));
+    }
+}

@@ -1,0 +1,133 @@
+//! The root filesystem: assembled in the mount namespace of the container, and made its root.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{CWD, open},
+    mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags,
+        MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag,
+        fsconfig_set_string, fsmount, fsopen, mount, mount_change, move_mount, open_tree, unmount,
+    },
+    process::{chdir, fchdir, pivot_root},
+};
+
+use super::{
+    bundle::Rootfs,
+    error::{During, Error},
+};
+use crate::sys::mount::{MountAttributes, mount_setattr};
+
+/// Ends the propagation of mounts from this namespace to the host; those of the host still
+/// come in until the old root is gone.
+pub(super) fn isolate() -> Result<(), Error> {
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .during("stop propagation of", "/")
+}
+
+/// Attaches the root filesystem at `mount_point` and returns its root.
+pub(super) fn attach(rootfs: &Rootfs, mount_point: &Path) -> Result<OwnedFd, Error> {
+    let tree = match rootfs {
+        Rootfs::Directory(directory) => {
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE
+                | OpenTreeFlags::OPEN_TREE_CLOEXEC
+                | OpenTreeFlags::AT_RECURSIVE;
+            open_tree(CWD, directory, flags).during("open", directory.display())?
+        }
+        Rootfs::Overlay { layers, lower, upper, work } => {
+            match overlay(layers, lower, upper, work) {
+                // Before 6.7 the kernel takes layers only as one string, through mount(2).
+                Err(error) if is_invalid(&error) => {
+                    return legacy_overlay(layers, lower, upper, work, mount_point);
+                }
+                tree => tree?,
+            }
+        }
+    };
+    move_mount(tree.as_fd(), "", CWD, mount_point, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .during("attach root filesystem at", mount_point.display())?;
+    Ok(tree)
+}
+
+fn overlay(layers: &Path, lower: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd, Error> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).during("open", "overlay")?;
+    let set = |key: &'static str, path: &Path| {
+        fsconfig_set_string(context.as_fd(), key, path)
+            .during("set overlay option", format!("{key}={}", path.display()))
+    };
+    for layer in lower {
+        set("lowerdir+", &layers.join(layer))?;
+    }
+    set("upperdir", upper)?;
+    set("workdir", work)?;
+    // The upper directory is worth nothing after a power cut, since its container has ended:
+    // no sync at every unmount.
+    fsconfig_set_flag(context.as_fd(), "volatile").during("set overlay option", "volatile")?;
+    fsconfig_create(context.as_fd())
+        .during("mount overlay for", format_args!("{}", upper.display()))?;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+        .during("mount", "overlay")
+}
+
+fn is_invalid(error: &Error) -> bool {
+    matches!(error, Error::System { source, .. } if source.kind() == io::ErrorKind::InvalidInput)
+}
+
+/// The options of `mount(2)` must fit into a page, so that layers are named from within their
+/// directory, where their names are short.
+fn legacy_overlay(
+    layers: &Path,
+    lower: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+    mount_point: &Path,
+) -> Result<OwnedFd, Error> {
+    chdir(layers).during("enter", layers.display())?;
+    let names: Vec<String> = lower.iter().map(|layer| layer.display().to_string()).collect();
+    let data = format!(
+        "lowerdir={},upperdir={},workdir={},volatile",
+        names.join(":"),
+        upper.display(),
+        work.display()
+    );
+    let data = std::ffi::CString::new(data)
+        .map_err(|_| Error::spec("root", "a path of the root filesystem holds a zero byte"))?;
+    mount("overlay", mount_point, "overlay", MountFlags::empty(), Some(data.as_c_str()))
+        .during("mount overlay at", mount_point.display())?;
+    File::open(mount_point).map(OwnedFd::from).during("open", mount_point.display())
+}
+
+/// Makes the attached filesystem the root and lets go of everything else that was mounted.
+pub(super) fn pivot(root: BorrowedFd<'_>) -> Result<(), Error> {
+    fchdir(root).during("enter", "root filesystem")?;
+    pivot_root(".", ".").during("change to", "root filesystem")?;
+    // The old root now lies on top of the new one, at the same place.
+    unmount(".", UnmountFlags::DETACH).during("detach", "root of the host")?;
+    chdir("/").during("enter", "/")
+}
+
+/// Sets propagation and read-only state of the new root.
+pub(super) fn finish(propagation: Option<&str>, read_only: bool) -> Result<(), Error> {
+    let (flag, recursive) = match propagation.unwrap_or("private") {
+        "private" => (libc::MS_PRIVATE, false),
+        "rprivate" => (libc::MS_PRIVATE, true),
+        "slave" | "rslave" => (libc::MS_SLAVE, false),
+        "shared" | "rshared" => (libc::MS_SHARED, false),
+        "unbindable" | "runbindable" => (libc::MS_UNBINDABLE, false),
+        other => {
+            let reason = format!("{other:?} is no propagation; use private, slave or shared");
+            return Err(Error::spec("linux.rootfsPropagation", reason));
+        }
+    };
+    let set = if read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };
+    let root = open("/", rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC, 0.into())
+        .during("open", "/")?;
+    let attributes = MountAttributes { set, clear: 0, propagation: flag };
+    mount_setattr(root.as_fd(), attributes, recursive && !read_only)
+        .during("set attributes of", "root filesystem")
+}

@@ -1,0 +1,163 @@
+//! The start of a container: a clone, the mounts, and the `execve` of the user's program.
+
+use std::{
+    convert::Infallible,
+    fs::File,
+    io::{Read, Seek},
+    os::fd::{AsFd, OwnedFd},
+};
+
+use oci_spec::runtime::Spec;
+use rustix::process::{Pid, setsid};
+use serde::de::DeserializeOwned;
+
+use super::{
+    bundle::Bundle,
+    cgroup::Cgroup,
+    console, devices,
+    error::{During, Error},
+    mask, mounts,
+    namespaces::{PidNamespace, clone_into},
+    process,
+    report::Reporter,
+    rootfs,
+    stdio::{self, ChildStdio},
+};
+use crate::sys::{
+    clone::{Cloned, SingleThreaded, unshare},
+    exec::exit,
+    seccomp, signal,
+};
+
+/// What to start. The network, IPC and UTS namespaces are those of the caller.
+#[derive(Debug)]
+pub struct StartRequest<'a> {
+    /// A file with a [`Bundle`] as JSON. Only the child reads it, so that the memory of the
+    /// caller does not grow with it.
+    pub bundle: OwnedFd,
+    /// A file with a compiled seccomp filter.
+    pub filter: Option<OwnedFd>,
+    /// `SECCOMP_FILTER_FLAG_*`.
+    pub filter_flags: u32,
+    /// The cgroup to start in.
+    pub cgroup: &'a Cgroup,
+    /// The PID namespace.
+    pub pid: PidNamespace<'a>,
+    /// Standard streams.
+    pub stdio: ChildStdio,
+}
+
+/// A child that is on its way to its program.
+#[derive(Debug)]
+pub struct Child {
+    /// Its id in the caller's PID namespace.
+    pub pid: Pid,
+    /// Refers to it whatever becomes of its id.
+    pub pidfd: OwnedFd,
+    /// Where it reports; see [`super::report`].
+    pub report: OwnedFd,
+}
+
+/// Starts a container and returns before its program runs; what becomes of it is reported.
+///
+/// # Errors
+/// When no process can be cloned.
+pub fn start(proof: &SingleThreaded, request: StartRequest<'_>) -> Result<Child, Error> {
+    let (reporter, report) = Reporter::pair().during("create", "report socket")?;
+    let (flags, join) = match request.pid {
+        PidNamespace::New => (libc::CLONE_NEWNS | libc::CLONE_NEWPID, None),
+        PidNamespace::Inherit => (libc::CLONE_NEWNS, None),
+        PidNamespace::Join(namespace) => (libc::CLONE_NEWNS, Some(namespace)),
+    };
+    match clone_into(proof, flags, request.cgroup.clone_target(), join)? {
+        Cloned::Parent { pid, pidfd } => Ok(Child { pid, pidfd, report }),
+        Cloned::Child => {
+            drop(report);
+            finish(&reporter, become_container(request, &reporter))
+        }
+    }
+}
+
+/// The end of a child that could not become its program.
+pub(super) fn finish(reporter: &Reporter, result: Result<Infallible, Error>) -> ! {
+    let Err(error) = result;
+    reporter.failed(&error);
+    exit(128)
+}
+
+/// Every step in its order; each has the reason for its place in the function it calls.
+fn become_container(request: StartRequest<'_>, reporter: &Reporter) -> Result<Infallible, Error> {
+    request.cgroup.join()?;
+    detach()?;
+    let Bundle { spec, rootfs, mount_point } = read_json(request.bundle)?;
+    let filter = request.filter.map(read_filter).transpose()?;
+    let process = spec
+        .process()
+        .as_ref()
+        .ok_or_else(|| Error::spec("process", "the spec has no process to execute"))?;
+    // Only now, inside the cgroup: its root is where this process is.
+    unshare(libc::CLONE_NEWCGROUP).during("create", "cgroup namespace")?;
+    process::prepare(process)?;
+
+    let sources = mounts::prepare(spec.mounts().as_deref().unwrap_or_default())?;
+    rootfs::isolate()?;
+    let root = rootfs::attach(&rootfs, &mount_point)?;
+    mounts::attach_all(root.as_fd(), sources)?;
+    devices::create(root.as_fd(), linux_list(&spec, |linux| linux.devices()))?;
+    rootfs::pivot(root.as_fd())?;
+    drop(root);
+
+    match &request.stdio {
+        ChildStdio::Streams { stdin, stdout, stderr } => stdio::install(stdin, stdout, stderr)?,
+        ChildStdio::Terminal { rows, columns } => {
+            let terminal = console::open(reporter, *rows, *columns)?;
+            console::bind(terminal.as_fd())?;
+        }
+    }
+    mask::make_read_only(linux_list(&spec, |linux| linux.readonly_paths()))?;
+    mask::mask(linux_list(&spec, |linux| linux.masked_paths()))?;
+    let propagation = spec.linux().as_ref().and_then(|l| l.rootfs_propagation().clone());
+    let read_only = spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false));
+    rootfs::finish(propagation.as_deref(), read_only)?;
+
+    let filter = filter.as_deref().map(|filter| (filter, request.filter_flags));
+    process::run(process, filter, reporter)
+}
+
+fn linux_list<T>(spec: &Spec, get: impl Fn(&oci_spec::runtime::Linux) -> &Option<Vec<T>>) -> &[T] {
+    spec.linux().as_ref().and_then(|linux| get(linux).as_deref()).unwrap_or_default()
+}
+
+/// A session of its own, and signals as a program expects them.
+pub(super) fn detach() -> Result<(), Error> {
+    setsid().during("create", "session")?;
+    signal::reset();
+    rustix::process::umask(rustix::fs::Mode::empty());
+    Ok(())
+}
+
+pub(super) fn read_json<T: DeserializeOwned>(file: OwnedFd) -> Result<T, Error> {
+    let bytes = read_whole(file)?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Error::spec("spec", format!("does not parse: {error}")))
+}
+
+pub(super) fn read_filter(file: OwnedFd) -> Result<Vec<seccomp::Instruction>, Error> {
+    Ok(seccomp::from_bytes(&read_whole(file)?))
+}
+
+fn read_whole(file: OwnedFd) -> Result<Vec<u8>, Error> {
+    let mut file = File::from(file);
+    let mut bytes = Vec::new();
+    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).during("read", "bundle")?;
+    Ok(bytes)
+}
+
+/// The PID namespace that a process is in.
+///
+/// # Errors
+/// When the process has ended.
+pub fn pid_namespace_of(pid: Pid) -> Result<OwnedFd, Error> {
+    let path = format!("/proc/{}/ns/pid", pid.as_raw_nonzero());
+    File::open(&path).map(OwnedFd::from).during("open", path)
+}

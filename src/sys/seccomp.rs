@@ -1,0 +1,87 @@
+//! `seccomp(2)`: installs a compiled filter.
+
+use std::io;
+
+use super::check;
+
+/// `struct sock_filter`, one instruction of classic BPF.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Instruction {
+    /// Operation.
+    pub code: u16,
+    /// Instructions to skip where a comparison holds.
+    pub jump_true: u8,
+    /// Instructions to skip where it does not.
+    pub jump_false: u8,
+    /// Operand.
+    pub operand: u32,
+}
+
+#[repr(C)]
+struct Program {
+    length: u16,
+    filter: *const Instruction,
+}
+
+/// Installs the filter for this thread and all that it executes. Needs `no_new_privs` or
+/// `CAP_SYS_ADMIN`.
+///
+/// # Errors
+/// Those of the call; `EINVAL` for a program that is empty, too long or malformed.
+pub fn load(filter: &[Instruction], flags: u32) -> io::Result<()> {
+    let length = u16::try_from(filter.len())
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "seccomp filter too long"))?;
+    let program = Program { length, filter: filter.as_ptr() };
+    // SAFETY: `program` and the instructions it points to outlive the call; the kernel checks
+    // the program itself.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags as libc::c_uint,
+            &raw const program,
+        )
+    })
+    .map(drop)
+}
+
+/// The filter as bytes, eight for an instruction, in the byte order of this machine.
+pub fn to_bytes(filter: &[Instruction]) -> Vec<u8> {
+    filter
+        .iter()
+        .flat_map(|i| {
+            let mut bytes = [0; 8];
+            bytes[..2].copy_from_slice(&i.code.to_ne_bytes());
+            bytes[2] = i.jump_true;
+            bytes[3] = i.jump_false;
+            bytes[4..].copy_from_slice(&i.operand.to_ne_bytes());
+            bytes
+        })
+        .collect()
+}
+
+/// The opposite of [`to_bytes`]; what is left over at the end is dropped.
+pub fn from_bytes(bytes: &[u8]) -> Vec<Instruction> {
+    bytes
+        .chunks_exact(8)
+        .map(|b| Instruction {
+            code: u16::from_ne_bytes([b[0], b[1]]),
+            jump_true: b[2],
+            jump_false: b[3],
+            operand: u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Instruction, from_bytes, to_bytes};
+
+    #[test]
+    fn a_filter_survives_its_bytes() {
+        let filter =
+            [Instruction { code: 0x15, jump_true: 1, jump_false: 2, operand: 0xdead_beef }];
+        assert_eq!(from_bytes(&to_bytes(&filter)), filter);
+    }
+}
