@@ -21,7 +21,8 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use serde::Serialize;
 use thiserror::Error;
 use tokio::{
-    io::{Interest, unix::AsyncFd},
+    io::Interest,
+    net::UnixStream,
     sync::{mpsc, oneshot},
 };
 
@@ -116,34 +117,22 @@ impl Program {
         let listener = socket::listen_at(socket).map_err(failed("open a socket for"))?;
         let (ours, theirs) = socket::pair().map_err(failed("open a socket for"))?;
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&self.0));
-        let child = Command::new(path)
+        let mut command = Command::new(path);
+        command
             .arg0("criquet-monitor")
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::from(listener))
             .stdout(Stdio::from(theirs))
-            .stderr(Stdio::inherit())
-            .spawn()
-            .map_err(failed("start"))?;
+            .stderr(Stdio::inherit());
+        let mut child = tokio::process::Command::from(command).spawn().map_err(failed("start"))?;
         let pid = child.id();
-        // Reaped by the signal handler of tokio's runtime, which the wait registers with.
-        reap(child);
-        Monitor::over(ours, Some(pid), events)
+        tokio::spawn(async move {
+            // Nothing to tell: the closed connection says that it is gone.
+            let _ = child.wait().await;
+        });
+        Monitor::over(ours, pid, events)
     }
-}
-
-/// Waits for the end of a monitor, so that none stays as a zombie of this daemon.
-fn reap(mut child: std::process::Child) {
-    let pid = rustix::process::Pid::from_child(&child);
-    tokio::spawn(async move {
-        let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK);
-        if let Ok(pidfd) = pidfd.map_err(io::Error::from).and_then(|fd| Ok(AsyncFd::register(fd)?))
-        {
-            // Readable when the process has ended.
-            let _ = pidfd.readable().await;
-        }
-        let _ = child.wait();
-    });
 }
 
 /// What a monitor tells without being asked.
@@ -161,7 +150,7 @@ pub struct Monitor(Arc<Connection>);
 
 #[derive(Debug)]
 struct Connection {
-    socket: AsyncFd<OwnedFd>,
+    socket: UnixStream,
     pid: Option<u32>,
     next: AtomicU64,
     // Short critical sections: one map operation.
@@ -191,8 +180,8 @@ impl Monitor {
         pid: Option<u32>,
         events: mpsc::UnboundedSender<Event>,
     ) -> Result<Self, Error> {
-        let socket = AsyncFd::register_with_interest(fd, Interest::READABLE)
-            .map_err(io::Error::from)
+        // Only readiness is asked of the stream; messages keep their borders.
+        let socket = UnixStream::from_std(fd.into())
             .map_err(|source| Error::Connection { operation: "watch", source })?;
         let connection = Arc::new(Connection {
             socket,
@@ -404,12 +393,16 @@ impl Connection {
 async fn receive(connection: Arc<Connection>, events: mpsc::UnboundedSender<Event>) {
     let mut buffer = vec![0; MAX_MESSAGE];
     loop {
-        let Ok(mut ready) = connection.socket.readable().await else { break };
-        let received = ready.try_io(|fd| socket::receive(fd.get_ref().as_fd(), &mut buffer));
+        if connection.socket.readable().await.is_err() {
+            break;
+        }
+        let received = connection
+            .socket
+            .try_io(Interest::READABLE, || socket::receive(connection.socket.as_fd(), &mut buffer));
         match received {
-            Err(_would_block) => continue,
-            Ok(Err(_)) | Ok(Ok((0, _))) => break,
-            Ok(Ok((length, fds))) => {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) | Ok((0, _)) => break,
+            Ok((length, fds)) => {
                 if let Ok(v1::Message { content: Some(content) }) =
                     v1::Message::decode(&buffer[..length])
                 {
