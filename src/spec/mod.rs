@@ -1,1 +1,15 @@
-//! Under construction.
+//! From a container's configuration and its image's to one OCI runtime spec.
+//!
+//! Entry point: [`container::build`]. It touches no file: what it needs of the node and of
+//! the image comes as values.
+
+pub mod capabilities;
+pub mod config;
+pub mod container;
+pub mod error;
+mod mounts;
+pub mod resources;
+pub mod seccomp;
+pub mod signal;
+
+pub use error::Error;

@@ -1,0 +1,475 @@
+//! The OCI runtime spec of one container.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{
+    Linux, LinuxCapabilities, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespace,
+    LinuxNamespaceType, Process, Root, Spec, User as OciUser,
+};
+
+use super::{
+    capabilities,
+    config::{ContainerConfig, NamespaceMode, Resources},
+    error::Error,
+    mounts::{self, Wishes},
+    resources,
+};
+
+/// What the node can give.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Capabilities that the daemon has.
+    pub capabilities: capabilities::Set,
+    /// The lowest OOM score adjustment that a process may be given; -1000 with
+    /// `CAP_SYS_RESOURCE`.
+    pub lowest_oom_score_adj: i32,
+}
+
+/// What a container takes from its sandbox.
+#[derive(Debug, Clone, Default)]
+pub struct Sandbox {
+    /// Bound to `/etc/hostname`.
+    pub hostname_file: Option<PathBuf>,
+    /// Bound to `/etc/hosts`.
+    pub hosts_file: Option<PathBuf>,
+    /// Bound to `/etc/resolv.conf`.
+    pub resolv_conf: Option<PathBuf>,
+    /// Bound to `/dev/shm`.
+    pub shm: Option<PathBuf>,
+    /// Host name, for the environment.
+    pub hostname: String,
+    /// The process whose namespaces are the pod's, for those who read the spec.
+    pub monitor_pid: u32,
+    /// Where the network namespace is bound.
+    pub netns: Option<PathBuf>,
+    /// The container's cgroup.
+    pub cgroup: PathBuf,
+    /// Annotations of the spec.
+    pub annotations: super::config::Map,
+}
+
+/// What an image says about its containers.
+#[derive(Debug, Clone, Default)]
+pub struct ImageDefaults {
+    /// Environment, `NAME=VALUE`.
+    pub env: Vec<String>,
+    /// Entry point.
+    pub entrypoint: Vec<String>,
+    /// Arguments.
+    pub cmd: Vec<String>,
+    /// Working directory.
+    pub working_dir: String,
+}
+
+/// Who a container runs as, looked up in its image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// All groups, the primary one included.
+    pub groups: Vec<u32>,
+    /// Home directory.
+    pub home: String,
+}
+
+/// A device of the host that a container gets.
+#[derive(Debug, Clone)]
+pub struct DeviceNode {
+    /// The node as it appears in the container.
+    pub node: LinuxDevice,
+    /// Any of `r`, `w`, `m`.
+    pub permissions: String,
+}
+
+/// Everything that decides about a spec.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// What the user asks for.
+    pub config: &'a ContainerConfig,
+    /// What the image says.
+    pub image: &'a ImageDefaults,
+    /// What the sandbox has.
+    pub sandbox: &'a Sandbox,
+    /// Who it runs as.
+    pub user: &'a User,
+    /// What the node can give.
+    pub node: &'a Node,
+    /// Devices, looked up on the host.
+    pub devices: &'a [DeviceNode],
+    /// AppArmor profile that is loaded; none for unconfined.
+    pub apparmor: Option<String>,
+}
+
+/// Paths that hide what a container should not see unless it says otherwise.
+const MASKED_PATHS: [&str; 13] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/system/cpu/cpu0/thermal_throttle",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+/// Paths that a container should not write unless it says otherwise.
+const READONLY_PATHS: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Builds the spec. Its seccomp part is left to who has compiled filters at hand.
+///
+/// # Errors
+/// What is wrong with the configuration, by field.
+pub fn build(request: &Request<'_>) -> Result<Spec, Error> {
+    let security = &request.config.security;
+    let wishes = Wishes {
+        privileged: security.privileged,
+        readonly_rootfs: security.readonly_rootfs,
+        host_ipc: security.namespaces.ipc == NamespaceMode::Node,
+    };
+    let mut root = Root::default();
+    root.set_path(PathBuf::from("rootfs"));
+    root.set_readonly(Some(security.readonly_rootfs));
+
+    let mut spec = Spec::default();
+    spec.set_version("1.2.1".to_owned());
+    spec.set_root(Some(root));
+    spec.set_hostname(None);
+    spec.set_process(Some(process(request)?));
+    spec.set_mounts(Some(mounts::build(&request.config.mounts, request.sandbox, &wishes)?));
+    spec.set_linux(Some(linux(request)?));
+    let annotations = request.sandbox.annotations.clone().into_iter().collect();
+    spec.set_annotations(Some(annotations));
+    Ok(spec)
+}
+
+fn process(request: &Request<'_>) -> Result<Process, Error> {
+    let Request { config, image, user, node, .. } = request;
+    let mut process = Process::default();
+    process.set_terminal(Some(config.tty));
+    process.set_args(Some(arguments(config, image)?));
+    process.set_env(Some(environment(request)?));
+    process.set_cwd(working_directory(config, image)?);
+    process.set_user(oci_user(user));
+    process.set_capabilities(Some(capability_sets(request)?));
+    process.set_no_new_privileges(Some(config.security.no_new_privs));
+    process.set_rlimits(None);
+    process.set_oom_score_adj(Some(oom_score_adj(config.resources.as_ref(), node)));
+    process.set_apparmor_profile(request.apparmor.clone());
+    process.set_selinux_label(None);
+    Ok(process)
+}
+
+/// The score that the container asks for, as far as the daemon may give it.
+pub fn oom_score_adj(resources: Option<&Resources>, node: &Node) -> i32 {
+    let asked = resources.map_or(0, |resources| resources.oom_score_adj as i32);
+    asked.max(node.lowest_oom_score_adj)
+}
+
+fn oci_user(user: &User) -> OciUser {
+    let mut oci = OciUser::default();
+    oci.set_uid(user.uid);
+    oci.set_gid(user.gid);
+    oci.set_additional_gids(Some(user.groups.clone()));
+    oci
+}
+
+/// `command` replaces the image's entry point together with its arguments, `args` replaces
+/// the arguments alone.
+fn arguments(config: &ContainerConfig, image: &ImageDefaults) -> Result<Vec<String>, Error> {
+    let arguments = match (config.command.as_slice(), config.args.as_slice()) {
+        ([], []) => [image.entrypoint.as_slice(), image.cmd.as_slice()].concat(),
+        ([], args) => [image.entrypoint.as_slice(), args].concat(),
+        (command, args) => [command, args].concat(),
+    };
+    if arguments.is_empty() {
+        let reason = "neither the container nor its image names a command to run";
+        return Err(Error::invalid("command", reason));
+    }
+    Ok(arguments)
+}
+
+fn environment(request: &Request<'_>) -> Result<Vec<String>, Error> {
+    let Request { config, image, user, sandbox, .. } = request;
+    let mut environment = Environment::default();
+    environment.set("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    if config.tty {
+        environment.set("TERM", "xterm");
+    }
+    if !sandbox.hostname.is_empty() {
+        environment.set("HOSTNAME", &sandbox.hostname);
+    }
+    if !user.home.is_empty() {
+        environment.set("HOME", &user.home);
+    }
+    for entry in &image.env {
+        let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+        environment.set(name, value);
+    }
+    for (name, value) in &config.envs {
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            let reason =
+                format!("{name:?} is not the name of an environment variable with a value");
+            return Err(Error::invalid("envs", reason));
+        }
+        environment.set(name, value);
+    }
+    Ok(environment.0.into_iter().map(|(name, value)| format!("{name}={value}")).collect())
+}
+
+/// Variables in the order of their first mention.
+#[derive(Default)]
+struct Environment(Vec<(String, String)>);
+
+impl Environment {
+    fn set(&mut self, name: &str, value: &str) {
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, old)) => *old = value.to_owned(),
+            None => self.0.push((name.to_owned(), value.to_owned())),
+        }
+    }
+}
+
+fn working_directory(config: &ContainerConfig, image: &ImageDefaults) -> Result<PathBuf, Error> {
+    let asked = [&config.working_dir, &image.working_dir];
+    let path = asked.into_iter().find(|path| !path.is_empty()).map_or("/", String::as_str);
+    if !Path::new(path).is_absolute() {
+        return Err(Error::invalid("working_dir", format!("{path:?} must be an absolute path")));
+    }
+    Ok(PathBuf::from(path))
+}
+
+fn capability_sets(request: &Request<'_>) -> Result<LinuxCapabilities, Error> {
+    let security = &request.config.security;
+    let permitted = capabilities::permitted(security, &request.node.capabilities)?;
+    let ambient = capabilities::ambient(security, &permitted)?;
+    let mut sets = LinuxCapabilities::default();
+    sets.set_bounding(Some(permitted.clone()));
+    sets.set_effective(Some(permitted.clone()));
+    sets.set_permitted(Some(permitted));
+    // Inheritable ones would come back in any program with file capabilities; only what is
+    // ambient has to be inheritable as well (capabilities(7)).
+    sets.set_inheritable(Some(ambient.clone()));
+    sets.set_ambient(Some(ambient));
+    Ok(sets)
+}
+
+fn linux(request: &Request<'_>) -> Result<Linux, Error> {
+    let Request { config, sandbox, devices, .. } = request;
+    let security = &config.security;
+    let default = Resources::default();
+    let mut limits = resources::build(config.resources.as_ref().unwrap_or(&default))?;
+    limits.set_devices(Some(device_rules(security.privileged, devices)));
+
+    let mut linux = Linux::default();
+    linux.set_resources(Some(limits));
+    linux.set_cgroups_path(Some(sandbox.cgroup.clone()));
+    linux.set_namespaces(Some(namespaces(request)));
+    linux.set_devices(Some(devices.iter().map(|device| device.node.clone()).collect()));
+    linux.set_rootfs_propagation(None);
+    linux.set_seccomp(None);
+    let paths = |asked: &[String], default: &[&str]| match (security.privileged, asked) {
+        (true, _) => Vec::new(),
+        (false, []) => default.iter().map(|path| (*path).to_owned()).collect(),
+        (false, asked) => asked.to_vec(),
+    };
+    linux.set_masked_paths(Some(paths(&security.masked_paths, &MASKED_PATHS)));
+    linux.set_readonly_paths(Some(paths(&security.readonly_paths, &READONLY_PATHS)));
+    Ok(linux)
+}
+
+fn namespaces(request: &Request<'_>) -> Vec<LinuxNamespace> {
+    let Request { config, sandbox, .. } = request;
+    let modes = &config.security.namespaces;
+    let of_pod =
+        |name: &str| Some(PathBuf::from(format!("/proc/{}/ns/{name}", sandbox.monitor_pid)));
+    let one = |kind, path: Option<PathBuf>| {
+        let mut namespace = LinuxNamespace::default();
+        namespace.set_typ(kind);
+        namespace.set_path(path);
+        namespace
+    };
+    let mut all = vec![one(LinuxNamespaceType::Mount, None), one(LinuxNamespaceType::Cgroup, None)];
+    match modes.pid {
+        NamespaceMode::Container => all.push(one(LinuxNamespaceType::Pid, None)),
+        NamespaceMode::Pod | NamespaceMode::Target => {
+            all.push(one(LinuxNamespaceType::Pid, of_pod("pid_for_children")));
+        }
+        NamespaceMode::Node => {}
+    }
+    if modes.network != NamespaceMode::Node {
+        let path = sandbox.netns.clone().or_else(|| of_pod("net"));
+        all.push(one(LinuxNamespaceType::Network, path));
+        all.push(one(LinuxNamespaceType::Uts, of_pod("uts")));
+    }
+    if modes.ipc != NamespaceMode::Node {
+        all.push(one(LinuxNamespaceType::Ipc, of_pod("ipc")));
+    }
+    all
+}
+
+/// Nothing but the harmless devices, terminals, and what is asked for. Making nodes is
+/// allowed: they are of no use without access.
+fn device_rules(privileged: bool, devices: &[DeviceNode]) -> Vec<LinuxDeviceCgroup> {
+    use LinuxDeviceType::{A, B, C};
+    let rule = |allow, kind, major: Option<i64>, minor: Option<i64>, access: &str| {
+        let mut rule = LinuxDeviceCgroup::default();
+        rule.set_allow(allow);
+        rule.set_typ(Some(kind));
+        rule.set_major(major);
+        rule.set_minor(minor);
+        rule.set_access(Some(access.to_owned()));
+        rule
+    };
+    if privileged {
+        return vec![rule(true, A, None, None, "rwm")];
+    }
+    let mut rules = vec![
+        rule(false, A, None, None, "rwm"),
+        rule(true, C, None, None, "m"),
+        rule(true, B, None, None, "m"),
+    ];
+    let harmless = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)];
+    rules.extend(harmless.map(|(major, minor)| rule(true, C, Some(major), Some(minor), "rwm")));
+    rules.push(rule(true, C, Some(136), None, "rwm"));
+    rules.extend(devices.iter().map(|device| {
+        let node = &device.node;
+        rule(true, node.typ(), Some(node.major()), Some(node.minor()), &device.permissions)
+    }));
+    rules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        DeviceNode, ImageDefaults, Node, Request, Sandbox, User, build, device_rules, oom_score_adj,
+    };
+    use crate::spec::{
+        capabilities,
+        config::{ContainerConfig, NamespaceMode, Resources},
+    };
+    use oci_spec::runtime::{LinuxDevice, LinuxNamespaceType, Spec};
+
+    fn node() -> Node {
+        Node { capabilities: capabilities::from_bits(u64::MAX), lowest_oom_score_adj: -1000 }
+    }
+
+    fn spec(config: &ContainerConfig, image: &ImageDefaults) -> Result<Spec, super::Error> {
+        build(&Request {
+            config,
+            image,
+            sandbox: &Sandbox::default(),
+            user: &User { home: "/root".to_owned(), ..User::default() },
+            node: &node(),
+            devices: &[],
+            apparmor: None,
+        })
+    }
+
+    fn strings(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[test]
+    fn commands_merge_with_the_images() {
+        let image = ImageDefaults {
+            entrypoint: strings(&["entry"]),
+            cmd: strings(&["default"]),
+            ..ImageDefaults::default()
+        };
+        for (command, args, expected) in [
+            (vec![], vec![], vec!["entry", "default"]),
+            (vec![], vec!["x"], vec!["entry", "x"]),
+            (vec!["c"], vec![], vec!["c"]),
+            (vec!["c"], vec!["x"], vec!["c", "x"]),
+        ] {
+            let config = ContainerConfig {
+                command: strings(&command),
+                args: strings(&args),
+                ..ContainerConfig::default()
+            };
+            let spec = spec(&config, &image).unwrap();
+            assert_eq!(spec.process().as_ref().unwrap().args().as_ref().unwrap(), &expected);
+        }
+        let error = spec(&ContainerConfig::default(), &ImageDefaults::default()).unwrap_err();
+        assert!(error.to_string().starts_with("command"), "{error}");
+    }
+
+    #[test]
+    fn the_containers_environment_wins() {
+        let image =
+            ImageDefaults { env: strings(&["PATH=/image", "A=1"]), ..ImageDefaults::default() };
+        let config = ContainerConfig {
+            command: strings(&["x"]),
+            envs: vec![("A".to_owned(), "2=3".to_owned())],
+            tty: true,
+            ..ContainerConfig::default()
+        };
+        let spec = spec(&config, &image).unwrap();
+        let environment = spec.process().as_ref().unwrap().env().clone().unwrap();
+        assert_eq!(environment, ["PATH=/image", "TERM=xterm", "HOME=/root", "A=2=3"]);
+    }
+
+    #[test]
+    fn privileged_lifts_masks_and_device_rules() {
+        let mut config = ContainerConfig { command: strings(&["x"]), ..ContainerConfig::default() };
+        let linux = |config: &ContainerConfig| {
+            spec(config, &ImageDefaults::default()).unwrap().linux().clone().unwrap()
+        };
+        assert!(
+            linux(&config).masked_paths().as_ref().unwrap().contains(&"/proc/kcore".to_owned())
+        );
+        config.security.privileged = true;
+        let linux = linux(&config);
+        assert!(linux.masked_paths().as_ref().unwrap().is_empty());
+        assert!(linux.readonly_paths().as_ref().unwrap().is_empty());
+        let rules = linux.resources().as_ref().unwrap().devices().clone().unwrap();
+        assert!(rules.iter().all(|rule| rule.allow()));
+    }
+
+    #[test]
+    fn host_namespaces_are_left_out() {
+        let mut config = ContainerConfig { command: strings(&["x"]), ..ContainerConfig::default() };
+        config.security.namespaces.network = NamespaceMode::Node;
+        config.security.namespaces.pid = NamespaceMode::Node;
+        config.security.namespaces.ipc = NamespaceMode::Node;
+        let spec = spec(&config, &ImageDefaults::default()).unwrap();
+        let kinds: Vec<_> = spec
+            .linux()
+            .as_ref()
+            .unwrap()
+            .namespaces()
+            .as_ref()
+            .unwrap()
+            .iter()
+            .map(|namespace| namespace.typ())
+            .collect();
+        assert_eq!(kinds, [LinuxNamespaceType::Mount, LinuxNamespaceType::Cgroup]);
+    }
+
+    #[test]
+    fn asked_devices_get_their_access() {
+        let mut fuse = LinuxDevice::default();
+        fuse.set_major(10).set_minor(229);
+        let rules = device_rules(false, &[DeviceNode { node: fuse, permissions: "r".to_owned() }]);
+        assert!(!rules[0].allow());
+        let last = rules.last().unwrap();
+        assert_eq!((last.major(), last.minor()), (Some(10), Some(229)));
+        assert_eq!(last.access().as_deref(), Some("r"));
+    }
+
+    #[test]
+    fn scores_stay_within_what_the_daemon_may_give() {
+        let resources = Resources { oom_score_adj: -998, ..Resources::default() };
+        assert_eq!(oom_score_adj(Some(&resources), &node()), -998);
+        let node = Node { lowest_oom_score_adj: 0, ..node() };
+        assert_eq!(oom_score_adj(Some(&resources), &node), 0);
+    }
+}

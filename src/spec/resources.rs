@@ -1,0 +1,152 @@
+//! cgroup limits: from the CRI's numbers to those of the OCI spec.
+
+use std::collections::HashMap;
+
+use oci_spec::runtime::{
+    LinuxCpu, LinuxHugepageLimit, LinuxHugepageLimitBuilder, LinuxMemory, LinuxResources,
+};
+
+use super::{config::Resources, error::Error};
+
+/// `linux.resources` without devices.
+///
+/// # Errors
+/// Numbers that no kernel takes.
+pub fn build(resources: &Resources) -> Result<LinuxResources, Error> {
+    check(resources)?;
+    let mut cpu = LinuxCpu::default();
+    cpu.set_period((resources.cpu_period != 0).then_some(resources.cpu_period as u64));
+    cpu.set_quota((resources.cpu_quota != 0).then_some(resources.cpu_quota));
+    cpu.set_shares((resources.cpu_shares != 0).then_some(resources.cpu_shares as u64));
+    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    cpu.set_cpus(text(&resources.cpuset_cpus));
+    cpu.set_mems(text(&resources.cpuset_mems));
+
+    let mut memory = LinuxMemory::default();
+    let limit = (resources.memory_limit != 0).then_some(resources.memory_limit);
+    memory.set_limit(limit);
+    // Without a word about swap a container gets none beyond its memory.
+    let swap = (resources.memory_swap_limit != 0).then_some(resources.memory_swap_limit);
+    memory.set_swap(swap.or(limit));
+
+    let mut built = LinuxResources::default();
+    built.set_devices(None);
+    built.set_cpu(Some(cpu));
+    built.set_memory(Some(memory));
+    built.set_hugepage_limits(Some(hugepages(resources)?));
+    let unified: HashMap<_, _> = resources.unified.clone().into_iter().collect();
+    built.set_unified((!unified.is_empty()).then_some(unified));
+    Ok(built)
+}
+
+fn check(resources: &Resources) -> Result<(), Error> {
+    let negative = |field, value: i64| match value {
+        0.. => Ok(()),
+        _ => Err(Error::invalid(field, format!("{value} must not be negative"))),
+    };
+    negative("resources.cpu_period", resources.cpu_period)?;
+    negative("resources.cpu_shares", resources.cpu_shares)?;
+    if resources.memory_limit < -1 {
+        let reason = format!("{} must be a number of bytes", resources.memory_limit);
+        return Err(Error::invalid("resources.memory_limit_in_bytes", reason));
+    }
+    if !(-1000..=1000).contains(&resources.oom_score_adj) {
+        let reason = format!("{} must be between -1000 and 1000", resources.oom_score_adj);
+        return Err(Error::invalid("resources.oom_score_adj", reason));
+    }
+    let swap = resources.memory_swap_limit;
+    if swap > 0 && resources.memory_limit > swap {
+        let reason = format!(
+            "{swap} must be at least the memory limit, {}; it counts memory and swap together",
+            resources.memory_limit
+        );
+        return Err(Error::invalid("resources.memory_swap_limit_in_bytes", reason));
+    }
+    Ok(())
+}
+
+fn hugepages(resources: &Resources) -> Result<Vec<LinuxHugepageLimit>, Error> {
+    let field = "resources.hugepage_limits";
+    resources
+        .hugepage_limits
+        .iter()
+        .map(|(size, limit)| {
+            // The kernel names its files by the size: 64KB, 2MB, 1GB.
+            let unit = size.trim_start_matches(|c: char| c.is_ascii_digit());
+            if unit.len() == size.len() || !["KB", "MB", "GB"].contains(&unit) {
+                let reason = format!("page size {size:?} must look like 2MB or 1GB");
+                return Err(Error::invalid(field, reason));
+            }
+            let limit = i64::try_from(*limit)
+                .map_err(|_| Error::invalid(field, format!("{limit} bytes are too many")))?;
+            LinuxHugepageLimitBuilder::default()
+                .page_size(size.clone())
+                .limit(limit)
+                .build()
+                .map_err(|error| Error::invalid(field, error.to_string()))
+        })
+        .collect()
+}
+
+/// What is in force after an update that names only some of the limits.
+pub fn merge(old: &Resources, update: &Resources) -> Resources {
+    let number = |old: i64, new: i64| if new == 0 { old } else { new };
+    let text = |old: &String, new: &String| if new.is_empty() { old.clone() } else { new.clone() };
+    let mut unified = old.unified.clone();
+    unified.extend(update.unified.clone());
+    Resources {
+        cpu_period: number(old.cpu_period, update.cpu_period),
+        cpu_quota: number(old.cpu_quota, update.cpu_quota),
+        cpu_shares: number(old.cpu_shares, update.cpu_shares),
+        memory_limit: number(old.memory_limit, update.memory_limit),
+        oom_score_adj: number(old.oom_score_adj, update.oom_score_adj),
+        cpuset_cpus: text(&old.cpuset_cpus, &update.cpuset_cpus),
+        cpuset_mems: text(&old.cpuset_mems, &update.cpuset_mems),
+        hugepage_limits: match update.hugepage_limits.as_slice() {
+            [] => old.hugepage_limits.clone(),
+            limits => limits.to_vec(),
+        },
+        unified,
+        memory_swap_limit: number(old.memory_swap_limit, update.memory_swap_limit),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{build, merge};
+    use crate::spec::config::Resources;
+
+    #[test]
+    fn a_memory_limit_without_swap_allows_none() {
+        let resources = Resources { memory_limit: 1000, ..Resources::default() };
+        let memory = build(&resources).unwrap().memory().unwrap();
+        assert_eq!((memory.limit(), memory.swap()), (Some(1000), Some(1000)));
+    }
+
+    #[test]
+    fn wrong_numbers_are_named() {
+        for (resources, field) in [
+            (Resources { cpu_period: -1, ..Resources::default() }, "cpu_period"),
+            (Resources { oom_score_adj: 1001, ..Resources::default() }, "oom_score_adj"),
+            (
+                Resources { memory_limit: 10, memory_swap_limit: 5, ..Resources::default() },
+                "memory_swap_limit_in_bytes",
+            ),
+            (
+                Resources { hugepage_limits: vec![("2M".to_owned(), 1)], ..Resources::default() },
+                "hugepage_limits",
+            ),
+        ] {
+            let error = build(&resources).unwrap_err();
+            assert!(error.to_string().contains(field), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_update_keeps_what_it_does_not_name() {
+        let old = Resources { cpu_shares: 2, memory_limit: 5, ..Resources::default() };
+        let update = Resources { memory_limit: 6, ..Resources::default() };
+        let merged = merge(&old, &update);
+        assert_eq!((merged.cpu_shares, merged.memory_limit), (2, 6));
+    }
+}
