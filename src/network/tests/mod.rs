@@ -1,0 +1,8 @@
+//! Tests on the kernel, in network namespaces of their own.
+
+mod harness;
+
+mod bridge;
+mod host_ports;
+mod lifecycle;
+mod speed;
