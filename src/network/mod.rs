@@ -139,7 +139,7 @@ impl Network {
     }
 
     /// Takes down the network of a pod, from what was recorded. Without a record there is
-    /// nothing to do. The namespace may be gone.
+    /// nothing to do. Without a path, or with one that leads nowhere, the namespace is gone.
     ///
     /// A device of the built-in network is removed by the end of the namespace, or shortly
     /// after this returns; its addresses are not given to another pod before.

@@ -165,7 +165,8 @@ mod tests {
 
     #[test]
     fn what_a_file_may_be() {
-        let table: [(&str, Result<(&str, usize), &str>); 8] = [
+        type Expected = Result<(&'static str, usize), &'static str>;
+        let table: [(&str, Expected); 8] = [
             (
                 r#"{"cniVersion":"1.0.0","name":"a","plugins":[{"type":"x"},{"type":"y"}]}"#,
                 Ok(("1.0.0", 2)),

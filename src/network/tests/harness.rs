@@ -122,7 +122,7 @@ impl Pod {
     }
 
     pub fn path(&self) -> PathBuf {
-        format!("/proc/self/fd/{}", self.namespace.as_raw_fd()).into()
+        format!("/proc/{}/fd/{}", std::process::id(), self.namespace.as_raw_fd()).into()
     }
 
     /// Does something inside the pod.

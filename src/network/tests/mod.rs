@@ -3,6 +3,8 @@
 mod harness;
 
 mod bridge;
+mod cni;
+mod cni_plugins;
 mod host_ports;
 mod lifecycle;
 mod speed;
