@@ -185,28 +185,39 @@ impl Socket {
     }
 
     /// Sends one question and returns the bodies of the answer's messages.
-    pub(super) fn ask(&mut self, mut question: Messages) -> io::Result<Vec<Vec<u8>>> {
-        let first = self.number(&mut question, 1)?;
+    pub(super) fn ask(&mut self, question: Messages) -> io::Result<Vec<Vec<u8>>> {
         let mut answers = Vec::new();
+        self.ask_each(question, |body| answers.push(body.to_vec()))?;
+        Ok(answers)
+    }
+
+    /// Sends one question and looks at the bodies of the answer's messages one by one.
+    pub(super) fn ask_each(
+        &mut self,
+        mut question: Messages,
+        mut look: impl FnMut(&[u8]),
+    ) -> io::Result<()> {
+        let first = self.number(&mut question, 1)?;
         let mut buffer = vec![0; 65536];
         loop {
-            let (length, _) = match recv(&self.socket, &mut buffer[..], RecvFlags::empty()) {
+            let received = recv(&self.socket, &mut buffer[..], RecvFlags::empty());
+            let length = match received {
                 Err(rustix::io::Errno::INTR) => continue,
-                other => other?,
+                other => other?.0,
             };
             let mut rest = buffer.get(..length).unwrap_or_default();
             while let Some((kind, sequence, body, after)) = split_message(rest) {
                 rest = after;
-                if sequence != first {
-                    continue;
-                }
                 match kind {
-                    KIND_DONE => return Ok(answers),
-                    KIND_ERROR => match read_i32(body, 0).unwrap_or_default() {
-                        0 => return Ok(answers),
-                        code => return Err(io::Error::from_raw_os_error(code.saturating_neg())),
-                    },
-                    _ => answers.push(body.to_vec()),
+                    _ if sequence != first => {}
+                    KIND_DONE => return Ok(()),
+                    KIND_ERROR => {
+                        return match read_i32(body, 0).unwrap_or_default() {
+                            0 => Ok(()),
+                            code => Err(io::Error::from_raw_os_error(code.saturating_neg())),
+                        };
+                    }
+                    _ => look(body),
                 }
             }
         }

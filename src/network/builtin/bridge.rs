@@ -17,6 +17,7 @@ use super::{
         route,
     },
     Builtin,
+    pool::Pool,
 };
 
 const DEFAULT_MTU: u32 = 1500;
@@ -117,11 +118,16 @@ impl Builtin {
             Ok(value) => value != "0",
             Err(error) => error.kind() == ErrorKind::NotFound,
         };
-        let before = self.pools.len();
-        self.pools.retain(|pool| !off || pool.subnet().addr().is_ipv4());
-        if self.pools.len() < before {
-            tracing::warn!("the kernel has IPv6 turned off; pods get IPv4 addresses only");
+        let is_v4 = |pool: &Pool| pool.subnet().addr().is_ipv4();
+        let Some(ipv6) = self.pools.iter().find(|pool| off && !is_v4(pool)) else {
+            return Ok(());
+        };
+        if !self.pools.iter().any(is_v4) {
+            let reason = "the kernel has IPv6 turned off; turn it on or configure IPv4";
+            return Err(Error::Subnet { subnet: ipv6.subnet(), reason });
         }
+        self.pools.retain(is_v4);
+        tracing::warn!("the kernel has IPv6 turned off; pods get IPv4 addresses only");
         Ok(())
     }
 

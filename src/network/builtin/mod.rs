@@ -14,6 +14,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Error, Options,
@@ -27,6 +28,7 @@ use crate::store::{Batch, Database};
 use self::{lease::Lease, pool::Pool, reaper::Reaper};
 
 mod bridge;
+mod connections;
 mod lease;
 mod nftables;
 mod pool;
@@ -93,28 +95,35 @@ impl Builtin {
 
     fn recorded_pools(&self) -> Result<Vec<Pool>, Error> {
         let failed = || Error::store("the built-in network");
-        let cidrs: Option<Vec<IpNet>> = self.database.get(SETTINGS, POD_CIDRS).map_err(failed())?;
+        let pushed: Option<PodCidrs> = self.database.get(SETTINGS, POD_CIDRS).map_err(failed())?;
         let cursors: Option<Vec<IpAddr>> = self.database.get(SETTINGS, CURSORS).map_err(failed())?;
-        let configured = || {
-            let subnets = std::iter::once(self.options.subnet_v4).chain(self.options.subnet_v6);
-            subnets.collect()
-        };
-        let mut pools = make_pools(&cidrs.unwrap_or_else(configured))?;
+        let configured = self.configured_subnets();
+        // An administrator who has changed the configuration since then means it.
+        let pushed = pushed.filter(|pushed| pushed.instead_of == configured);
+        let mut pools = make_pools(&pushed.map_or(configured, |pushed| pushed.cidrs))?;
         for cursor in cursors.unwrap_or_default() {
             pools.iter_mut().for_each(|pool| pool.go_on_at(cursor));
         }
         Ok(pools)
     }
 
+    fn configured_subnets(&self) -> Vec<IpNet> {
+        std::iter::once(self.options.subnet_v4).chain(self.options.subnet_v6).collect()
+    }
+
     /// Uses other subnets for the pods to come.
     pub(super) fn set_pod_cidrs(&mut self, cidrs: &[IpNet]) -> Result<(), Error> {
-        if self.pools.iter().map(Pool::subnet).eq(cidrs.iter().map(IpNet::trunc)) {
+        let pools = make_pools(cidrs)?;
+        if self.pools.iter().map(Pool::subnet).eq(pools.iter().map(Pool::subnet)) {
             return Ok(());
         }
-        self.pools = make_pools(cidrs)?;
+        self.pools = pools;
         // The next pod finds no bridge that has the new gateways, and mends that.
         self.bridge = None;
-        self.database.put(SETTINGS, POD_CIDRS, &cidrs).map_err(Error::store("the built-in network"))
+        let pushed = PodCidrs { cidrs: cidrs.to_vec(), instead_of: self.configured_subnets() };
+        self.database
+            .put(SETTINGS, POD_CIDRS, &pushed)
+            .map_err(Error::store("the built-in network"))
     }
 
     /// Joins a pod to the network, or undoes everything.
@@ -284,8 +293,23 @@ fn configure(host: &mut Socket, veth: &Veth<'_>, lease: &Lease) -> Result<(), Er
     inside.send_all(messages).map_err(Error::kernel("configure", object()))
 }
 
+/// Subnets that Kubernetes gave to the node.
+#[derive(Serialize, Deserialize)]
+struct PodCidrs {
+    cidrs: Vec<IpNet>,
+    /// What was configured then.
+    instead_of: Vec<IpNet>,
+}
+
+/// A pool of the first subnet of each family: a pod has one address of a family.
 fn make_pools(subnets: &[IpNet]) -> Result<Vec<Pool>, Error> {
-    subnets.iter().map(|subnet| Pool::new(*subnet)).collect()
+    let mut pools: Vec<Pool> = Vec::new();
+    for subnet in subnets {
+        if !pools.iter().any(|pool| pool.subnet().addr().is_ipv4() == subnet.addr().is_ipv4()) {
+            pools.push(Pool::new(*subnet)?);
+        }
+    }
+    Ok(pools)
 }
 
 /// Whether these subnets can be used.

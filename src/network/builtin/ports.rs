@@ -1,10 +1,13 @@
 //! Host ports and masquerade: when the rules are made, and what is done without them.
 
-use std::io::{self, ErrorKind};
+use std::{
+    collections::HashSet,
+    io::{self, ErrorKind},
+};
 
 use super::{
-    super::{Error, namespace::write_sysctl, netlink::Socket},
-    Builtin,
+    super::{Error, namespace::write_sysctl, netlink::Socket, request::Protocol},
+    Builtin, connections,
     lease::Lease,
     ruleset::{self, HostPort},
 };
@@ -59,6 +62,7 @@ impl Builtin {
             }
             .map_err(failed)?;
         }
+        self.forget_connections(lease);
         self.route_loopback()
     }
 
@@ -73,8 +77,23 @@ impl Builtin {
             .and_then(|socket| ruleset::remove(socket, &table, &lease.host_ports()));
         match result {
             // Without nftables there is no rule to remove.
-            Err(error) if no_nftables(&error) => Ok(()),
-            other => other.map_err(|source| Error::Nftables { source }),
+            Err(error) if no_nftables(&error) => return Ok(()),
+            other => other.map_err(|source| Error::Nftables { source })?,
+        }
+        self.forget_connections(lease);
+        Ok(())
+    }
+
+    /// Clients that go on sending to a UDP port are led by the rules of now.
+    fn forget_connections(&mut self, lease: &Lease) {
+        let udp = lease.port_mappings.iter().filter(|port| port.protocol == Protocol::Udp);
+        let ports: HashSet<u16> = udp.map(|port| port.host_port).collect();
+        if ports.is_empty() {
+            return;
+        }
+        let forgotten = self.netfilter().and_then(|socket| connections::forget_udp(socket, &ports));
+        if let Err(error) = forgotten {
+            tracing::warn!(%error, ?ports, "clients may reach an earlier pod for a while");
         }
     }
 

@@ -18,7 +18,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net};
 
 use super::{
     super::{
@@ -42,7 +42,6 @@ const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 
 const LOOPBACK_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
-const LOOPBACK_V6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128);
 
 const TYPE_IPV4: u32 = 7;
 const TYPE_IPV6: u32 = 8;
@@ -154,6 +153,7 @@ fn add_host_port_rules(transaction: &mut Transaction<'_>) {
         let rule = [DestinationType(8), Equal(8, &local), Jump("hostports")];
         transaction.add_rule(chain, &rule);
     }
+    let loopback_v6 = Ipv6Addr::LOCALHOST.octets();
     for (family, map_one, map_any, offset, length) in
         [([2], "one4", "any4", 16, 4), ([10], "one6", "any6", 24, 16)]
     {
@@ -168,6 +168,11 @@ fn add_host_port_rules(transaction: &mut Transaction<'_>) {
         transaction.add_rule("hostports", &rule);
 
         let mut rule: Vec<Expression<'_>> = is_family(&family).into();
+        if family == [10] {
+            // Unlike 127.0.0.1 it cannot leave the host: better refused than lost.
+            rule.push(Payload(NETWORK_HEADER, offset, length, FIRST_REGISTER));
+            rule.push(Unequal(FIRST_REGISTER, &loopback_v6));
+        }
         rule.extend(service(any));
         rule.push(Lookup(map_any, FIRST_REGISTER, FIRST_REGISTER));
         rule.push(ChangeDestination(family[0], FIRST_REGISTER, port));
@@ -183,7 +188,7 @@ fn add_source_rules(
 ) {
     let name = interface_name(bridge);
     let changed = DESTINATION_CHANGED.to_ne_bytes();
-    let loopback = [IpNet::V4(LOOPBACK_V4), IpNet::V6(LOOPBACK_V6)];
+    let loopback = [IpNet::V4(LOOPBACK_V4)];
     // A pod that comes back to the bridge through a host port must get its answers
     // through the host as well, not from the other pod directly.
     for subnet in subnets.iter().chain(&loopback) {

@@ -5,7 +5,7 @@ use std::{
     io::ErrorKind,
     path::{Path, PathBuf},
     process::Stdio,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde::Deserialize;
@@ -44,6 +44,7 @@ impl Call<'_> {
         let mut child = self.start(&program)?;
         let group = child.id();
         let input = configuration.to_string();
+        let begin = Instant::now();
         let finished = timeout(self.limit, converse(&mut child, input.as_bytes())).await;
         let Ok(outcome) = finished else {
             // The plugin's own children as well: it may be a script.
@@ -60,6 +61,7 @@ impl Call<'_> {
                 seconds: self.limit.as_secs(),
             });
         };
+        tracing::debug!(plugin, verb = self.verb, took = ?begin.elapsed(), "a CNI plugin ended");
         let output =
             outcome.map_err(|source| Error::PluginStart { path: program.clone(), source })?;
         self.interpret(plugin, &output)

@@ -69,6 +69,9 @@ fn the_world_sees_the_address_of_the_host() {
         assert!(pod.inside(move || fetch(address)).is_some());
         assert_eq!(peer.join().unwrap(), "192.0.2.1");
         assert_eq!(namespace::read_sysctl("ipv4/ip_forward").unwrap(), "1");
+        // The host forwards now and still listens to its routers.
+        let sysctl = namespace::read_sysctl("ipv6/conf/uplink0/accept_ra");
+        assert_eq!(sysctl.unwrap(), "2");
     });
 }
 

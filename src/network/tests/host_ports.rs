@@ -54,6 +54,9 @@ fn a_host_port_leads_to_the_pod_and_ends_with_it() {
         for (index, answer) in everywhere().iter().enumerate() {
             assert_eq!(answer.as_deref(), Some("pod"), "way {index}");
         }
+        // The kernel cannot carry ::1 off the host: refused at once, not lost.
+        let loopback = std::net::TcpStream::connect("[::1]:8080").unwrap_err();
+        assert_eq!(loopback.kind(), std::io::ErrorKind::ConnectionRefused);
         host.tear_down(&pod);
         for (index, answer) in everywhere().iter().enumerate() {
             assert_eq!(*answer, None, "way {index}");
@@ -133,6 +136,7 @@ fn a_taken_host_port_is_refused_and_nothing_is_left() {
         assert_eq!(error.kind(), Kind::AlreadyExists);
         assert!(error.to_string().contains("8080/tcp"), "{error}");
         host.tear_down(&one);
+        host.restart();
         host.set_up(&two);
         let none = Pod::new("none").with_port(Protocol::Tcp, 0, 81);
         host.set_up(&none);
@@ -163,5 +167,27 @@ fn rules_are_mended_and_follow_a_restart() {
         assert_eq!(from_the_host("127.0.0.1:8081").as_deref(), Some("two"));
         block_on(host.network.dismantle()).unwrap();
         assert!(!table_exists("criquet"));
+    });
+}
+
+#[test]
+fn a_udp_client_that_goes_on_sending_follows_the_port() {
+    on_a_host(|| {
+        let world = Pod::new("world");
+        connect_to_world(&world);
+        let host = Host::new();
+        let client = world.inside(|| UdpSocket::bind("0.0.0.0:4000").unwrap());
+        for name in ["one", "two"] {
+            let pod = Pod::new(name).with_port(Protocol::Udp, 5353, 53);
+            // Before the port leads to the pod, the host itself is asked.
+            client.send_to(b"too early", "192.0.2.1:5353").unwrap();
+            host.set_up(&pod);
+            let server = pod.inside(|| UdpSocket::bind("0.0.0.0:53").unwrap());
+            server.set_read_timeout(Some(SHORT)).unwrap();
+            client.send_to(b"question", "192.0.2.1:5353").unwrap();
+            let received = server.recv_from(&mut [0; 16]);
+            assert_eq!(received.expect(name).0, 8);
+            host.tear_down(&pod);
+        }
     });
 }

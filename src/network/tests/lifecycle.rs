@@ -133,6 +133,10 @@ fn pod_cidrs_are_used_for_new_pods_and_kept() {
         host.restart();
         assert_eq!(primary(&host.set_up(&later)), "10.244.3.3");
         assert!(host.network.set_pod_cidrs(&["10.0.0.0/32".parse().unwrap()]).is_err());
+        // A changed configuration counts again.
+        host.options.subnet_v4 = "10.90.0.0/16".parse().unwrap();
+        host.restart();
+        assert_eq!(primary(&host.set_up(&Pod::new("last"))), "10.90.0.2");
     });
 }
 
@@ -156,5 +160,24 @@ fn without_any_network_the_status_says_what_to_do() {
         let error = block_on(host.network.status()).unwrap_err();
         assert!(error.to_string().contains("net.d"), "{error}");
         assert_eq!(host.try_set_up(&Pod::new("one")).unwrap_err().kind(), error.kind());
+    });
+}
+
+#[test]
+fn a_caller_that_goes_away_leaves_what_a_teardown_finds() {
+    on_a_host(|| {
+        let host = Host::new();
+        let pod = Pod::new("one");
+        block_on(async {
+            let path = pod.path();
+            let setup = host.network.setup(&pod.request, pod.namespace.as_fd(), &path);
+            // Polled once, then dropped.
+            let _ = tokio::time::timeout(std::time::Duration::ZERO, setup).await;
+        });
+        host.tear_down(&pod);
+        eventually("the device goes", || pod_links() == 0);
+        // The namespace can be used: nothing of the first attempt comes late.
+        eventually("the pod is set up", || host.try_set_up(&pod).is_ok());
+        assert_eq!(pod_links(), 1);
     });
 }
