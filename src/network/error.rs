@@ -38,6 +38,16 @@ pub enum Error {
         /// What the kernel says.
         source: io::Error,
     },
+    /// The built-in network is configured in a way that cannot be.
+    #[error("the built-in network cannot have {name:?} as its {what}: {reason}")]
+    Name {
+        /// Bridge or table.
+        what: &'static str,
+        /// The name that is configured.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// A subnet cannot hold pods.
     #[error("subnet {subnet} cannot be used for pods: {reason}")]
     Subnet {
@@ -182,6 +192,7 @@ impl Error {
         match self {
             Error::NoNetwork { .. }
             | Error::Configuration { .. }
+            | Error::Name { .. }
             | Error::Nftables { .. }
             | Error::PluginMissing { .. } => Kind::FailedPrecondition,
             Error::Subnet { .. }

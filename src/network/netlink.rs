@@ -33,6 +33,11 @@ impl Messages {
         Self { bytes: Vec::with_capacity(1024), ..Self::default() }
     }
 
+    /// How many bytes there are.
+    pub(super) fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Begins the next message with the fixed header of its family.
     pub(super) fn begin(&mut self, kind: u16, flags: u16, header: &[u8]) {
         self.close();

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use libc::{
     AF_INET, AF_INET6, AF_UNSPEC, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_IFNAME,
     IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINKINFO,
-    IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD,
+    IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD, IFLA_NUM_RX_QUEUES, IFLA_NUM_TX_QUEUES,
 };
 
 use super::netlink::{Messages, Socket, attributes, read_u32};
@@ -60,6 +60,7 @@ pub(super) fn add_veth(messages: &mut Messages, veth: &Veth<'_>) {
     messages.put_text(IFLA_IFNAME, veth.host);
     messages.put(IFLA_MTU, &veth.mtu.to_ne_bytes());
     messages.put(IFLA_MASTER, &veth.bridge.to_ne_bytes());
+    one_queue(messages);
     messages.nest(IFLA_LINKINFO, |info| {
         info.put(IFLA_INFO_KIND, b"veth");
         info.nest(IFLA_INFO_DATA, |data| {
@@ -68,11 +69,19 @@ pub(super) fn add_veth(messages: &mut Messages, veth: &Veth<'_>) {
                 peer.put_text(IFLA_IFNAME, veth.peer);
                 peer.put(IFLA_MTU, &veth.mtu.to_ne_bytes());
                 peer.put(IFLA_ADDRESS, &veth.mac);
+                one_queue(peer);
                 peer.put(IFLA_NET_NS_FD, &veth.namespace.as_raw_fd().to_ne_bytes());
             });
         });
     });
     configure_port(messages, veth.host);
+}
+
+/// The kernel would make a queue, with objects in sysfs, for each processor of each end.
+/// The pair queues nothing, so that they would only cost time and memory.
+fn one_queue(messages: &mut Messages) {
+    messages.put(IFLA_NUM_TX_QUEUES, &1u32.to_ne_bytes());
+    messages.put(IFLA_NUM_RX_QUEUES, &1u32.to_ne_bytes());
 }
 
 /// Adds the messages that make an existing link a port of the bridge.

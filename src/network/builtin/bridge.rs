@@ -21,6 +21,8 @@ use super::{
 };
 
 const DEFAULT_MTU: u32 = 1500;
+/// Devices with less have no IPv6.
+const IPV6_MTU: u32 = 1280;
 
 /// What there is to know of the bridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +47,8 @@ impl Builtin {
         self.leave_out_ipv6_without_kernel()?;
         allow_forwarding(self.subnets().iter().any(|subnet| !subnet.addr().is_ipv4()))?;
         if !exists {
-            let mtu = self.options.mtu.or_else(|| self.uplink_mtu()).unwrap_or(DEFAULT_MTU);
+            let uplink = |builtin: &mut Self| builtin.uplink_mtu().map(|mtu| mtu.max(IPV6_MTU));
+            let mtu = self.options.mtu.or_else(|| uplink(self)).unwrap_or(DEFAULT_MTU);
             let mut messages = Messages::new();
             let mac = bridge_mac(&name, &self.options.name_prefix);
             route::add_bridge(&mut messages, &name, mac, mtu);
@@ -54,10 +57,8 @@ impl Builtin {
         let link =
             route::link(&mut self.route, &name).map_err(Error::kernel("look at bridge", &name))?;
         if !link.is_bridge {
-            let path = format!("/sys/class/net/{name}").into();
-            let reason = "a device of this name is there and is no bridge; choose another name \
-                          for the bridge of the built-in network";
-            return Err(Error::Configuration { path, reason: reason.to_owned() });
+            let reason = "a device of this name is there and is no bridge; take another name";
+            return Err(Error::Name { what: "bridge", name, reason });
         }
         let index =
             route::index_of(&self.route, &name).map_err(Error::kernel("find bridge", &name))?;

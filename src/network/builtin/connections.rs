@@ -22,20 +22,28 @@ const PROTOCOL_NUMBER: u16 = 1;
 const DESTINATION_PORT: u16 = 3;
 const UDP: u8 = 17;
 const HEADER: usize = 4;
+/// A busy port has more connections than the kernel takes removals at once.
+const DATAGRAM: usize = 1 << 15;
 
 /// Forgets the UDP connections to these ports.
 pub(super) fn forget_udp(socket: &mut Socket, ports: &HashSet<u16>) -> io::Result<()> {
     let mut question = Messages::new();
     question.begin(SUBSYSTEM << 8 | GET, DUMP, &[0; HEADER]);
-    let mut removal = Messages::new();
-    let mut found = false;
+    let mut removals: Vec<Messages> = Vec::new();
     socket.ask_each(question, |body| {
-        if destination(body).is_some_and(|port| ports.contains(&port)) {
-            found = true;
-            add_removal(&mut removal, body);
+        if !destination(body).is_some_and(|port| ports.contains(&port)) {
+            return;
+        }
+        match removals.last_mut().filter(|removal| removal.size() < DATAGRAM) {
+            Some(removal) => add_removal(removal, body),
+            None => {
+                let mut removal = Messages::new();
+                add_removal(&mut removal, body);
+                removals.push(removal);
+            }
         }
     })?;
-    if found {
+    for removal in removals {
         // A connection that ended meanwhile is refused, which is as good.
         socket.send(removal)?;
     }

@@ -69,6 +69,7 @@ pub(super) struct Builtin {
 impl Builtin {
     /// Opens the network of the calling thread's namespace with what was recorded.
     pub(super) fn open(options: Arc<Options>, database: Arc<Database>) -> Result<Self, Error> {
+        check_names(&options)?;
         let records: Vec<(String, Lease)> =
             database.list(LEASES).map_err(Error::store("the built-in network"))?;
         let used = records.iter().flat_map(|(_, lease)| lease.ips()).collect();
@@ -291,6 +292,24 @@ fn configure(host: &mut Socket, veth: &Veth<'_>, lease: &Lease) -> Result<(), Er
         route::add_default_route(&mut messages, index, bridge::gateway_of(address));
     }
     inside.send_all(messages).map_err(Error::kernel("configure", object()))
+}
+
+/// Names that the kernel would refuse only when the first pod comes.
+fn check_names(options: &Options) -> Result<(), Error> {
+    let refuse = |what, name: &str, reason| Err(Error::Name { what, name: name.into(), reason });
+    let bridge = options.bridge.as_str();
+    let allowed = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':' | '%');
+    if bridge.is_empty() || bridge.len() > 15 || bridge.starts_with('.') {
+        return refuse("bridge", bridge, "a device's name has 1 to 15 characters and no dot first");
+    }
+    if !bridge.chars().all(allowed) {
+        return refuse("bridge", bridge, "a device's name has no spaces and no '/', ':' and '%'");
+    }
+    let table = options.name_prefix.as_str();
+    if table.is_empty() || table.len() > 200 || !table.chars().all(|c| c.is_ascii_graphic()) {
+        return refuse("table", table, "a table's name has 1 to 200 letters, digits and signs");
+    }
+    Ok(())
 }
 
 /// Subnets that Kubernetes gave to the node.

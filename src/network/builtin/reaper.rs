@@ -26,8 +26,8 @@ use super::{
 
 /// How long a device waits for the end of its namespace, and for company.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// No more at once, to keep the datagram small.
-const AT_ONCE: usize = 256;
+/// No more at once: nobody else changes the network meanwhile.
+const AT_ONCE: usize = 64;
 /// The group of devices on the way out; "cqrp".
 const GROUP: u32 = 0x6371_7270;
 

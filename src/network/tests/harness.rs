@@ -88,9 +88,13 @@ impl Host {
 }
 
 fn open(directory: &tempfile::TempDir, options: &Options) -> Network {
+    try_open(directory, options).unwrap()
+}
+
+pub fn try_open(directory: &tempfile::TempDir, options: &Options) -> Result<Network, Error> {
     let path = directory.path().join("state.db");
     let database = Arc::new(Database::open(&path, Durability::Process).unwrap());
-    Network::open(options.clone(), database).unwrap()
+    Network::open(options.clone(), database)
 }
 
 /// A pod without processes.

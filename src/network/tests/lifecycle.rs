@@ -181,3 +181,37 @@ fn a_caller_that_goes_away_leaves_what_a_teardown_finds() {
         assert_eq!(pod_links(), 1);
     });
 }
+
+#[test]
+fn names_that_cannot_be_are_refused_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["", "much-too-long-for-a-device", "a/b", "with space", ".."] {
+        let options = crate::network::Options { bridge: name.to_owned(), ..Default::default() };
+        let error = super::harness::try_open(&directory, &options).err().expect(name);
+        assert_eq!(error.kind(), Kind::FailedPrecondition, "{error}");
+    }
+}
+
+#[test]
+fn the_namespace_of_a_user_namespace_is_set_up_as_well() {
+    on_a_host(|| {
+        let host = Host::new();
+        let ours = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
+        let mut child = std::process::Command::new("unshare")
+            .args(["--user", "--net", "sleep", "60"])
+            .spawn()
+            .unwrap();
+        let path = std::path::PathBuf::from(format!("/proc/{}/ns/net", child.id()));
+        eventually("the child is in its namespace", || {
+            std::fs::read_link(&path).is_ok_and(|theirs| theirs != ours)
+        });
+        let namespace = std::fs::File::open(&path).unwrap().into();
+        let pod = Pod { request: Pod::new("one").request, namespace };
+        let addresses = host.set_up(&pod);
+        pod.serve(80, "rootless");
+        let answer = super::harness::fetch((addresses.ips[0], 80).into());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(answer.as_deref(), Some("rootless"));
+    });
+}

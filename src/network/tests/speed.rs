@@ -54,9 +54,57 @@ fn measure(parallel: usize, total: usize) {
     eprintln!("  the last device was gone {:?} later", begin.elapsed());
 }
 
+/// Whole lives of pods, a fixed number started each second as a kubelet would.
+fn measure_lives(per_second: u32, parallel: usize, total: usize, ports: bool) {
+    let host = Host::new();
+    host.set_up(&Pod::new("first"));
+    let network = Arc::new(host.network.clone());
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let begin = Instant::now();
+    let (mut setups, mut teardowns) = runtime.block_on(async {
+        let slots = Arc::new(tokio::sync::Semaphore::new(parallel));
+        let mut tasks = tokio::task::JoinSet::new();
+        let mut tick = tokio::time::interval(Duration::from_secs(1) / per_second);
+        for number in 0..total {
+            tick.tick().await;
+            let slot = slots.clone().acquire_owned().await.unwrap();
+            let network = network.clone();
+            tasks.spawn(async move {
+                let make = move || {
+                    let pod = Pod::new(&format!("p{number}"));
+                    let port = 10_000 + u16::try_from(number).unwrap();
+                    if ports { pod.with_port(crate::network::Protocol::Tcp, port, 80) } else { pod }
+                };
+                let pod = tokio::task::spawn_blocking(make).await.unwrap();
+                let start = Instant::now();
+                let path = pod.path();
+                network.setup(&pod.request, pod.namespace.as_fd(), &path).await.unwrap();
+                let setup = start.elapsed();
+                let start = Instant::now();
+                network.teardown(&pod.request, Some(&path)).await.unwrap();
+                drop((pod, slot));
+                (setup, start.elapsed())
+            });
+        }
+        tasks.join_all().await.into_iter().unzip::<_, _, Vec<_>, Vec<_>>()
+    });
+    let rate = total as f64 / begin.elapsed().as_secs_f64();
+    eprintln!(
+        "{per_second}/s wanted, at most {parallel} at once, host ports {ports}: setup p50, p95 \
+         {:?}, teardown {:?}, {rate:.0} pods/s",
+        median(&mut setups),
+        median(&mut teardowns),
+    );
+}
+
 #[test]
 #[ignore = "a measurement: cargo test --lib network::tests::speed -- --ignored --nocapture"]
 fn setup_and_teardown() {
     on_a_host(|| measure(1, 100));
     on_a_host(|| measure(10, 300));
+    on_a_host(|| measure_lives(20, 10, 60, false));
+    on_a_host(|| measure_lives(100, 10, 300, false));
+    on_a_host(|| measure_lives(100, 10, 300, true));
+    on_a_host(|| measure_lives(1000, 10, 500, false));
 }
