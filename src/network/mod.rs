@@ -1,1 +1,194 @@
-//! Under construction.
+//! The networks of pods: CNI, or the built-in bridge network where no CNI network is
+//! configured.
+//!
+//! Entry point: [`Network`]. It sets up a network namespace that the caller made, and
+//! takes it down from what it recorded, whatever is configured by then. It knows neither
+//! images nor the runtime nor the protocol of the CRI.
+
+use std::{
+    collections::HashSet,
+    net::{Ipv4Addr, Ipv6Addr},
+    os::fd::{AsFd, BorrowedFd},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::store::Database;
+
+pub use error::Error;
+pub use request::{Addresses, Dns, PodRequest, PortMapping, Protocol};
+
+use builtin::{Builtin, check_subnets, worker::Worker};
+use cni::Cni;
+
+mod builtin;
+mod cni;
+mod error;
+mod namespace;
+mod netlink;
+mod request;
+mod route;
+#[cfg(test)]
+mod tests;
+
+/// What an administrator decides about the networks of pods.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Whether pods get the built-in network where there is no CNI configuration.
+    pub builtin: bool,
+    /// The bridge of the built-in network.
+    pub bridge: String,
+    /// The subnet of its IPv4 addresses.
+    pub subnet_v4: IpNet,
+    /// The subnet of its IPv6 addresses; none for a network without.
+    pub subnet_v6: Option<IpNet>,
+    /// Whether pods appear to other machines with the address of the host.
+    pub masquerade: bool,
+    /// The largest packet; none for that of the host's default route.
+    pub mtu: Option<u32>,
+    /// The name of the nftables table, for each daemon of a machine another one.
+    pub name_prefix: String,
+    /// Where CNI configurations are.
+    pub cni_conf_dir: PathBuf,
+    /// Where CNI plugins are.
+    pub cni_bin_dirs: Vec<PathBuf>,
+    /// How many CNI networks a pod gets at most, in the order of their files; 0 for all.
+    pub cni_max_conf: usize,
+    /// Where the results of CNI plugins are kept.
+    pub cache_dir: PathBuf,
+    /// How long one CNI plugin may take.
+    pub cni_timeout: Duration,
+}
+
+const DEFAULT_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 88, 0, 0), 16);
+const DEFAULT_V6: Ipv6Net =
+    Ipv6Net::new_assert(Ipv6Addr::new(0xfd4a, 0x6b1d, 0x88, 0, 0, 0, 0, 0), 64);
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            builtin: true,
+            bridge: "criquet0".to_owned(),
+            subnet_v4: DEFAULT_V4.into(),
+            subnet_v6: Some(DEFAULT_V6.into()),
+            masquerade: true,
+            mtu: None,
+            name_prefix: "criquet".to_owned(),
+            cni_conf_dir: "/etc/cni/net.d".into(),
+            cni_bin_dirs: ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"]
+                .map(PathBuf::from)
+                .into(),
+            cni_max_conf: 1,
+            cache_dir: "/var/lib/criquet/cni".into(),
+            cni_timeout: Duration::from_secs(120),
+        }
+    }
+}
+
+/// The networks of the pods of one daemon; clones share them.
+#[derive(Clone)]
+pub struct Network {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    options: Arc<Options>,
+    worker: Worker,
+    cni: Cni,
+}
+
+impl Network {
+    /// Opens the networks with what was recorded in the database. The network namespace of
+    /// the calling thread is the host's. Nothing of the host is changed before the first pod.
+    pub fn open(options: Options, database: Arc<Database>) -> Result<Self, Error> {
+        let options = Arc::new(options);
+        let builtin = Builtin::open(options.clone(), database.clone())?;
+        let worker = Worker::start(builtin)?;
+        let cni = Cni::new(options.clone(), database);
+        Ok(Self { shared: Arc::new(Shared { options, worker, cni }) })
+    }
+
+    /// Sets up the network of a pod's namespace.
+    ///
+    /// A failure is undone. If the future is dropped before its end, or the daemon dies
+    /// meanwhile, [`Network::teardown`] undoes what was done. A second call for the same
+    /// sandbox replaces what the first one made.
+    pub async fn setup(
+        &self,
+        pod: &PodRequest,
+        netns: BorrowedFd<'_>,
+        netns_path: &Path,
+    ) -> Result<Addresses, Error> {
+        let namespace =
+            netns.try_clone_to_owned().map_err(Error::kernel("keep", "the network namespace"))?;
+        let worker = &self.shared.worker;
+        let networks = self.shared.cni.networks()?;
+        if !networks.is_empty() {
+            worker.run(move |builtin| builtin.bring_up_loopback(namespace.as_fd())).await?;
+            return self.shared.cni.attach(networks, pod, netns_path).await;
+        }
+        if !self.shared.options.builtin {
+            let directory = self.shared.options.cni_conf_dir.clone();
+            return Err(Error::NoNetwork { directory });
+        }
+        let pod = pod.clone();
+        worker.run(move |builtin| builtin.set_up(&pod, namespace.as_fd())).await
+    }
+
+    /// Takes down the network of a pod, from what was recorded. Without a record there is
+    /// nothing to do. Without a path, or with one that leads nowhere, the namespace is gone.
+    ///
+    /// A device of the built-in network is removed by the end of the namespace, or shortly
+    /// after this returns; its addresses are not given to another pod before.
+    pub async fn teardown(&self, pod: &PodRequest, netns_path: Option<&Path>) -> Result<(), Error> {
+        let sandbox = pod.sandbox_id.clone();
+        let found = self.shared.worker.run(move |builtin| builtin.tear_down(&sandbox)).await?;
+        if !found {
+            self.shared.cni.detach(&pod.sandbox_id, netns_path).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether pods can be given a network now, and why not.
+    pub async fn status(&self) -> Result<(), Error> {
+        let networks = self.shared.cni.networks()?;
+        if !networks.is_empty() {
+            return self.shared.cni.status(&networks).await;
+        }
+        if !self.shared.options.builtin {
+            let directory = self.shared.options.cni_conf_dir.clone();
+            return Err(Error::NoNetwork { directory });
+        }
+        self.shared.worker.run(Builtin::mend_rules).await
+    }
+
+    /// Takes down whatever belongs to sandboxes other than the living ones: recorded
+    /// networks, devices on the bridge, what CNI plugins remember. Must not run while a
+    /// sandbox that is not among the living is being set up.
+    pub async fn collect_garbage(&self, live: &[String]) -> Result<(), Error> {
+        let live: HashSet<String> = live.iter().cloned().collect();
+        let kept = live.clone();
+        let builtin = self.shared.worker.run(move |builtin| builtin.collect_garbage(&kept)).await;
+        self.shared.cni.collect_garbage(&live).await.and(builtin)
+    }
+
+    /// Gives pods to come addresses of these subnets, from now on and after a restart.
+    /// Pods that run keep theirs. An empty list changes nothing.
+    pub fn set_pod_cidrs(&self, cidrs: &[IpNet]) -> Result<(), Error> {
+        if cidrs.is_empty() {
+            return Ok(());
+        }
+        check_subnets(cidrs)?;
+        let cidrs = cidrs.to_vec();
+        self.shared.worker.post(move |builtin| builtin.set_pod_cidrs(&cidrs))
+    }
+
+    /// Removes the bridge and the rules of the built-in network from the host, for a
+    /// daemon that will not come back. Pods that still have it lose their connection.
+    pub async fn dismantle(&self) -> Result<(), Error> {
+        self.shared.worker.run(Builtin::dismantle).await
+    }
+}

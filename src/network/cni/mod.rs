@@ -1,0 +1,299 @@
+//! Networks by CNI plugins, as nodes of Kubernetes have them.
+//!
+//! Entry point: [`Cni`]. It executes the chains of plugins and records what it does; the
+//! files of configuration are read in `config`, one plugin is executed in `plugin`.
+
+use std::{collections::HashSet, path::Path, sync::Arc};
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    Error, Options,
+    request::{Addresses, PodRequest},
+};
+use crate::store::Database;
+
+use self::{
+    attachment::{Attached, Attachment, addresses},
+    cache::Cache,
+    config::NetworkList,
+    plugin::Call,
+};
+
+mod attachment;
+mod cache;
+mod capability;
+mod config;
+mod plugin;
+
+/// Attachments by sandbox.
+const ATTACHMENTS: &str = "networks";
+
+/// The code of a plugin that does not know a command.
+const UNKNOWN_COMMAND: u32 = 4;
+
+/// The CNI networks of a node.
+pub(super) struct Cni {
+    options: Arc<Options>,
+    database: Arc<Database>,
+    cache: Cache,
+}
+
+impl Cni {
+    pub(super) fn new(options: Arc<Options>, database: Arc<Database>) -> Self {
+        let cache = Cache::new(&options.cache_dir);
+        Self { options, database, cache }
+    }
+
+    /// The networks that are configured now; none if there is no file.
+    pub(super) fn networks(&self) -> Result<Vec<NetworkList>, Error> {
+        config::read_directory(&self.options.cni_conf_dir, self.options.cni_max_conf)
+    }
+
+    /// Attaches a pod to the networks, or undoes everything.
+    pub(super) async fn attach(
+        &self,
+        networks: Vec<NetworkList>,
+        pod: &PodRequest,
+        netns: &Path,
+    ) -> Result<Addresses, Error> {
+        // Before anything is recorded that would have to be undone.
+        capabilities(pod)?;
+        // What an earlier attempt left must not be forgotten.
+        self.detach(&pod.sandbox_id, Some(netns)).await?;
+        let attached =
+            |(index, list)| Attached { list, interface: format!("eth{index}"), result: None };
+        let mut attachment = Attachment {
+            request: pod.clone(),
+            netns: netns.to_string_lossy().into_owned(),
+            networks: networks.into_iter().enumerate().map(attached).collect(),
+        };
+        self.record(&attachment)?;
+        let outcome = self.add_all(&mut attachment).await;
+        if outcome.is_err()
+            && let Err(error) = self.remove_all(&attachment, &attachment.netns).await
+        {
+            tracing::warn!(sandbox.id = pod.sandbox_id, %error,
+                "cannot undo the network of a sandbox; garbage collection will try again");
+        }
+        outcome
+    }
+
+    /// Detaches a pod from the networks it was attached to. Without a record there is
+    /// nothing to do.
+    pub(super) async fn detach(&self, sandbox: &str, netns: Option<&Path>) -> Result<(), Error> {
+        let recorded: Option<Attachment> =
+            self.database.get(ATTACHMENTS, sandbox).map_err(Error::store(sandbox))?;
+        let Some(attachment) = recorded else { return Ok(()) };
+        // The recorded path is not used: it may lead through a process that is gone, and by
+        // now to somebody else's namespace. Plugins that are given none remove what is
+        // left outside of it.
+        let netns = netns.filter(|netns| netns.exists());
+        let netns = netns.map(|netns| netns.to_string_lossy()).unwrap_or_default();
+        self.remove_all(&attachment, &netns).await
+    }
+
+    /// Whether the networks can take pods, as far as their plugins tell.
+    pub(super) async fn status(&self, networks: &[NetworkList]) -> Result<(), Error> {
+        for list in networks.iter().filter(|list| list.speaks("1.1.0")) {
+            let call = self.call("STATUS", &[]);
+            for plugin in &list.plugins {
+                match call.execute(kind_of(plugin), &configuration(list, plugin, None)).await {
+                    Err(Error::Plugin { code: UNKNOWN_COMMAND, .. }) => {}
+                    other => drop(other?),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Detaches all pods but the living, and tells plugins which attachments are valid.
+    pub(super) async fn collect_garbage(&self, live: &HashSet<String>) -> Result<(), Error> {
+        let all: Vec<(String, Attachment)> =
+            self.database.list(ATTACHMENTS).map_err(Error::store("CNI networks"))?;
+        let mut outcome = Ok(());
+        for (sandbox, _) in all.iter().filter(|(sandbox, _)| !live.contains(sandbox)) {
+            outcome = outcome.and(self.detach(sandbox, None).await);
+        }
+        let all: Vec<(String, Attachment)> =
+            self.database.list(ATTACHMENTS).map_err(Error::store("CNI networks"))?;
+        for list in self.networks().unwrap_or_default() {
+            outcome = outcome.and(self.collect_list(&list, &all).await);
+        }
+        outcome
+    }
+
+    async fn collect_list(
+        &self,
+        list: &NetworkList,
+        all: &[(String, Attachment)],
+    ) -> Result<(), Error> {
+        if list.disable_gc || !list.speaks("1.1.0") {
+            return Ok(());
+        }
+        let valid: Vec<Value> = all
+            .iter()
+            .flat_map(|(sandbox, attachment)| {
+                attachment.networks.iter().map(move |attached| (sandbox, attached))
+            })
+            .filter(|(_, attached)| attached.list.name == list.name)
+            .map(
+                |(sandbox, attached)| json!({"containerID": sandbox, "ifname": attached.interface}),
+            )
+            .collect();
+        let call = self.call("GC", &[]);
+        for plugin in &list.plugins {
+            let mut configuration = configuration(list, plugin, None);
+            if let Some(object) = configuration.as_object_mut() {
+                object.insert("cni.dev/valid-attachments".to_owned(), json!(valid));
+            }
+            match call.execute(kind_of(plugin), &configuration).await {
+                Err(Error::Plugin { code: UNKNOWN_COMMAND, .. }) => {}
+                other => drop(other?),
+            }
+        }
+        Ok(())
+    }
+
+    async fn add_all(&self, attachment: &mut Attachment) -> Result<Addresses, Error> {
+        let mut found = Addresses::default();
+        for index in 0..attachment.networks.len() {
+            let Some(attached) = attachment.networks.get(index) else { break };
+            let result = self.add(attachment, attached).await?;
+            let last = attached.list.plugins.last().map(kind_of).unwrap_or_default();
+            let ips = addresses(&result).map_err(|reason| Error::PluginResult {
+                plugin: last.to_owned(),
+                verb: "ADD",
+                reason,
+            })?;
+            self.cache.write(
+                &attachment.request.sandbox_id,
+                &attachment.netns,
+                attached,
+                &result,
+            )?;
+            found.ips.extend(ips);
+            found.interfaces.push(attached.interface.clone());
+            if index == 0 {
+                found.network = attached.list.name.clone();
+            }
+            if let Some(attached) = attachment.networks.get_mut(index) {
+                attached.result = Some(result);
+            }
+            self.record(attachment)?;
+        }
+        Ok(found)
+    }
+
+    async fn add(&self, attachment: &Attachment, attached: &Attached) -> Result<Value, Error> {
+        let pod = &attachment.request;
+        let values = capabilities(pod)?;
+        let environment = environment(pod, &attached.interface, &attachment.netns);
+        let call = self.call("ADD", &environment);
+        let mut previous = None;
+        for plugin in &attached.list.plugins {
+            let mut configuration = configuration(&attached.list, plugin, Some(&values));
+            insert_previous(&mut configuration, previous.as_ref());
+            let result = call.execute(kind_of(plugin), &configuration).await?;
+            previous = result.or(previous);
+        }
+        Ok(previous.unwrap_or_else(|| json!({})))
+    }
+
+    /// Detaches in reverse order, goes on after a failure, and forgets the pod only when
+    /// all is done.
+    async fn remove_all(&self, attachment: &Attachment, netns: &str) -> Result<(), Error> {
+        let sandbox = &attachment.request.sandbox_id;
+        let mut outcome = Ok(());
+        for attached in attachment.networks.iter().rev() {
+            let removed = self.remove(attachment, attached, netns).await;
+            outcome = outcome.and(removed.and_then(|()| self.cache.remove(sandbox, attached)));
+        }
+        outcome?;
+        self.database.delete(ATTACHMENTS, sandbox).map_err(Error::store(sandbox))
+    }
+
+    async fn remove(
+        &self,
+        attachment: &Attachment,
+        attached: &Attached,
+        netns: &str,
+    ) -> Result<(), Error> {
+        let pod = &attachment.request;
+        let values = capabilities(pod)?;
+        let environment = environment(pod, &attached.interface, netns);
+        let call = self.call("DEL", &environment);
+        for plugin in attached.list.plugins.iter().rev() {
+            let mut configuration = configuration(&attached.list, plugin, Some(&values));
+            if attached.list.speaks("0.4.0") {
+                insert_previous(&mut configuration, attached.result.as_ref());
+            }
+            call.execute(kind_of(plugin), &configuration).await?;
+        }
+        Ok(())
+    }
+
+    fn record(&self, attachment: &Attachment) -> Result<(), Error> {
+        let sandbox = &attachment.request.sandbox_id;
+        self.database.put(ATTACHMENTS, sandbox, attachment).map_err(Error::store(sandbox))
+    }
+
+    fn call<'a>(
+        &'a self,
+        verb: &'static str,
+        environment: &'a [(&'static str, String)],
+    ) -> Call<'a> {
+        let (directories, limit) = (&self.options.cni_bin_dirs, self.options.cni_timeout);
+        Call { verb, environment, directories, limit }
+    }
+}
+
+/// A plugin's configuration as it is given to it: its own, the network's name and version,
+/// and of what is known about the pod that which the plugin declares to understand.
+fn configuration(
+    list: &NetworkList,
+    plugin: &Map<String, Value>,
+    values: Option<&Map<String, Value>>,
+) -> Value {
+    let mut object = plugin.clone();
+    object.insert("name".to_owned(), json!(list.name));
+    object.insert("cniVersion".to_owned(), json!(list.version));
+    let declared = object.remove("capabilities");
+    let declared = declared.as_ref().and_then(Value::as_object);
+    let wanted = |key: &String| {
+        declared.and_then(|declared| declared.get(key)).is_some_and(|value| *value == json!(true))
+    };
+    let runtime: Map<String, Value> = values
+        .into_iter()
+        .flatten()
+        .filter(|(key, _)| wanted(key))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    if !runtime.is_empty() {
+        object.insert("runtimeConfig".to_owned(), Value::Object(runtime));
+    }
+    Value::Object(object)
+}
+
+fn insert_previous(configuration: &mut Value, previous: Option<&Value>) {
+    if let (Some(object), Some(previous)) = (configuration.as_object_mut(), previous) {
+        object.insert("prevResult".to_owned(), previous.clone());
+    }
+}
+
+fn environment(pod: &PodRequest, interface: &str, netns: &str) -> [(&'static str, String); 4] {
+    [
+        ("CNI_CONTAINERID", pod.sandbox_id.clone()),
+        ("CNI_NETNS", netns.to_owned()),
+        ("CNI_IFNAME", interface.to_owned()),
+        ("CNI_ARGS", capability::arguments(pod)),
+    ]
+}
+
+fn capabilities(pod: &PodRequest) -> Result<Map<String, Value>, Error> {
+    capability::values(pod).map_err(|reason| Error::Annotation { reason })
+}
+
+fn kind_of(plugin: &Map<String, Value>) -> &str {
+    plugin.get("type").and_then(Value::as_str).unwrap_or_default()
+}

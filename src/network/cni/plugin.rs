@@ -1,0 +1,166 @@
+//! Executes one CNI plugin: environment, configuration on its input, result or error on
+//! its output, a deadline.
+
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    process::{Child, Command},
+    time::timeout,
+};
+
+use super::super::Error;
+
+/// No result is larger; what a plugin writes beyond is cut off.
+const OUTPUT_LIMIT: u64 = 1 << 20;
+
+/// One call of a plugin.
+pub(super) struct Call<'a> {
+    /// The CNI command.
+    pub(super) verb: &'static str,
+    /// Environment beyond the command and the path of plugins.
+    pub(super) environment: &'a [(&'static str, String)],
+    /// Where plugins are.
+    pub(super) directories: &'a [PathBuf],
+    /// How long it may take.
+    pub(super) limit: Duration,
+}
+
+impl Call<'_> {
+    /// Executes the plugin with its configuration; nothing is what some verbs answer.
+    pub(super) async fn execute(
+        &self,
+        plugin: &str,
+        configuration: &Value,
+    ) -> Result<Option<Value>, Error> {
+        let program = self.find(plugin)?;
+        let mut child = self.start(&program)?;
+        let group = child.id();
+        let input = configuration.to_string();
+        let begin = Instant::now();
+        let finished = timeout(self.limit, converse(&mut child, input.as_bytes())).await;
+        let Ok(outcome) = finished else {
+            // The plugin's own children as well: it may be a script.
+            if let Some(group) = group.and_then(|id| i32::try_from(id).ok()) {
+                let group = rustix::process::Pid::from_raw(group);
+                let _ = group.map(|group| {
+                    rustix::process::kill_process_group(group, rustix::process::Signal::KILL)
+                });
+            }
+            let _ = child.kill().await;
+            return Err(Error::PluginTimeout {
+                plugin: plugin.to_owned(),
+                verb: self.verb,
+                seconds: self.limit.as_secs(),
+            });
+        };
+        tracing::debug!(plugin, verb = self.verb, took = ?begin.elapsed(), "a CNI plugin ended");
+        let output =
+            outcome.map_err(|source| Error::PluginStart { path: program.clone(), source })?;
+        self.interpret(plugin, &output)
+    }
+
+    fn find(&self, plugin: &str) -> Result<PathBuf, Error> {
+        let paths = self.directories.iter().map(|directory| directory.join(plugin));
+        paths.into_iter().find(|path| path.is_file()).ok_or_else(|| Error::PluginMissing {
+            plugin: plugin.to_owned(),
+            directories: join(self.directories, ", "),
+        })
+    }
+
+    fn start(&self, program: &Path) -> Result<Child, Error> {
+        Command::new(program)
+            .env("CNI_COMMAND", self.verb)
+            .env("CNI_PATH", join(self.directories, ":"))
+            .envs(self.environment.iter().map(|(key, value)| (*key, value.as_str())))
+            .current_dir("/")
+            .process_group(0)
+            .kill_on_drop(true)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|source| Error::PluginStart { path: program.to_owned(), source })
+    }
+
+    fn interpret(&self, plugin: &str, output: &Output) -> Result<Option<Value>, Error> {
+        let text = output.stdout.trim_ascii();
+        if output.code == Some(0) {
+            if text.is_empty() {
+                return Ok(None);
+            }
+            return serde_json::from_slice(text).map(Some).map_err(|error| Error::PluginResult {
+                plugin: plugin.to_owned(),
+                verb: self.verb,
+                reason: error.to_string(),
+            });
+        }
+        let report: Report = serde_json::from_slice(text).unwrap_or_else(|_| Report {
+            code: output.code.and_then(|code| u32::try_from(code).ok()).unwrap_or_default(),
+            msg: [text, output.stderr.trim_ascii()]
+                .map(|part| String::from_utf8_lossy(part).into_owned())
+                .join(" ")
+                .trim()
+                .to_owned(),
+            details: String::new(),
+        });
+        Err(Error::Plugin {
+            plugin: plugin.to_owned(),
+            verb: self.verb,
+            code: report.code,
+            message: if report.msg.is_empty() { "no reason given".to_owned() } else { report.msg },
+            details: report.details,
+        })
+    }
+}
+
+/// What a plugin writes when it fails.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Report {
+    code: u32,
+    msg: String,
+    details: String,
+}
+
+struct Output {
+    code: Option<i32>,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+async fn converse(child: &mut Child, input: &[u8]) -> std::io::Result<Output> {
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let write = async {
+        let Some(mut stdin) = stdin else { return Ok(()) };
+        match stdin.write_all(input).await {
+            // A plugin need not read what it does not want to know.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            other => other,
+        }
+    };
+    let ((), stdout, stderr, status) =
+        tokio::try_join!(write, read(stdout), read(stderr), child.wait())?;
+    Ok(Output { code: status.code(), stdout, stderr })
+}
+
+async fn read(stream: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(mut stream) = stream {
+        (&mut stream).take(OUTPUT_LIMIT).read_to_end(&mut bytes).await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+    }
+    Ok(bytes)
+}
+
+fn join(directories: &[PathBuf], separator: &str) -> String {
+    let texts: Vec<_> = directories.iter().map(|path| path.to_string_lossy()).collect();
+    texts.join(separator)
+}
