@@ -1,0 +1,105 @@
+//! Who holds layers besides the images: a container goes on with the layers of an image
+//! that is removed under it. A holder is one small file; it survives the daemon, and needs
+//! no wait for the disk on the way of a container's start. (After a power cut nothing runs
+//! that would need it.)
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Error, ImageId, layers::io_error};
+
+const NAME_LENGTH: usize = 200;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Held {
+    pub(super) image: ImageId,
+    /// The lowest layer first.
+    pub(super) layers: Vec<u64>,
+}
+
+pub(super) struct Holders {
+    directory: PathBuf,
+    held: BTreeMap<String, Held>,
+}
+
+impl Holders {
+    pub(super) fn open(directory: PathBuf) -> Result<Self, Error> {
+        let failed = io_error("list", &directory);
+        let mut held = BTreeMap::new();
+        for entry in fs::read_dir(&directory).map_err(&failed)? {
+            let path = entry.map_err(&failed)?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).filter(|name| is_good(name));
+            let content =
+                fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            match (name, content) {
+                (Some(name), Some(content)) => {
+                    held.insert(name.to_owned(), content);
+                }
+                // Half written when the machine stopped.
+                _ => fs::remove_file(&path).map_err(io_error("remove", &path))?,
+            }
+        }
+        Ok(Self { directory, held })
+    }
+
+    pub(super) fn hold(&mut self, holder: &str, held: Held) -> Result<(), Error> {
+        let path = self.path(holder)?;
+        let new = self.directory.join(format!("{holder}~"));
+        let content = serde_json::to_vec(&held).map_err(std::io::Error::other);
+        content
+            .and_then(|content| fs::write(&new, content))
+            .and_then(|()| fs::rename(&new, &path))
+            .map_err(io_error("write", &path))?;
+        self.held.insert(holder.to_owned(), held);
+        Ok(())
+    }
+
+    pub(super) fn release(&mut self, holder: &str) -> Result<(), Error> {
+        let path = self.path(holder)?;
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(io_error("remove", &path)(error));
+            }
+            _ => {}
+        }
+        self.held.remove(holder);
+        Ok(())
+    }
+
+    pub(super) fn layers(&self) -> BTreeSet<u64> {
+        self.held.values().flat_map(|held| held.layers.iter().copied()).collect()
+    }
+
+    /// The layers of an image that somebody holds.
+    pub(super) fn layers_of(&self, image: &ImageId) -> Option<&[u64]> {
+        self.held.values().find(|held| held.image == *image).map(|held| held.layers.as_slice())
+    }
+
+    /// Every holder, for the daemon to compare with the containers it knows.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.held.keys().cloned().collect()
+    }
+
+    fn path(&self, holder: &str) -> Result<PathBuf, Error> {
+        if is_good(holder) {
+            return Ok(Path::new(&self.directory).join(holder));
+        }
+        Err(Error::Reference {
+            reference: holder.to_owned(),
+            reason: "a holder is named with letters, digits, '_', '-' and '.'",
+        })
+    }
+}
+
+fn is_good(name: &str) -> bool {
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    !name.is_empty()
+        && name.len() <= NAME_LENGTH
+        && !name.starts_with('.')
+        && name.bytes().all(good)
+}

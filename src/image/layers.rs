@@ -1,0 +1,335 @@
+//! The unpacked layers on disk: numbered directories, shared by diff id.
+//!
+//! A layer that is unpacked but belongs to no image yet has a note beside its directory,
+//! which makes it good for a later pull as long as the machine does not reboot; with its
+//! image it comes into the database, after everything is on the disk. A directory that has
+//! neither is rubbish. Leases keep layers from going while somebody works with them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+use super::{Digest, Error, unpack::Unpacked};
+
+/// How long the layers of a broken pull wait for the next attempt.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// What is known of a layer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Layer {
+    pub(super) diff_id: Digest,
+    pub(super) size: u64,
+    pub(super) inodes: u64,
+    /// Directories that have owner and mode from below.
+    pub(super) implied: Vec<Vec<u8>>,
+    /// What they got in the first stack that the layer joined.
+    pub(super) settled: Option<Vec<Owner>>,
+    /// The boot in which it was unpacked.
+    boot: String,
+}
+
+/// Mode, user and group of a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Owner {
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+}
+
+struct Slot {
+    layer: Layer,
+    leases: usize,
+    in_database: bool,
+    kept_until: Option<Instant>,
+}
+
+struct Table {
+    slots: BTreeMap<u64, Slot>,
+    next: u64,
+}
+
+pub(super) struct Layers {
+    directory: PathBuf,
+    trash: PathBuf,
+    boot: String,
+    // A short critical section: look-ups and counts.
+    table: Mutex<Table>,
+}
+
+/// Keeps a layer while it lives.
+pub(super) struct Lease {
+    layers: Arc<Layers>,
+    pub(super) number: u64,
+}
+
+/// A directory that a layer grows in; it goes away unless it is finished.
+pub(super) struct Growing {
+    layers: Arc<Layers>,
+    number: u64,
+    is_finished: bool,
+}
+
+impl Layers {
+    /// Takes over the layers of the database and those of broken pulls; removes the rest.
+    pub(super) fn open(
+        directory: PathBuf,
+        trash: PathBuf,
+        known: Vec<(u64, Layer)>,
+    ) -> Result<Self, Error> {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let mut slots: BTreeMap<u64, Slot> = known
+            .into_iter()
+            .map(|(number, layer)| {
+                (number, Slot { layer, leases: 0, in_database: true, kept_until: None })
+            })
+            .collect();
+        let failed = io_error("list", &directory);
+        for entry in fs::read_dir(&directory).map_err(&failed)? {
+            let path = entry.map_err(&failed)?.path();
+            let number = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .and_then(|name| name.parse::<u64>().ok());
+            let Some(number) = number.filter(|number| !slots.contains_key(number)) else {
+                continue;
+            };
+            match read_note(&path.with_extension("json")).filter(|layer| layer.boot == boot) {
+                Some(layer) => {
+                    let kept_until = Some(Instant::now() + PATIENCE);
+                    slots.insert(number, Slot { layer, leases: 0, in_database: false, kept_until });
+                }
+                None => discard(&path, &trash)?,
+            }
+        }
+        let next = slots.keys().next_back().map_or(1, |last| last + 1);
+        let layers = Self { directory, trash, boot, table: Mutex::new(Table { slots, next }) };
+        layers.remove_old_notes();
+        Ok(layers)
+    }
+
+    fn remove_old_notes(&self) {
+        let table = self.lock();
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let number = path
+                .file_stem()
+                .and_then(|stem| stem.to_str())
+                .and_then(|stem| stem.parse::<u64>().ok());
+            let is_needed =
+                number.and_then(|n| table.slots.get(&n)).is_some_and(|slot| !slot.in_database);
+            if path.extension().is_some_and(|extension| extension == "json") && !is_needed {
+                fs::remove_file(&path).ok();
+            }
+        }
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(super) fn path(&self, number: u64) -> PathBuf {
+        self.directory.join(number.to_string())
+    }
+
+    /// Starts a layer in a directory of its own.
+    pub(super) fn begin(self: &Arc<Self>) -> Result<(Growing, OwnedFd), Error> {
+        let number = {
+            let mut table = self.lock();
+            table.next += 1;
+            table.next - 1
+        };
+        let growing = Growing { layers: self.clone(), number, is_finished: false };
+        let path = self.path(number);
+        fs::create_dir(&path).map_err(io_error("make", &path))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let root = rustix::fs::open(&path, flags, Mode::empty())
+            .map_err(|errno| io_error("open", &path)(errno.into()))?;
+        Ok((growing, root))
+    }
+
+    /// Any finished layer of that diff id.
+    pub(super) fn find(self: &Arc<Self>, diff_id: &Digest) -> Option<Lease> {
+        self.candidates(diff_id).into_iter().next()
+    }
+
+    /// All finished layers of that diff id.
+    pub(super) fn candidates(self: &Arc<Self>, diff_id: &Digest) -> Vec<Lease> {
+        let mut table = self.lock();
+        let found = table.slots.iter_mut().filter(|(_, slot)| slot.layer.diff_id == *diff_id);
+        let found = found.map(|(number, slot)| {
+            slot.leases += 1;
+            Lease { layers: self.clone(), number: *number }
+        });
+        found.collect()
+    }
+
+    pub(super) fn lease(self: &Arc<Self>, number: u64) -> Option<Lease> {
+        let mut table = self.lock();
+        table.slots.get_mut(&number)?.leases += 1;
+        Some(Lease { layers: self.clone(), number })
+    }
+
+    pub(super) fn get(&self, number: u64) -> Option<Layer> {
+        self.lock().slots.get(&number).map(|slot| slot.layer.clone())
+    }
+
+    /// Those of the layers that the database does not have in their present form.
+    pub(super) fn not_in_database(&self, numbers: &[u64]) -> Vec<(u64, Layer)> {
+        let table = self.lock();
+        let slots = numbers.iter().filter_map(|number| Some((*number, table.slots.get(number)?)));
+        slots
+            .filter(|(_, slot)| !slot.in_database)
+            .map(|(number, slot)| (number, slot.layer.clone()))
+            .collect()
+    }
+
+    pub(super) fn mark_in_database(&self, numbers: impl Iterator<Item = u64>) {
+        let mut table = self.lock();
+        for number in numbers {
+            if let Some(slot) = table.slots.get_mut(&number) {
+                (slot.in_database, slot.kept_until) = (true, None);
+                fs::remove_file(self.path(number).with_extension("json")).ok();
+            }
+        }
+    }
+
+    /// Notes what the layer's implied directories got.
+    pub(super) fn settle(&self, number: u64, owners: Vec<Owner>) -> Result<(), Error> {
+        let layer = {
+            let mut table = self.lock();
+            let Some(slot) = table.slots.get_mut(&number) else { return Ok(()) };
+            slot.layer.settled = Some(owners);
+            slot.in_database = false;
+            slot.layer.clone()
+        };
+        self.write_note(number, &layer)
+    }
+
+    /// Makes layers that only wait for another attempt free to go.
+    pub(super) fn forget(&self, diff_ids: &[Digest]) {
+        let mut table = self.lock();
+        for slot in table.slots.values_mut().filter(|slot| diff_ids.contains(&slot.layer.diff_id)) {
+            slot.kept_until = None;
+        }
+    }
+
+    /// Takes out of the table what nobody needs. Their directories are to be removed by
+    /// [`Layers::remove`] once the database does not have them any more.
+    pub(super) fn take_unneeded(&self, needed: &BTreeSet<u64>) -> Vec<u64> {
+        let mut table = self.lock();
+        let now = Instant::now();
+        let unneeded = table.slots.iter().filter(|(number, slot)| {
+            slot.leases == 0
+                && !needed.contains(number)
+                && slot.kept_until.is_none_or(|kept_until| kept_until <= now)
+        });
+        let unneeded: Vec<u64> = unneeded.map(|(number, _)| *number).collect();
+        for number in &unneeded {
+            table.slots.remove(number);
+        }
+        unneeded
+    }
+
+    pub(super) fn remove(&self, number: u64) -> Result<(), Error> {
+        let path = self.path(number);
+        fs::remove_file(path.with_extension("json")).ok();
+        discard(&path, &self.trash)
+    }
+
+    /// Bytes and inodes of all layers that are finished.
+    pub(super) fn usage(&self) -> (u64, u64) {
+        let table = self.lock();
+        table.slots.values().fold((0, 0), |(size, inodes), slot| {
+            (size + slot.layer.size, inodes + slot.layer.inodes)
+        })
+    }
+
+    fn write_note(&self, number: u64, layer: &Layer) -> Result<(), Error> {
+        let path = self.path(number).with_extension("json");
+        let note = serde_json::to_vec(layer).map_err(io::Error::other);
+        // Written whole and then renamed: half a note would be taken for none.
+        let new = self.trash.join(format!("{number}.json"));
+        note.and_then(|note| fs::write(&new, note))
+            .and_then(|()| fs::rename(&new, &path))
+            .map_err(io_error("write", &path))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Growing {
+    /// The layer is whole and verified.
+    pub(super) fn finish(mut self, diff_id: Digest, unpacked: Unpacked) -> Result<Lease, Error> {
+        let Unpacked { implied, size, inodes } = unpacked;
+        let boot = self.layers.boot.clone();
+        let layer = Layer { diff_id, size, inodes, implied, settled: None, boot };
+        self.layers.write_note(self.number, &layer)?;
+        let kept_until = Some(Instant::now() + PATIENCE);
+        let slot = Slot { layer, leases: 1, in_database: false, kept_until };
+        self.layers.lock().slots.insert(self.number, slot);
+        self.is_finished = true;
+        Ok(Lease { layers: self.layers.clone(), number: self.number })
+    }
+}
+
+impl Drop for Growing {
+    fn drop(&mut self) {
+        if !self.is_finished
+            && let Err(error) = self.layers.remove(self.number)
+        {
+            tracing::warn!(layer = self.number, %error, "half a layer is left until the next start");
+        }
+    }
+}
+
+impl Clone for Lease {
+    fn clone(&self) -> Self {
+        if let Some(slot) = self.layers.lock().slots.get_mut(&self.number) {
+            slot.leases += 1;
+        }
+        Self { layers: self.layers.clone(), number: self.number }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(slot) = self.layers.lock().slots.get_mut(&self.number) {
+            slot.leases -= 1;
+        }
+    }
+}
+
+fn read_note(path: &Path) -> Option<Layer> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// Moves the directory out of sight at once, and then takes it apart.
+fn discard(path: &Path, trash: &Path) -> Result<(), Error> {
+    let Some(name) = path.file_name() else { return Ok(()) };
+    let target = trash.join(name);
+    match fs::rename(path, &target) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io_error("remove", path)(error)),
+    }
+    fs::remove_dir_all(&target).map_err(io_error("remove", &target))
+}
+
+/// Turns an I/O error into one that says what was attempted.
+pub(super) fn io_error(
+    operation: &'static str,
+    path: &Path,
+) -> impl Fn(io::Error) -> Error + use<> {
+    let path = path.to_owned();
+    move |source| Error::Io { operation, path: path.clone(), source }
+}

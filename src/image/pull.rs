@@ -1,0 +1,305 @@
+//! A pull, step by step: hosts, manifest, configuration, layers, commit.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Read},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::{sync::mpsc, task::spawn_blocking};
+
+use super::{
+    Auth, Complete, Digest, Error, ImageId, ImageStore,
+    config::Document as Config,
+    hosts,
+    images::{Names, Record},
+    layers::Lease,
+    manifest::{self, CONFIG_LIMIT, Descriptor, Document, Manifest},
+    platform::Platform,
+    reference::Reference,
+    registry::{Interrupted, Session, SharedSession},
+    settle,
+    stream::{Expected, unpack_layer},
+};
+
+/// Parts of a layer that wait to be decompressed.
+const PARTS: usize = 8;
+/// Indexes may list indexes, but not without end.
+const INDEX_DEPTH: usize = 3;
+
+/// Pulls the image and gives back its id.
+pub(super) async fn pull(
+    store: Arc<ImageStore>,
+    reference: Reference,
+    auth: Option<Auth>,
+) -> Result<ImageId, Error> {
+    let session = open_session(&store, reference, auth).await?;
+    let (manifest, digest) = image_manifest(&session).await?;
+    let names = Names::of(&session.reference, &digest);
+    let (document, config) = configuration(&store, &session, &manifest).await?;
+    let layers: Vec<Wanted> = pair_up(&session.reference, &manifest, &config)?;
+    let diff_ids: Vec<Digest> = layers.iter().map(|wanted| wanted.diff_id).collect();
+    let size = layers.iter().map(|wanted| wanted.size).sum::<u64>() + document.len() as u64;
+    let id = ImageId(manifest.config.digest);
+    let config = text(&session.reference, document)?;
+    let record = Record { size, config, annotations: manifest.annotations, ..Record::default() };
+    let result = async {
+        let leases = all_layers(&store, &session, id, layers).await?;
+        let store = store.clone();
+        blocking(move || store.commit(Complete { id, names, record, leases })).await
+    }
+    .await;
+    if let Err(error) = &result
+        && !error.may_continue()
+    {
+        store.layers.forget(&diff_ids);
+        let store = store.clone();
+        blocking(move || store.collect_garbage()).await?;
+    }
+    result
+}
+
+async fn open_session(
+    store: &Arc<ImageStore>,
+    reference: Reference,
+    auth: Option<Auth>,
+) -> Result<SharedSession, Error> {
+    let store = store.clone();
+    blocking(move || {
+        let endpoints = hosts::endpoints(&store.options.certs_dir, &reference.registry)?;
+        let timeout = store.options.progress_timeout;
+        Session::new(reference, endpoints, auth.as_ref(), &store.clients, timeout).map(Arc::new)
+    })
+    .await
+}
+
+/// The manifest for this machine, and the digest of the document that the reference named.
+async fn image_manifest(session: &Session) -> Result<(Manifest, Digest), Error> {
+    let platform = Platform::here();
+    let (mut bytes, mut media_type, digest) = session.manifest().await?;
+    for _ in 0..INDEX_DEPTH {
+        let document = Document::parse(&bytes, &media_type)
+            .map_err(|reason| unusable(&session.reference, reason))?;
+        let manifests = match document {
+            Document::Image(manifest) => return Ok((manifest, digest)),
+            Document::Index(manifests) => manifests,
+        };
+        let chosen =
+            manifest::choose(&manifests, &platform).map_err(|offered| Error::Platform {
+                reference: session.reference.to_string(),
+                wanted: platform.describe(),
+                offered,
+            })?;
+        (bytes, media_type) = session.manifest_at(&chosen.digest).await?;
+    }
+    Err(unusable(&session.reference, "its index lists indexes of indexes"))
+}
+
+/// The configuration: of the image that is here already, or from the registry.
+async fn configuration(
+    store: &ImageStore,
+    session: &Session,
+    manifest: &Manifest,
+) -> Result<(Vec<u8>, Config), Error> {
+    let id = ImageId(manifest.config.digest);
+    let known = store.lock().images.record(&id).map(|record| record.config.clone().into_bytes());
+    let bytes = match known {
+        Some(bytes) => bytes,
+        None => session.small_blob(&manifest.config.digest, CONFIG_LIMIT).await?,
+    };
+    let config = Config::parse(&bytes).map_err(|error| {
+        unusable(&session.reference, format!("its configuration does not parse: {error}"))
+    })?;
+    check_platform(&session.reference, &config.platform)?;
+    Ok((bytes, config))
+}
+
+/// A configuration that says nothing of its platform is taken as it is.
+pub(super) fn check_platform(reference: &impl ToString, offered: &Platform) -> Result<(), Error> {
+    let here = Platform::here();
+    let relaxed = Platform { variant: String::new(), ..offered.clone() };
+    if offered.architecture.is_empty() || here.rank(&relaxed).is_some() {
+        return Ok(());
+    }
+    Err(Error::Platform {
+        reference: reference.to_string(),
+        wanted: here.describe(),
+        offered: offered.describe(),
+    })
+}
+
+/// A layer of the image: what to download, and what it must turn out to be.
+#[derive(Debug, Clone)]
+struct Wanted {
+    compressed: Digest,
+    size: u64,
+    diff_id: Digest,
+}
+
+fn pair_up(
+    reference: &Reference,
+    manifest: &Manifest,
+    config: &Config,
+) -> Result<Vec<Wanted>, Error> {
+    let diff_ids = &config.rootfs.diff_ids;
+    if diff_ids.len() != manifest.layers.len() {
+        let reason = format!(
+            "its manifest has {} layers and its configuration {}; push it anew",
+            manifest.layers.len(),
+            diff_ids.len()
+        );
+        return Err(unusable(reference, reason));
+    }
+    let pair = |(layer, diff_id): (&Descriptor, &Digest)| Wanted {
+        compressed: layer.digest,
+        size: layer.size,
+        diff_id: *diff_id,
+    };
+    Ok(manifest.layers.iter().zip(diff_ids).map(pair).collect())
+}
+
+/// Gets all layers, the largest first so that it is not what all wait for in the end, and
+/// settles them from the lowest to the top.
+async fn all_layers(
+    store: &Arc<ImageStore>,
+    session: &SharedSession,
+    id: ImageId,
+    layers: Vec<Wanted>,
+) -> Result<Vec<Lease>, Error> {
+    if let Some(leases) = known_layers(store, &id) {
+        return Ok(leases);
+    }
+    let by_diff_id: BTreeMap<Digest, Wanted> =
+        layers.iter().map(|wanted| (wanted.diff_id, wanted.clone())).collect();
+    let mut distinct: Vec<Wanted> = by_diff_id.into_values().collect();
+    distinct.sort_by_key(|wanted| std::cmp::Reverse(wanted.size));
+    let parallel = store.options.max_parallel_downloads.max(1);
+    let kept: Vec<Lease> = stream::iter(distinct)
+        .map(|wanted| layer(store, session, wanted))
+        .buffer_unordered(parallel)
+        .try_collect()
+        .await?;
+    let mut settled: Vec<Lease> = Vec::with_capacity(layers.len());
+    for wanted in layers {
+        let next = match settle_next(store, &settled, wanted.diff_id).await? {
+            Some(lease) => lease,
+            None => {
+                // What is here was made for other layers below: this stack gets its own.
+                let fresh = download(store.clone(), session.clone(), wanted.clone()).await?;
+                let next = settle_next(store, &settled, wanted.diff_id).await?;
+                drop(fresh);
+                next.ok_or(Error::Task)?
+            }
+        };
+        settled.push(next);
+    }
+    drop(kept);
+    Ok(settled)
+}
+
+/// The layers of an image that is here as a whole.
+fn known_layers(store: &ImageStore, id: &ImageId) -> Option<Vec<Lease>> {
+    let state = store.lock();
+    let record = state.images.record(id)?;
+    record.layers.iter().map(|number| store.layers.lease(*number)).collect()
+}
+
+async fn settle_next(
+    store: &Arc<ImageStore>,
+    below: &[Lease],
+    diff_id: Digest,
+) -> Result<Option<Lease>, Error> {
+    let numbers: Vec<u64> = below.iter().map(|lease| lease.number).collect();
+    let store = store.clone();
+    blocking(move || store.settle(&numbers, &diff_id)).await
+}
+
+impl ImageStore {
+    /// A layer of that diff id that fits upon those below, the lowest first.
+    pub(super) fn settle(&self, below: &[u64], diff_id: &Digest) -> Result<Option<Lease>, Error> {
+        let _one_at_a_time =
+            self.settling.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let candidates = self.layers.candidates(diff_id);
+        settle::settle(&self.layers, &candidates, &self.directories(below))
+    }
+}
+
+/// One layer: the one that is here, the one that is on its way, or a new one.
+async fn layer(
+    store: &Arc<ImageStore>,
+    session: &SharedSession,
+    wanted: Wanted,
+) -> Result<Lease, Error> {
+    loop {
+        if let Some(lease) = store.layers.find(&wanted.diff_id) {
+            return Ok(lease);
+        }
+        let key = (wanted.compressed, wanted.diff_id);
+        let start = || download(store.clone(), session.clone(), wanted.clone());
+        match store.downloads.run(key, start).await {
+            (_, Ok(lease)) => return Ok(lease),
+            (true, Err(error)) => return Err(Error::Joined(error)),
+            // Another pull failed, perhaps for its own credentials or hosts.
+            (false, Err(error)) => tracing::debug!(%error, "joined download failed; trying alone"),
+        }
+    }
+}
+
+/// Downloads, verifies and unpacks one layer in one pass.
+async fn download(
+    store: Arc<ImageStore>,
+    session: SharedSession,
+    wanted: Wanted,
+) -> Result<Lease, Error> {
+    let _permit = store.permits.acquire().await.map_err(|_| Error::Task)?;
+    let (sender, receiver) = mpsc::channel(PARTS);
+    let layers = store.layers.clone();
+    let expected = Expected { compressed: Some(wanted.compressed), diff_id: wanted.diff_id };
+    let unpacking = spawn_blocking(move || {
+        let (growing, root) = layers.begin()?;
+        let unpacked = unpack_layer(Parts { receiver, part: Bytes::new() }, root, &expected)?;
+        growing.finish(expected.diff_id, unpacked)
+    });
+    let downloaded = session.download(&wanted.compressed, wanted.size, sender).await;
+    let unpacked = unpacking.await.map_err(|_| Error::Task)?;
+    match downloaded {
+        Err(Interrupted::Failed(error)) => Err(error),
+        Err(Interrupted::NotWanted) | Ok(()) => unpacked,
+    }
+}
+
+/// The downloaded parts as a stream for a blocking thread.
+struct Parts {
+    receiver: mpsc::Receiver<Bytes>,
+    part: Bytes,
+}
+
+impl Read for Parts {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.part.is_empty() {
+            match self.receiver.blocking_recv() {
+                Some(part) => self.part = part,
+                None => return Ok(0),
+            }
+        }
+        let length = self.part.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&self.part.split_to(length));
+        Ok(length)
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    spawn_blocking(work).await.map_err(|_| Error::Task)?
+}
+
+fn text(reference: &Reference, document: Vec<u8>) -> Result<String, Error> {
+    String::from_utf8(document).map_err(|_| unusable(reference, "its configuration is not UTF-8"))
+}
+
+fn unusable(reference: &Reference, reason: impl Into<String>) -> Error {
+    Error::Manifest { reference: reference.to_string(), reason: reason.into() }
+}

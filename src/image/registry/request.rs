@@ -1,0 +1,128 @@
+//! One request to one host: authentication, redirects, and the meaning of its status.
+
+use std::time::Duration;
+
+use reqwest::{
+    Method, Response, StatusCode, Url,
+    header::{self, HeaderValue},
+};
+
+use super::{Failure, Host, Retry, Session};
+use crate::image::hosts::is_loopback;
+
+const REDIRECTS: usize = 5;
+/// A host that takes longer than this to begin an answer is as good as down.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+impl Session {
+    /// Gets `path` of the image's repository, from the byte `offset` on.
+    pub(super) async fn get(
+        &self,
+        host: &Host,
+        path: &str,
+        accept: Option<&'static str>,
+        offset: u64,
+    ) -> Result<Response, Failure> {
+        let url = self.url(host, path);
+        let shown = host.authorization.lock().await.clone();
+        let mut response = self.send(host, &url, accept, offset, shown.as_ref()).await?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            // A token that has run out, or the first request of all.
+            let Some(fresh) = self.authorize(host, &response).await? else {
+                return Err(self.refused(host, path, response).await);
+            };
+            *host.authorization.lock().await = Some(fresh.clone());
+            response = self.send(host, &url, accept, offset, Some(&fresh)).await?;
+        }
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(self.refused(host, path, response).await)
+    }
+
+    fn url(&self, host: &Host, path: &str) -> Url {
+        let mut url = host.endpoint.base.clone();
+        url.set_path(&format!(
+            "{}/{}/{path}",
+            url.path().trim_end_matches('/'),
+            self.reference.repository
+        ));
+        if host.name() != self.reference.registry && !is_docker_hub(host.name()) {
+            url.query_pairs_mut().append_pair("ns", &self.reference.registry);
+        }
+        url
+    }
+
+    /// Sends a request and follows its redirects. Credentials and the host's own headers
+    /// go to the host itself and to no other.
+    async fn send(
+        &self,
+        host: &Host,
+        url: &Url,
+        accept: Option<&'static str>,
+        offset: u64,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Response, Failure> {
+        let mut target = url.clone();
+        for _ in 0..=REDIRECTS {
+            let at_home = origin(&target) == origin(url);
+            let client = if at_home { &host.client } else { &host.elsewhere };
+            let mut request = client.request(Method::GET, target.clone());
+            if let Some(accept) = accept {
+                request = request.header(header::ACCEPT, accept);
+            }
+            if offset > 0 {
+                request = request.header(header::RANGE, format!("bytes={offset}-"));
+            }
+            if at_home {
+                request = request.headers(host.endpoint.headers.clone());
+                if let Some(authorization) = authorization {
+                    request = request.header(header::AUTHORIZATION, authorization.clone());
+                }
+            }
+            let response = self.await_answer(host, request).await?;
+            if !response.status().is_redirection() {
+                return Ok(response);
+            }
+            target = self.redirect(host, &target, &response)?;
+        }
+        Err(self.protocol(host, format!("it redirects more than {REDIRECTS} times")))
+    }
+
+    pub(super) async fn await_answer(
+        &self,
+        host: &Host,
+        request: reqwest::RequestBuilder,
+    ) -> Result<Response, Failure> {
+        match tokio::time::timeout(self.progress_timeout.min(ANSWER_TIMEOUT), request.send()).await
+        {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(self.unreachable(host, &error)),
+            Err(_) => Err(Failure { retry: Retry::Soon, ..self.stalled(host) }),
+        }
+    }
+
+    fn redirect(&self, host: &Host, from: &Url, response: &Response) -> Result<Url, Failure> {
+        let location = response.headers().get(header::LOCATION).and_then(|v| v.to_str().ok());
+        let target = location.and_then(|location| from.join(location).ok());
+        let Some(target) = target else {
+            return Err(self.protocol(host, "it redirects to nowhere"));
+        };
+        let target_host = target.host_str().unwrap_or_default();
+        let is_safe = target.scheme() == "https"
+            || (target.scheme() == "http" && (from.scheme() == "http" || is_loopback(target_host)));
+        if !is_safe {
+            return Err(self.protocol(host, "it redirects from https to an address that is not"));
+        }
+        Ok(target)
+    }
+}
+
+/// Scheme, host and port: what credentials are bound to.
+fn origin(url: &Url) -> (&str, Option<&str>, Option<u16>) {
+    (url.scheme(), url.host_str(), url.port_or_known_default())
+}
+
+fn is_docker_hub(host: &str) -> bool {
+    host == "registry-1.docker.io"
+}

@@ -1,0 +1,296 @@
+//! A layer's way from compressed bytes to files in one pass. One thread hashes and
+//! decompresses, the other hashes what came out and unpacks it; a few buffers travel
+//! between them, so that memory stays the same whatever the layer's size.
+
+use std::{
+    io::{self, BufRead, BufReader, Read},
+    os::fd::OwnedFd,
+    sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+    thread,
+};
+
+use flate2::bufread::GzDecoder;
+
+use super::{
+    Digest, Error,
+    digest::Hasher,
+    unpack::{self, Failure, Limits, Unpacked},
+};
+
+const BUFFER: usize = 256 << 10;
+const BUFFERS: usize = 4;
+/// No gzip stream is denser than this; a zstd stream that is holds no image.
+const RATIO: u64 = 1100;
+const ALWAYS_ALLOWED: u64 = 256 << 20;
+
+/// What a layer's stream must turn out to be.
+pub(super) struct Expected {
+    /// The digest of the stream itself, where one was promised.
+    pub(super) compressed: Option<Digest>,
+    pub(super) diff_id: Digest,
+}
+
+/// Unpacks a layer's stream into the directory `root` and verifies both of its digests. On
+/// failure the directory's content is of no use.
+pub(super) fn unpack_layer(
+    source: impl Read + Send,
+    root: OwnedFd,
+    expected: &Expected,
+) -> Result<Unpacked, Error> {
+    let layer = expected.diff_id;
+    let (full, filled) = sync_channel(BUFFERS);
+    let (recycled, empty) = channel();
+    let (unpacked, diff_id, decoded) = thread::scope(|scope| {
+        let decoder = thread::Builder::new()
+            .name("decompress".to_owned())
+            .spawn_scoped(scope, move || decode(source, &full, &empty));
+        let mut plain =
+            Plain { filled, recycled, buffer: Vec::new(), used: 0, hasher: Hasher::default() };
+        let unpacked = unpack::unpack(root, &mut plain, Limits::default());
+        let goes_on =
+            matches!(&unpacked, Ok(_) | Err(Failure::Malformed(_) | Failure::Refused { .. }));
+        // Whatever the archive says, a wrong digest is the more important news.
+        if goes_on {
+            plain.drain();
+        }
+        let diff_id = plain.finish();
+        let decoded = decoder.map(|thread| thread.join());
+        (unpacked, diff_id, decoded)
+    });
+    let spawn_failed =
+        |source| Error::Io { operation: "start a thread for", path: "layer".into(), source };
+    let decoded = decoded.map_err(spawn_failed)?.map_err(|_| Error::Task)?;
+    let corrupt =
+        |expected, found| Err(Error::Corrupt { what: format!("layer {layer}"), expected, found });
+    match (decoded, unpacked) {
+        // The reader stopped because unpacking had failed already.
+        (Err(error), Err(failure)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Err(explain(failure, layer))
+        }
+        (Err(error), _) => Err(damaged(error, layer)),
+        (Ok(found), unpacked) => {
+            if let Some(compressed) = expected.compressed
+                && found != compressed
+            {
+                return corrupt(compressed, found);
+            }
+            match unpacked {
+                Err(
+                    failure @ (Failure::TooLarge(_) | Failure::Write { .. } | Failure::Read(_)),
+                ) => Err(explain(failure, layer)),
+                _ if diff_id != layer => corrupt(layer, diff_id),
+                unpacked => unpacked.map_err(|failure| explain(failure, layer)),
+            }
+        }
+    }
+}
+
+fn damaged(error: io::Error, layer: Digest) -> Error {
+    if error.kind() == io::ErrorKind::FileTooLarge {
+        return Error::Limit {
+            what: format!("layer {layer}, unpacked,"),
+            limit: format!("{RATIO} times its compressed size"),
+        };
+    }
+    Error::Damaged { layer, reason: error.to_string() }
+}
+
+fn explain(failure: Failure, layer: Digest) -> Error {
+    let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+    match failure {
+        Failure::Malformed(reason) => Error::Damaged { layer, reason },
+        Failure::Read(error) => Error::Damaged { layer, reason: error.to_string() },
+        Failure::Refused { path, reason } => Error::Layer { layer, path: text(&path), reason },
+        Failure::TooLarge(what) => Error::Limit {
+            what: format!("layer {layer}: {what}"),
+            limit: "what an image may have".to_owned(),
+        },
+        Failure::Write { operation, path, source } => {
+            Error::Io { operation, path: format!("layer {layer}: {}", text(&path)).into(), source }
+        }
+    }
+}
+
+/// Decompresses the source into buffers; answers with the digest of the source, whose rest
+/// is read to its end.
+fn decode(
+    source: impl Read,
+    full: &SyncSender<Vec<u8>>,
+    empty: &Receiver<Vec<u8>>,
+) -> io::Result<Digest> {
+    let mut input = BufReader::with_capacity(
+        BUFFER / 2,
+        Hashed { source, hasher: Hasher::default(), count: 0 },
+    );
+    let mut output = Output { full, empty, total: 0, buffers: 0 };
+    match magic(&mut input)? {
+        Format::Gzip => {
+            while magic(&mut input)? == Format::Gzip {
+                let mut member = GzDecoder::new(&mut input);
+                output.copy(&mut member, |member| member.get_ref().get_ref().count)?;
+            }
+        }
+        Format::Zstd => {
+            while magic(&mut input)? == Format::Zstd {
+                let mut frame =
+                    zstd::stream::read::Decoder::with_buffer(&mut input)?.single_frame();
+                output.copy(&mut frame, |frame| frame.get_ref().get_ref().count)?;
+            }
+        }
+        Format::Other(reason) => return Err(io::Error::new(io::ErrorKind::InvalidData, reason)),
+        Format::Plain => output.copy(&mut input, |input| input.get_ref().count)?,
+    }
+    // Padding after the last member is part of the digest and of nothing else.
+    loop {
+        let length = input.fill_buf()?.len();
+        if length == 0 {
+            return Ok(input.into_inner().hasher.finish());
+        }
+        input.consume(length);
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Format {
+    Gzip,
+    Zstd,
+    Plain,
+    Other(&'static str),
+}
+
+fn magic(input: &mut impl BufRead) -> io::Result<Format> {
+    let start = loop {
+        match input.fill_buf() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => break result?,
+        }
+    };
+    Ok(match start {
+        [0x1f, 0x8b, ..] => Format::Gzip,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Format::Zstd,
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => {
+            Format::Other("it is compressed with xz; only gzip and zstd are supported")
+        }
+        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, ..] => {
+            Format::Other("it is compressed with bzip2; only gzip and zstd are supported")
+        }
+        _ => Format::Plain,
+    })
+}
+
+struct Output<'a> {
+    full: &'a SyncSender<Vec<u8>>,
+    empty: &'a Receiver<Vec<u8>>,
+    total: u64,
+    buffers: usize,
+}
+
+impl Output<'_> {
+    /// Hands on all that `reader` has; `consumed` says how much of the source that took.
+    fn copy<R: Read>(&mut self, reader: &mut R, consumed: impl Fn(&R) -> u64) -> io::Result<()> {
+        loop {
+            let mut buffer = self.buffer();
+            let mut length = 0;
+            while length < buffer.len() {
+                match reader.read(&mut buffer[length..]) {
+                    Ok(0) => break,
+                    Ok(amount) => length += amount,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            let is_last = length < buffer.len();
+            buffer.truncate(length);
+            self.total += length as u64;
+            if self.total > ALWAYS_ALLOWED && self.total / RATIO > consumed(reader) {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
+            if length > 0 && self.full.send(buffer).is_err() {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A buffer that has come back, or a new one as long as there are few.
+    fn buffer(&mut self) -> Vec<u8> {
+        let mut buffer = if self.buffers < BUFFERS + 2 {
+            self.buffers += 1;
+            self.empty.try_recv().unwrap_or_default()
+        } else {
+            self.empty.recv().unwrap_or_default()
+        };
+        buffer.resize(BUFFER, 0);
+        buffer
+    }
+}
+
+/// Hashes and counts what is read from the source.
+struct Hashed<R> {
+    source: R,
+    hasher: Hasher,
+    count: u64,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.source.read(buffer)?;
+        self.hasher.update(&buffer[..length]);
+        self.count += length as u64;
+        Ok(length)
+    }
+}
+
+/// The decompressed stream, hashed as its buffers arrive.
+struct Plain {
+    filled: Receiver<Vec<u8>>,
+    recycled: Sender<Vec<u8>>,
+    buffer: Vec<u8>,
+    used: usize,
+    hasher: Hasher,
+}
+
+impl Plain {
+    fn drain(&mut self) {
+        while let Ok(buffer) = self.filled.recv() {
+            self.hasher.update(&buffer);
+            self.recycled.send(buffer).ok();
+        }
+    }
+
+    fn finish(self) -> Digest {
+        self.hasher.finish()
+    }
+}
+
+impl Read for Plain {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let piece = self.fill_buf()?;
+        let length = piece.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&piece[..length]);
+        self.consume(length);
+        Ok(length)
+    }
+}
+
+impl BufRead for Plain {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.used == self.buffer.len()
+            && let Ok(next) = self.filled.recv()
+        {
+            self.hasher.update(&next);
+            let old = std::mem::replace(&mut self.buffer, next);
+            self.used = 0;
+            if !old.is_empty() {
+                self.recycled.send(old).ok();
+            }
+        }
+        Ok(&self.buffer[self.used..])
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.used += amount;
+    }
+}

@@ -1,0 +1,281 @@
+//! The directory that a layer grows in: finding and making the parents of its entries.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    os::fd::OwnedFd,
+    rc::Rc,
+};
+
+use rustix::{
+    fs::{AtFlags, Mode, OFlags, ResolveFlags, Stat},
+    io::Errno,
+};
+
+use super::{Directories, Failure, meta};
+
+/// As long as the kernel lets a path be.
+const PATH_LENGTH: usize = 4096;
+const DEPTH: usize = 200;
+const SYMLINKS: usize = 40;
+/// Parents that are kept open.
+const CACHED: usize = 128;
+
+pub(super) struct Tree {
+    root: Rc<OwnedFd>,
+    cache: HashMap<Vec<u8>, Directory>,
+    directories: Directories,
+    path_bytes: usize,
+    path_bytes_limit: usize,
+}
+
+/// An open directory of the layer and its path without any links.
+#[derive(Clone)]
+pub(super) struct Directory {
+    pub(super) fd: Rc<OwnedFd>,
+    pub(super) path: Rc<[u8]>,
+}
+
+impl Directory {
+    pub(super) fn child_path(&self, name: &[u8]) -> Vec<u8> {
+        if self.path.is_empty() { name.to_vec() } else { [&self.path, &b"/"[..], name].concat() }
+    }
+}
+
+/// The components of an entry's path, without `.` and empty ones.
+pub(super) fn components(path: &[u8]) -> Result<Vec<&[u8]>, Failure> {
+    let refused =
+        |reason: &str| Err(Failure::Refused { path: path.to_vec(), reason: reason.to_owned() });
+    if path.len() >= PATH_LENGTH {
+        return refused("the path is longer than 4095 bytes");
+    }
+    let components: Vec<&[u8]> =
+        path.split(|b| *b == b'/').filter(|c| !c.is_empty() && *c != b".").collect();
+    if components.contains(&&b".."[..]) {
+        return refused("the path has a .. in it");
+    }
+    if components.len() > DEPTH {
+        return refused("the path is more than 200 directories deep");
+    }
+    if components.iter().any(|component| component.len() > 255) {
+        return refused("a name is longer than 255 bytes");
+    }
+    Ok(components)
+}
+
+pub(super) fn open_directory(at: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(at, name, flags, Mode::empty())
+}
+
+pub(super) fn stat(at: &OwnedFd, name: &[u8]) -> Result<Option<Stat>, Errno> {
+    match rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+impl Tree {
+    pub(super) fn new(root: OwnedFd, path_bytes_limit: usize) -> Result<Self, Failure> {
+        rustix::fs::fchmod(&root, Mode::from_raw_mode(0o755)).map_err(write("prepare", b"/"))?;
+        let directories = Directories::from([(Vec::new(), None)]);
+        Ok(Self {
+            root: Rc::new(root),
+            cache: HashMap::new(),
+            directories,
+            path_bytes: 0,
+            path_bytes_limit,
+        })
+    }
+
+    pub(super) fn root(&self) -> Directory {
+        Directory { fd: self.root.clone(), path: Rc::from(&b""[..]) }
+    }
+
+    /// The directory that `components` name, which is made where it is missing.
+    pub(super) fn directory(&mut self, components: &[&[u8]]) -> Result<Directory, Failure> {
+        if components.is_empty() {
+            return Ok(self.root());
+        }
+        let path = components.join(&b'/');
+        if let Some(known) = self.cache.get(&path) {
+            return Ok(known.clone());
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        let found = match rustix::fs::openat2(&self.root, &path, flags, Mode::empty(), resolve) {
+            Ok(fd) => Directory { fd: Rc::new(fd), path: Rc::from(path.as_slice()) },
+            // Something is missing or is a link: take each step alone.
+            Err(_) => self.walk(components, &path)?,
+        };
+        if self.cache.len() >= CACHED {
+            self.cache.clear();
+        }
+        self.cache.insert(path, found.clone());
+        Ok(found)
+    }
+
+    /// Walks from the root, follows links within it, and makes what is missing. A `..` in a
+    /// link's target at the root stays there, as it would in a container.
+    fn walk(&mut self, components: &[&[u8]], whole: &[u8]) -> Result<Directory, Failure> {
+        let refused =
+            |reason: &str| Failure::Refused { path: whole.to_vec(), reason: reason.to_owned() };
+        let mut rest: VecDeque<Vec<u8>> = components.iter().map(|c| c.to_vec()).collect();
+        let mut trail: Vec<Directory> = Vec::new();
+        let mut links = 0;
+        while let Some(name) = rest.pop_front() {
+            match name.as_slice() {
+                b"" | b"." => continue,
+                b".." => {
+                    trail.pop();
+                    continue;
+                }
+                _ => {}
+            }
+            let here = trail.last().cloned().unwrap_or_else(|| self.root());
+            match open_directory(&here.fd, &name) {
+                Ok(fd) => {
+                    let path = Rc::from(here.child_path(&name));
+                    trail.push(Directory { fd: Rc::new(fd), path });
+                }
+                Err(Errno::NOENT) => trail.push(self.make_implied(&here, &name)?),
+                // With NOFOLLOW and DIRECTORY, a link is "not a directory" too.
+                Err(Errno::NOTDIR | Errno::LOOP) => match self.obstacle(&here, &name)? {
+                    Obstacle::Link(target) => {
+                        links += 1;
+                        if links > SYMLINKS {
+                            return Err(refused("it leads through too many links"));
+                        }
+                        if target.starts_with(b"/") {
+                            trail.clear();
+                        }
+                        for component in target.split(|b| *b == b'/').rev() {
+                            rest.push_front(component.to_vec());
+                        }
+                    }
+                    Obstacle::Whiteout => {
+                        self.remove(&here, &name)?;
+                        let made = self.make_implied(&here, &name)?;
+                        meta::set_opaque(&made.fd).map_err(write("mark as opaque", whole))?;
+                        trail.push(made);
+                    }
+                    Obstacle::Other => {
+                        return Err(refused("it lies beneath what is not a directory"));
+                    }
+                },
+                Err(errno) => return Err(write("open", whole)(errno)),
+            }
+            let length = trail.last().map_or(0, |directory| directory.path.len());
+            if trail.len() > DEPTH || length >= PATH_LENGTH {
+                return Err(refused("links make its path too long"));
+            }
+        }
+        Ok(trail.pop().unwrap_or_else(|| self.root()))
+    }
+
+    fn obstacle(&self, here: &Directory, name: &[u8]) -> Result<Obstacle, Failure> {
+        let at = here.child_path(name);
+        let Some(stat) = stat(&here.fd, name).map_err(write("look at", &at))? else {
+            return Ok(Obstacle::Other);
+        };
+        if meta::is_whiteout(&stat) {
+            return Ok(Obstacle::Whiteout);
+        }
+        match rustix::fs::readlinkat(&here.fd, name, Vec::new()) {
+            Ok(target) => Ok(Obstacle::Link(target.into_bytes())),
+            Err(Errno::INVAL) => Ok(Obstacle::Other),
+            Err(errno) => Err(write("read link", &at)(errno)),
+        }
+    }
+
+    fn make_implied(&mut self, here: &Directory, name: &[u8]) -> Result<Directory, Failure> {
+        let path = here.child_path(name);
+        let made = make_directory(here, name, &path)?;
+        self.remember(&path, None)?;
+        Ok(made)
+    }
+
+    /// Notes a directory that exists: listed with its time, or implied.
+    pub(super) fn remember(
+        &mut self,
+        path: &[u8],
+        modified: Option<(i64, u32)>,
+    ) -> Result<(), Failure> {
+        if self.directories.insert(path.to_vec(), modified).is_none() {
+            self.path_bytes += path.len();
+            if self.path_bytes > self.path_bytes_limit {
+                return Err(Failure::TooLarge("a layer of so many and so long directory names"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what an earlier entry of the same layer put there, of whatever kind.
+    pub(super) fn remove(&mut self, parent: &Directory, name: &[u8]) -> Result<(), Failure> {
+        let path = parent.child_path(name);
+        match rustix::fs::unlinkat(&parent.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(Errno::ISDIR) => {
+                meta::remove_tree(&parent.fd, name).map_err(|source| Failure::Write {
+                    operation: "replace",
+                    path: path.clone(),
+                    source,
+                })?;
+                let start = [&path, &b"/"[..]].concat();
+                let end = [&path, &b"0"[..]].concat();
+                let beneath: Vec<Vec<u8>> =
+                    self.directories.range(start..end).map(|(p, _)| p.clone()).collect();
+                for gone in beneath.iter().chain([&path]) {
+                    self.directories.remove(gone);
+                    self.path_bytes -= gone.len();
+                }
+            }
+            Err(errno) => return Err(write("replace", &path)(errno)),
+        }
+        // A cached parent may have led through it.
+        self.cache.clear();
+        Ok(())
+    }
+
+    /// Sets the times of all directories, which their entries have changed, and lists those
+    /// that were implied.
+    pub(super) fn finish(mut self) -> Result<Vec<Vec<u8>>, Failure> {
+        self.cache.clear();
+        let mut implied = Vec::new();
+        for (path, modified) in std::mem::take(&mut self.directories) {
+            let Some(modified) = modified else {
+                implied.push(path);
+                continue;
+            };
+            let components: Vec<&[u8]> =
+                path.split(|b| *b == b'/').filter(|c| !c.is_empty()).collect();
+            let directory = self.directory(&components)?;
+            meta::set_time(&directory.fd, modified).map_err(write("set the time of", &path))?;
+        }
+        Ok(implied)
+    }
+}
+
+enum Obstacle {
+    Link(Vec<u8>),
+    Whiteout,
+    Other,
+}
+
+pub(super) fn make_directory(
+    parent: &Directory,
+    name: &[u8],
+    path: &[u8],
+) -> Result<Directory, Failure> {
+    rustix::fs::mkdirat(&parent.fd, name, Mode::from_raw_mode(0o755))
+        .map_err(write("make", path))?;
+    let fd = open_directory(&parent.fd, name).map_err(write("open", path))?;
+    // The mode that the process's mask let through, made what it should be.
+    rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755)).map_err(write("set the mode of", path))?;
+    Ok(Directory { fd: Rc::new(fd), path: Rc::from(path) })
+}
+
+/// Turns an error number into a failure that says what was attempted.
+pub(super) fn write<'a>(operation: &'static str, path: &'a [u8]) -> impl Fn(Errno) -> Failure + 'a {
+    move |errno| Failure::Write { operation, path: path.to_vec(), source: errno.into() }
+}
