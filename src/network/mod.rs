@@ -152,7 +152,8 @@ impl Network {
         Ok(())
     }
 
-    /// Whether pods can be given a network now, and why not.
+    /// Whether pods can be given a network now, and why not. What somebody removed of the
+    /// built-in network while it has pods is made again.
     pub async fn status(&self) -> Result<(), Error> {
         let networks = self.shared.cni.networks()?;
         if !networks.is_empty() {
@@ -162,7 +163,7 @@ impl Network {
             let directory = self.shared.options.cni_conf_dir.clone();
             return Err(Error::NoNetwork { directory });
         }
-        self.shared.worker.run(Builtin::mend_rules).await
+        self.shared.worker.run(Builtin::mend).await
     }
 
     /// Takes down whatever belongs to sandboxes other than the living ones: recorded

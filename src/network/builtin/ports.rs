@@ -97,8 +97,11 @@ impl Builtin {
         }
     }
 
-    /// Makes the rules anew if someone removed them.
-    pub(in super::super) fn mend_rules(&mut self) -> Result<(), Error> {
+    /// Makes what pods have of the host anew if someone removed it.
+    pub(in super::super) fn mend(&mut self) -> Result<(), Error> {
+        if !self.leases.is_empty() {
+            self.ensure_bridge()?;
+        }
         if !self.rules.made {
             return Ok(());
         }

@@ -5,7 +5,7 @@
 
 use std::{collections::HashSet, path::Path, sync::Arc};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     Error, Options,
@@ -14,8 +14,9 @@ use super::{
 use crate::store::Database;
 
 use self::{
-    attachment::{Attached, Attachment, addresses},
+    attachment::{Attached, Attachment},
     cache::Cache,
+    chain::{capabilities, configuration, kind_of},
     config::NetworkList,
     plugin::Call,
 };
@@ -23,6 +24,7 @@ use self::{
 mod attachment;
 mod cache;
 mod capability;
+mod chain;
 mod config;
 mod plugin;
 
@@ -155,84 +157,6 @@ impl Cni {
         Ok(())
     }
 
-    async fn add_all(&self, attachment: &mut Attachment) -> Result<Addresses, Error> {
-        let mut found = Addresses::default();
-        for index in 0..attachment.networks.len() {
-            let Some(attached) = attachment.networks.get(index) else { break };
-            let result = self.add(attachment, attached).await?;
-            let last = attached.list.plugins.last().map(kind_of).unwrap_or_default();
-            let ips = addresses(&result).map_err(|reason| Error::PluginResult {
-                plugin: last.to_owned(),
-                verb: "ADD",
-                reason,
-            })?;
-            self.cache.write(
-                &attachment.request.sandbox_id,
-                &attachment.netns,
-                attached,
-                &result,
-            )?;
-            found.ips.extend(ips);
-            found.interfaces.push(attached.interface.clone());
-            if index == 0 {
-                found.network = attached.list.name.clone();
-            }
-            if let Some(attached) = attachment.networks.get_mut(index) {
-                attached.result = Some(result);
-            }
-            self.record(attachment)?;
-        }
-        Ok(found)
-    }
-
-    async fn add(&self, attachment: &Attachment, attached: &Attached) -> Result<Value, Error> {
-        let pod = &attachment.request;
-        let values = capabilities(pod)?;
-        let environment = environment(pod, &attached.interface, &attachment.netns);
-        let call = self.call("ADD", &environment);
-        let mut previous = None;
-        for plugin in &attached.list.plugins {
-            let mut configuration = configuration(&attached.list, plugin, Some(&values));
-            insert_previous(&mut configuration, previous.as_ref());
-            let result = call.execute(kind_of(plugin), &configuration).await?;
-            previous = result.or(previous);
-        }
-        Ok(previous.unwrap_or_else(|| json!({})))
-    }
-
-    /// Detaches in reverse order, goes on after a failure, and forgets the pod only when
-    /// all is done.
-    async fn remove_all(&self, attachment: &Attachment, netns: &str) -> Result<(), Error> {
-        let sandbox = &attachment.request.sandbox_id;
-        let mut outcome = Ok(());
-        for attached in attachment.networks.iter().rev() {
-            let removed = self.remove(attachment, attached, netns).await;
-            outcome = outcome.and(removed.and_then(|()| self.cache.remove(sandbox, attached)));
-        }
-        outcome?;
-        self.database.delete(ATTACHMENTS, sandbox).map_err(Error::store(sandbox))
-    }
-
-    async fn remove(
-        &self,
-        attachment: &Attachment,
-        attached: &Attached,
-        netns: &str,
-    ) -> Result<(), Error> {
-        let pod = &attachment.request;
-        let values = capabilities(pod)?;
-        let environment = environment(pod, &attached.interface, netns);
-        let call = self.call("DEL", &environment);
-        for plugin in attached.list.plugins.iter().rev() {
-            let mut configuration = configuration(&attached.list, plugin, Some(&values));
-            if attached.list.speaks("0.4.0") {
-                insert_previous(&mut configuration, attached.result.as_ref());
-            }
-            call.execute(kind_of(plugin), &configuration).await?;
-        }
-        Ok(())
-    }
-
     fn record(&self, attachment: &Attachment) -> Result<(), Error> {
         let sandbox = &attachment.request.sandbox_id;
         self.database.put(ATTACHMENTS, sandbox, attachment).map_err(Error::store(sandbox))
@@ -246,54 +170,4 @@ impl Cni {
         let (directories, limit) = (&self.options.cni_bin_dirs, self.options.cni_timeout);
         Call { verb, environment, directories, limit }
     }
-}
-
-/// A plugin's configuration as it is given to it: its own, the network's name and version,
-/// and of what is known about the pod that which the plugin declares to understand.
-fn configuration(
-    list: &NetworkList,
-    plugin: &Map<String, Value>,
-    values: Option<&Map<String, Value>>,
-) -> Value {
-    let mut object = plugin.clone();
-    object.insert("name".to_owned(), json!(list.name));
-    object.insert("cniVersion".to_owned(), json!(list.version));
-    let declared = object.remove("capabilities");
-    let declared = declared.as_ref().and_then(Value::as_object);
-    let wanted = |key: &String| {
-        declared.and_then(|declared| declared.get(key)).is_some_and(|value| *value == json!(true))
-    };
-    let runtime: Map<String, Value> = values
-        .into_iter()
-        .flatten()
-        .filter(|(key, _)| wanted(key))
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
-    if !runtime.is_empty() {
-        object.insert("runtimeConfig".to_owned(), Value::Object(runtime));
-    }
-    Value::Object(object)
-}
-
-fn insert_previous(configuration: &mut Value, previous: Option<&Value>) {
-    if let (Some(object), Some(previous)) = (configuration.as_object_mut(), previous) {
-        object.insert("prevResult".to_owned(), previous.clone());
-    }
-}
-
-fn environment(pod: &PodRequest, interface: &str, netns: &str) -> [(&'static str, String); 4] {
-    [
-        ("CNI_CONTAINERID", pod.sandbox_id.clone()),
-        ("CNI_NETNS", netns.to_owned()),
-        ("CNI_IFNAME", interface.to_owned()),
-        ("CNI_ARGS", capability::arguments(pod)),
-    ]
-}
-
-fn capabilities(pod: &PodRequest) -> Result<Map<String, Value>, Error> {
-    capability::values(pod).map_err(|reason| Error::Annotation { reason })
-}
-
-fn kind_of(plugin: &Map<String, Value>) -> &str {
-    plugin.get("type").and_then(Value::as_str).unwrap_or_default()
 }

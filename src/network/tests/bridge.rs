@@ -2,7 +2,7 @@
 
 use std::{fs, net::SocketAddr};
 
-use super::harness::{Host, Pod, fetch, link_names, on_a_host};
+use super::harness::{Host, Pod, block_on, fetch, link_names, on_a_host};
 use crate::network::{
     namespace,
     netlink::{Messages, Socket},
@@ -122,17 +122,25 @@ fn the_bridge_takes_the_packet_size_of_the_uplink() {
 #[test]
 fn a_bridge_that_was_removed_is_made_again_with_its_pods() {
     on_a_host(|| {
-        let host = Host::new();
+        let mut host = Host::new();
         let (one, two) = (Pod::new("one"), Pod::new("two"));
         let first = host.set_up(&one);
-        let mut messages = Messages::new();
-        route::delete_link(&mut messages, "criquet0");
-        Socket::route().unwrap().send_all(messages).unwrap();
+        remove_bridge();
         host.set_up(&two);
         one.serve(80, "one");
         let address = SocketAddr::from((first.ips[0], 80));
         assert_eq!(two.inside(move || fetch(address)).as_deref(), Some("one"));
+        remove_bridge();
+        host.restart();
+        block_on(host.network.status()).unwrap();
+        assert_eq!(two.inside(move || fetch(address)).as_deref(), Some("one"));
     });
+}
+
+fn remove_bridge() {
+    let mut messages = Messages::new();
+    route::delete_link(&mut messages, "criquet0");
+    Socket::route().unwrap().send_all(messages).unwrap();
 }
 
 #[test]
@@ -151,7 +159,7 @@ fn nothing_is_made_before_the_first_pod() {
     on_a_host(|| {
         let before = (link_names(), fs::read_to_string("/proc/thread-self/net/route").unwrap());
         let host = Host::new();
-        super::harness::block_on(host.network.status()).unwrap();
+        block_on(host.network.status()).unwrap();
         let after = (link_names(), fs::read_to_string("/proc/thread-self/net/route").unwrap());
         assert_eq!(before, after);
         assert_eq!(namespace::read_sysctl("ipv4/ip_forward").unwrap(), "0");

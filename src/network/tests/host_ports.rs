@@ -30,7 +30,30 @@ fn from(pod: &Pod, address: &str) -> Option<String> {
 
 #[test]
 fn a_host_port_leads_to_the_pod_and_ends_with_it() {
-    on_a_host(|| {
+    check_all_ways(None);
+}
+
+#[test]
+fn a_host_port_needs_no_filter_of_bridged_packets() {
+    check_all_ways(Some("0"));
+}
+
+#[test]
+fn a_host_port_works_with_a_filter_of_bridged_packets() {
+    check_all_ways(Some("1"));
+}
+
+/// From everywhere, with the kernel's filter of bridged packets as given.
+fn check_all_ways(bridge_filter: Option<&'static str>) {
+    on_a_host(move || {
+        for name in ["iptables", "ip6tables"] {
+            let sysctl = format!("bridge/bridge-nf-call-{name}");
+            let set = |value| crate::network::namespace::write_sysctl(&sysctl, value);
+            if bridge_filter.is_some_and(|value| set(value).is_err()) {
+                eprintln!("SKIPPED: br_netfilter is not loaded");
+                return;
+            }
+        }
         let world = Pod::new("world");
         connect_to_world(&world);
         let host = Host::new();
