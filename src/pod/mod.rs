@@ -1,1 +1,147 @@
-//! Under construction.
+//! The life of sandboxes and containers.
+//!
+//! Entry point: [`Pods`]. Each public method is one CRI call in Criquet's own words, in a file
+//! named after it. A call that makes something is a task of the daemon, keyed by the identity
+//! of what it makes: a repeat joins it. What a task is about to make is recorded before it is
+//! made, so that a restart can undo it ([`recovery`]). The module knows neither protobuf of
+//! the CRI nor system calls.
+
+mod container;
+mod container_create;
+mod container_exec;
+mod container_remove;
+mod container_start;
+mod container_stop;
+mod container_update;
+mod devices;
+mod error;
+mod exits;
+mod files;
+mod find;
+mod id;
+mod join;
+mod options;
+mod propagation;
+mod recovery;
+mod sandbox;
+mod sandbox_remove;
+mod sandbox_run;
+mod sandbox_stop;
+mod security;
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{
+    image::ImageStore, monitor::client::Program, network::Network, runtime::cgroup::Version,
+    spec::container::Node, store::Database,
+};
+
+pub use container::{Container, ContainerPhase, ContainerRecord};
+pub use container_exec::{ExecOutput, MAX_OUTPUT};
+pub use error::Error;
+pub use id::{ContainerId, SandboxId};
+pub use options::Options;
+pub use sandbox::{Sandbox, SandboxPhase, SandboxRecord};
+
+use join::Joint;
+
+/// The database's collection of sandboxes.
+const SANDBOXES: &str = "sandboxes";
+/// The database's collection of containers.
+const CONTAINERS: &str = "containers";
+
+/// What the pods of a daemon are made with.
+pub struct Parts {
+    /// Durable state.
+    pub database: Arc<Database>,
+    /// Images.
+    pub images: Arc<ImageStore>,
+    /// Networks.
+    pub network: Network,
+    /// The monitor's program.
+    pub program: Program,
+    /// What the node can give.
+    pub node: Node,
+    /// The node's cgroups.
+    pub cgroups: Version,
+}
+
+/// All sandboxes and containers of a daemon.
+pub struct Pods {
+    options: Options,
+    parts: Parts,
+    boot_id: String,
+    filters: security::Filters,
+    // Held for look-ups and changes of the maps, never across an await.
+    objects: Mutex<Objects>,
+    runs: Joint<String, SandboxId, Error>,
+    creations: Joint<String, ContainerId, Error>,
+}
+
+#[derive(Default)]
+struct Objects {
+    sandboxes: BTreeMap<SandboxId, Arc<Sandbox>>,
+    containers: BTreeMap<ContainerId, Arc<Container>>,
+}
+
+impl Pods {
+    /// Loads what the database knows and reconciles it with what runs.
+    ///
+    /// # Errors
+    /// When state cannot be read or directories cannot be made.
+    pub async fn open(options: Options, parts: Parts) -> Result<Arc<Self>, Error> {
+        options.make_directories()?;
+        let boot_id = files::boot_id()?;
+        let pods = Arc::new(Self {
+            options,
+            parts,
+            boot_id,
+            filters: security::Filters::default(),
+            objects: Mutex::default(),
+            runs: Joint::default(),
+            creations: Joint::default(),
+        });
+        pods.recover().await?;
+        Ok(pods)
+    }
+
+    /// The images that containers are made from.
+    pub fn images(&self) -> &Arc<ImageStore> {
+        &self.parts.images
+    }
+
+    /// The networks of the pods.
+    pub fn network(&self) -> &Network {
+        &self.parts.network
+    }
+
+    /// Where things are.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    fn objects(&self) -> MutexGuard<'_, Objects> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn container_directory(&self, id: &ContainerId) -> PathBuf {
+        self.options.root.join("containers").join(id.as_str())
+    }
+
+    fn sandbox_directory(&self, id: &SandboxId) -> PathBuf {
+        self.options.state.join("pods").join(id.as_str())
+    }
+}
+
+/// Runs work to its end even when the caller gives up.
+async fn own<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    use tracing::Instrument;
+    let task = tokio::spawn(work.in_current_span());
+    task.await.unwrap_or_else(|_| Err(error::Reason::Aborted.into()))
+}

@@ -1,1 +1,10 @@
-//! Under construction.
+//! The default seccomp profile.
+
+use oci_spec::runtime::LinuxSeccomp;
+
+use super::capabilities::Set;
+
+/// The profile `RuntimeDefault` for a container with these capabilities.
+pub fn default_profile(_capabilities: &Set) -> LinuxSeccomp {
+    LinuxSeccomp::default()
+}

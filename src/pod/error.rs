@@ -1,0 +1,157 @@
+//! What can go wrong in the life of a pod.
+
+use std::{io, path::{Path, PathBuf}, sync::Arc};
+
+use thiserror::Error;
+
+use crate::{image, kind::Kind, monitor::client, network, runtime, spec, store};
+
+/// A failure of a call. Cheap to clone: several callers may wait for one task.
+#[derive(Debug, Clone, Error)]
+#[error(transparent)]
+pub struct Error(Arc<Reason>);
+
+/// Why a call failed.
+#[derive(Debug, Error)]
+pub enum Reason {
+    /// There is no such object.
+    #[error("{what} {id:?} does not exist")]
+    NotFound {
+        /// `sandbox` or `container`.
+        what: &'static str,
+        /// As the caller wrote it.
+        id: String,
+    },
+    /// More than one object matches.
+    #[error("{what} {id:?} matches more than one; give more digits of the id")]
+    Ambiguous {
+        /// `sandbox` or `container`.
+        what: &'static str,
+        /// As the caller wrote it.
+        id: String,
+    },
+    /// The object cannot do this in its state.
+    #[error("{what} {id} is {state}, so {action} is not possible{hint}")]
+    State {
+        /// `sandbox` or `container`.
+        what: &'static str,
+        /// Its id.
+        id: String,
+        /// The state it is in.
+        state: &'static str,
+        /// What was asked of it.
+        action: &'static str,
+        /// What to do, with a leading `; `, or nothing.
+        hint: &'static str,
+    },
+    /// Another object has this identity.
+    #[error("{what} {id} with this name and attempt exists and has ended; remove it, or raise the attempt")]
+    Exists {
+        /// `sandbox` or `container`.
+        what: &'static str,
+        /// The id of the other.
+        id: String,
+    },
+    /// The image is not in the store.
+    #[error("image {0:?} is not in the store; pull it first")]
+    NoImage(String),
+    /// The runtime handler is not known.
+    #[error("runtime handler {name:?} is not configured; there are: {known}")]
+    Handler {
+        /// As asked for.
+        name: String,
+        /// Those that exist.
+        known: String,
+    },
+    /// A process does not end.
+    #[error("container {0} did not end after SIGKILL; its processes wait in the kernel, see /proc/PID/stack")]
+    Unkillable(String),
+    /// A command took too long.
+    #[error("command {command:?} in container {container} did not end within {seconds} seconds and was killed")]
+    Timeout {
+        /// The command.
+        command: String,
+        /// The container's id.
+        container: String,
+        /// The limit.
+        seconds: i64,
+    },
+    /// A file operation failed.
+    #[error("cannot {operation} {}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The task was ended by a panic or the daemon's end.
+    #[error("the operation was ended before it was done; try again")]
+    Aborted,
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Spec(#[from] spec::Error),
+    /// Images.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    /// Networks.
+    #[error(transparent)]
+    Network(#[from] network::Error),
+    /// The monitor.
+    #[error(transparent)]
+    Monitor(#[from] client::Error),
+    /// The runtime, where the daemon itself uses it.
+    #[error(transparent)]
+    Runtime(#[from] runtime::Error),
+    /// Durable state.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+impl Error {
+    /// The kind of this failure.
+    pub fn kind(&self) -> Kind {
+        match &*self.0 {
+            Reason::NotFound { .. } | Reason::NoImage(_) => Kind::NotFound,
+            Reason::Ambiguous { .. } | Reason::Handler { .. } => Kind::InvalidArgument,
+            Reason::State { .. } => Kind::FailedPrecondition,
+            Reason::Exists { .. } => Kind::AlreadyExists,
+            Reason::Unkillable(_) | Reason::Timeout { .. } => Kind::DeadlineExceeded,
+            Reason::Io { source, .. } => Kind::of_io(source),
+            Reason::Aborted => Kind::Unavailable,
+            Reason::Spec(error) => error.kind(),
+            Reason::Image(error) => error.kind(),
+            Reason::Network(error) => error.kind(),
+            Reason::Monitor(error) => error.kind(),
+            Reason::Runtime(error) => error.kind(),
+            Reason::Store(error) => error.kind(),
+        }
+    }
+
+    /// Why it failed.
+    pub fn reason(&self) -> &Reason {
+        &self.0
+    }
+
+    pub(super) fn not_found(what: &'static str, id: &str) -> Self {
+        Reason::NotFound { what, id: id.to_owned() }.into()
+    }
+}
+
+impl<E: Into<Reason>> From<E> for Error {
+    fn from(reason: E) -> Self {
+        Self(Arc::new(reason.into()))
+    }
+}
+
+/// Says what an I/O error belongs to.
+pub(super) trait During<T> {
+    fn during(self, operation: &'static str, path: &Path) -> Result<T, Error>;
+}
+
+impl<T> During<T> for io::Result<T> {
+    fn during(self, operation: &'static str, path: &Path) -> Result<T, Error> {
+        self.map_err(|source| Reason::Io { operation, path: path.to_owned(), source }.into())
+    }
+}

@@ -1,0 +1,89 @@
+//! Objects by id, or by the beginning of one that only one object has.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    Pods,
+    container::Container,
+    error::{Error, Reason},
+    sandbox::Sandbox,
+};
+
+impl Pods {
+    /// All sandboxes but those that are still being made.
+    pub fn sandboxes(&self) -> Vec<Arc<Sandbox>> {
+        self.objects().sandboxes.values().cloned().collect()
+    }
+
+    /// All containers.
+    pub fn containers(&self) -> Vec<Arc<Container>> {
+        self.objects().containers.values().cloned().collect()
+    }
+
+    /// The containers of a sandbox.
+    pub fn containers_of(&self, sandbox: &Sandbox) -> Vec<Arc<Container>> {
+        let belongs = |container: &&Arc<Container>| container.record().sandbox == sandbox.id;
+        self.objects().containers.values().filter(belongs).cloned().collect()
+    }
+
+    /// The sandbox that `id` means.
+    ///
+    /// # Errors
+    /// `NotFound`, or `InvalidArgument` where several begin so.
+    pub fn sandbox(&self, id: &str) -> Result<Arc<Sandbox>, Error> {
+        find("sandbox", id, &self.objects().sandboxes, |key| key.as_str())
+    }
+
+    /// The container that `id` means.
+    ///
+    /// # Errors
+    /// `NotFound`, or `InvalidArgument` where several begin so.
+    pub fn container(&self, id: &str) -> Result<Arc<Container>, Error> {
+        find("container", id, &self.objects().containers, |key| key.as_str())
+    }
+
+    /// The sandbox that a container is in.
+    pub(super) fn sandbox_of(&self, container: &Container) -> Result<Arc<Sandbox>, Error> {
+        let id = container.record().sandbox.clone();
+        self.sandbox(id.as_str())
+    }
+}
+
+fn find<K: Ord + Clone + From<String>, V>(
+    what: &'static str,
+    id: &str,
+    objects: &BTreeMap<K, Arc<V>>,
+    text: impl Fn(&K) -> &str,
+) -> Result<Arc<V>, Error> {
+    if id.is_empty() {
+        return Err(Error::not_found(what, id));
+    }
+    let mut matching =
+        objects.range(K::from(id.to_owned())..).take_while(|(key, _)| text(key).starts_with(id));
+    match (matching.next(), matching.next()) {
+        (None, _) => Err(Error::not_found(what, id)),
+        (Some((key, object)), _) if text(key) == id => Ok(Arc::clone(object)),
+        (Some((_, object)), None) => Ok(Arc::clone(object)),
+        (Some(_), Some(_)) => Err(Reason::Ambiguous { what, id: id.to_owned() }.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use super::find;
+    use crate::kind::Kind;
+
+    #[test]
+    fn short_ids_have_to_be_unique() {
+        let objects: BTreeMap<String, Arc<u8>> =
+            [("aa", 1), ("ab", 2), ("abc", 3)].map(|(k, v)| (k.to_owned(), Arc::new(v))).into();
+        let find = |id: &str| find("container", id, &objects, |key| key.as_str());
+        assert_eq!(*find("aa").unwrap(), 1);
+        assert_eq!(*find("ab").unwrap(), 2);
+        assert_eq!(find("a").unwrap_err().kind(), Kind::InvalidArgument);
+        assert_eq!(find("b").unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(find("").unwrap_err().kind(), Kind::NotFound);
+    }
+}

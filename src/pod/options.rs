@@ -1,0 +1,59 @@
+//! Where pods are kept and what they get by default.
+
+use std::{
+    fs,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use super::error::{Error, During};
+
+/// What an administrator decides about pods.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Durable state.
+    pub root: PathBuf,
+    /// State that a reboot takes away.
+    pub state: PathBuf,
+    /// Where network namespaces are bound.
+    pub netns_dir: PathBuf,
+    /// The cgroup of pods that name no parent.
+    pub cgroup_parent: PathBuf,
+    /// Runtime handlers, besides the unnamed one.
+    pub handlers: Vec<String>,
+    /// `/dev/shm` of a pod, in bytes.
+    pub shm_size: u64,
+    /// Let every user of a pod use ports below 1024 and send pings, as nodes of other
+    /// runtimes do.
+    pub unprivileged_ports: bool,
+}
+
+impl Options {
+    pub(super) fn make_directories(&self) -> Result<(), Error> {
+        private(&self.root)?;
+        private(&self.state)?;
+        for directory in [
+            self.root.join("containers"),
+            self.root.join("trash"),
+            self.state.join("pods"),
+            self.mount_point(),
+        ] {
+            private(&directory)?;
+        }
+        Ok(())
+    }
+
+    /// An empty directory that containers attach their root filesystem to.
+    pub(super) fn mount_point(&self) -> PathBuf {
+        self.state.join("rootfs")
+    }
+}
+
+/// A directory that only root sees into: setuid programs of images lie below it.
+fn private(path: &Path) -> Result<(), Error> {
+    let make = || {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+    };
+    make().during("prepare directory", path)
+}
