@@ -8,3 +8,8 @@ use super::capabilities::Set;
 pub fn default_profile(_capabilities: &Set) -> LinuxSeccomp {
     LinuxSeccomp::default()
 }
+
+/// Reads a profile.
+pub fn parse(_json: &[u8]) -> Result<LinuxSeccomp, super::Error> {
+    Ok(LinuxSeccomp::default())
+}
