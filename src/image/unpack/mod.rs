@@ -8,7 +8,7 @@
 mod entry;
 mod meta;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod tree;
 
 use std::{
