@@ -37,13 +37,22 @@ pub(super) fn unpack_layer(
     root: OwnedFd,
     expected: &Expected,
 ) -> Result<Unpacked, Error> {
+    unpack_bounded(source, root, expected, ALWAYS_ALLOWED)
+}
+
+fn unpack_bounded(
+    source: impl Read + Send,
+    root: OwnedFd,
+    expected: &Expected,
+    always_allowed: u64,
+) -> Result<Unpacked, Error> {
     let layer = expected.diff_id;
     let (full, filled) = sync_channel(BUFFERS);
     let (recycled, empty) = channel();
     let (unpacked, diff_id, decoded) = thread::scope(|scope| {
         let decoder = thread::Builder::new()
             .name("decompress".to_owned())
-            .spawn_scoped(scope, move || decode(source, &full, &empty));
+            .spawn_scoped(scope, move || decode(source, &full, &empty, always_allowed));
         let mut plain =
             Plain { filled, recycled, buffer: Vec::new(), used: 0, hasher: Hasher::default() };
         let unpacked = unpack::unpack(root, &mut plain, Limits::default());
@@ -117,12 +126,13 @@ fn decode(
     source: impl Read,
     full: &SyncSender<Vec<u8>>,
     empty: &Receiver<Vec<u8>>,
+    always_allowed: u64,
 ) -> io::Result<Digest> {
     let mut input = BufReader::with_capacity(
         BUFFER / 2,
         Hashed { source, hasher: Hasher::default(), count: 0 },
     );
-    let mut output = Output { full, empty, total: 0, buffers: 0 };
+    let mut output = Output { full, empty, total: 0, always_allowed, buffers: 0 };
     match magic(&mut input)? {
         Format::Gzip => {
             while magic(&mut input)? == Format::Gzip {
@@ -182,6 +192,7 @@ struct Output<'a> {
     full: &'a SyncSender<Vec<u8>>,
     empty: &'a Receiver<Vec<u8>>,
     total: u64,
+    always_allowed: u64,
     buffers: usize,
 }
 
@@ -202,7 +213,7 @@ impl Output<'_> {
             let is_last = length < buffer.len();
             buffer.truncate(length);
             self.total += length as u64;
-            if self.total > ALWAYS_ALLOWED && self.total / RATIO > consumed(reader) {
+            if self.total > self.always_allowed && self.total / RATIO > consumed(reader) {
                 return Err(io::ErrorKind::FileTooLarge.into());
             }
             if length > 0 && self.full.send(buffer).is_err() {
@@ -292,5 +303,54 @@ impl BufRead for Plain {
 
     fn consume(&mut self, amount: usize) {
         self.used += amount;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        image::{tar::tests::Builder, unpack::tests::is_root},
+        kind::Kind,
+    };
+
+    fn run(stored: &[u8], plain: &[u8]) -> Result<Unpacked, Error> {
+        let directory = tempfile::tempdir().unwrap();
+        let root = std::fs::File::open(directory.path()).unwrap();
+        let expected =
+            Expected { compressed: Some(Digest::of(stored)), diff_id: Digest::of(plain) };
+        unpack_bounded(stored, root.into(), &expected, 1 << 20)
+    }
+
+    #[test]
+    fn bombs_and_damage_have_their_kinds() {
+        if !is_root() {
+            return;
+        }
+        let good = Builder::default().file("x", &vec![b'a'; 700_000]).end();
+        let zstd = |plain: &[u8]| zstd::encode_all(plain, 1).unwrap();
+        run(&good, &good).unwrap();
+        run(&zstd(&good), &good).unwrap();
+        let mut trailing = zstd(&good);
+        trailing.extend(b"whatever follows");
+        run(&trailing, &good).unwrap();
+        // An archive may be followed by anything: the diff id covers it.
+        let longer = [&good[..], &[1; 3000]].concat();
+        run(&zstd(&longer), &longer).unwrap();
+
+        let bomb = Builder::default().file("zeros", &vec![0; 30 << 20]).end();
+        let broken = &zstd(&good)[..50];
+        let xz = b"\xfd7zXZ\0 and so on";
+        for (stored, plain, kind) in [
+            (&zstd(&bomb)[..], &bomb[..], Kind::ResourceExhausted),
+            (broken, &good[..], Kind::DataLoss),
+            (&xz[..], &xz[..], Kind::DataLoss),
+            (&good[..900], &good[..900], Kind::DataLoss),
+            (b"no archive", b"no archive", Kind::DataLoss),
+            (&good, &longer, Kind::DataLoss),
+        ] {
+            let error = run(stored, plain).unwrap_err();
+            assert_eq!(error.kind(), kind, "{error}");
+        }
     }
 }
