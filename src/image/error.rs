@@ -219,7 +219,7 @@ pub enum Error {
     },
     /// The state database.
     #[error("the image database failed")]
-    Database(#[from] store::Error),
+    Database(#[source] Box<store::Error>),
     /// Nobody waits for the pull any longer.
     #[error("the pull was cancelled")]
     Cancelled,
@@ -261,5 +261,11 @@ impl Error {
     /// Whether a later attempt may go on with the layers that are already there.
     pub(super) fn may_continue(&self) -> bool {
         matches!(self.kind(), Kind::Unavailable | Kind::DeadlineExceeded | Kind::Cancelled)
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        Error::Database(Box::new(error))
     }
 }
