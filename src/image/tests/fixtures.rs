@@ -1,5 +1,6 @@
 //! Pulls from a registry that somebody else runs: `CRIQUET_TEST_REGISTRY` is its host and
-//! port, `CRIQUET_TEST_IMAGES` the images, separated by commas.
+//! port, `CRIQUET_TEST_IMAGES` the images, separated by commas, and `CRIQUET_TEST_CERTS`,
+//! where it is set, a tree of `hosts.toml` files.
 
 use super::*;
 
@@ -14,7 +15,11 @@ async fn images_of_a_real_registry() {
     if !is_root() {
         return;
     }
-    let (_directory, store) = store();
+    let (_directory, store) = store_with(|options| {
+        if let Ok(certs) = std::env::var("CRIQUET_TEST_CERTS") {
+            options.certs_dir = certs.into();
+        }
+    });
     for name in images.split(',') {
         let reference = format!("{registry}/{name}");
         let start = std::time::Instant::now();
