@@ -207,6 +207,26 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// There is no room for a layer.
+    #[error(
+        "layer {layer} cannot be written at {path:?}; make room on the file system of the image store, or raise its quota, and pull again"
+    )]
+    Full {
+        /// The layer's diff id.
+        layer: Digest,
+        /// The entry.
+        path: String,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// A pull failed; the source says why.
+    #[error("cannot pull image {reference}")]
+    Pull {
+        /// The image.
+        reference: String,
+        /// What went wrong.
+        source: Arc<Error>,
+    },
     /// A file operation of the store itself.
     #[error("cannot {operation} {}", path.display())]
     Io {
@@ -248,13 +268,36 @@ impl Error {
             Error::Stalled { .. } => Kind::DeadlineExceeded,
             Error::Protocol { .. } => Kind::Unavailable,
             Error::Corrupt { .. } | Error::Damaged { .. } => Kind::DataLoss,
-            Error::Limit { .. } => Kind::ResourceExhausted,
+            Error::Limit { .. } | Error::Full { .. } => Kind::ResourceExhausted,
             Error::Hosts { .. } => Kind::FailedPrecondition,
             Error::Io { source, .. } => Kind::of_io(source),
             Error::Database(source) => source.kind(),
             Error::Cancelled => Kind::Cancelled,
             Error::Task => Kind::Internal,
-            Error::Joined(error) => error.kind(),
+            Error::Joined(error) | Error::Pull { source: error, .. } => error.kind(),
+        }
+    }
+
+    /// Adds the reference to what does not name it yet.
+    pub(super) fn while_pulling(self, reference: String) -> Self {
+        let is_anonymous = matches!(
+            self.innermost(),
+            Error::Corrupt { .. }
+                | Error::Damaged { .. }
+                | Error::Layer { .. }
+                | Error::Limit { .. }
+                | Error::Full { .. }
+                | Error::Io { .. }
+                | Error::Database(_)
+                | Error::Task
+        );
+        if is_anonymous { Error::Pull { reference, source: Arc::new(self) } } else { self }
+    }
+
+    fn innermost(&self) -> &Error {
+        match self {
+            Error::Joined(error) => error.innermost(),
+            other => other,
         }
     }
 

@@ -47,7 +47,11 @@ pub(super) struct Owner {
 struct Slot {
     layer: Layer,
     leases: usize,
+    /// The database has it, perhaps in an older form.
     in_database: bool,
+    /// The database has it as it is.
+    is_current: bool,
+    /// Without an image or a lease it stays until then.
     kept_until: Option<Instant>,
 }
 
@@ -88,7 +92,16 @@ impl Layers {
         let mut slots: BTreeMap<u64, Slot> = known
             .into_iter()
             .map(|(number, layer)| {
-                (number, Slot { layer, leases: 0, in_database: true, kept_until: None })
+                (
+                    number,
+                    Slot {
+                        layer,
+                        leases: 0,
+                        in_database: true,
+                        is_current: true,
+                        kept_until: None,
+                    },
+                )
             })
             .collect();
         let failed = io_error("list", &directory);
@@ -104,7 +117,16 @@ impl Layers {
             match read_note(&path.with_extension("json")).filter(|layer| layer.boot == boot) {
                 Some(layer) => {
                     let kept_until = Some(Instant::now() + PATIENCE);
-                    slots.insert(number, Slot { layer, leases: 0, in_database: false, kept_until });
+                    slots.insert(
+                        number,
+                        Slot {
+                            layer,
+                            leases: 0,
+                            in_database: false,
+                            is_current: false,
+                            kept_until,
+                        },
+                    );
                 }
                 None => discard(&path, &trash)?,
             }
@@ -186,7 +208,7 @@ impl Layers {
         let table = self.lock();
         let slots = numbers.iter().filter_map(|number| Some((*number, table.slots.get(number)?)));
         slots
-            .filter(|(_, slot)| !slot.in_database)
+            .filter(|(_, slot)| !slot.is_current)
             .map(|(number, slot)| (number, slot.layer.clone()))
             .collect()
     }
@@ -195,7 +217,7 @@ impl Layers {
         let mut table = self.lock();
         for number in numbers {
             if let Some(slot) = table.slots.get_mut(&number) {
-                (slot.in_database, slot.kept_until) = (true, None);
+                (slot.in_database, slot.is_current, slot.kept_until) = (true, true, None);
                 fs::remove_file(self.path(number).with_extension("json")).ok();
             }
         }
@@ -207,7 +229,7 @@ impl Layers {
             let mut table = self.lock();
             let Some(slot) = table.slots.get_mut(&number) else { return Ok(()) };
             slot.layer.settled = Some(owners);
-            slot.in_database = false;
+            slot.is_current = false;
             slot.layer.clone()
         };
         self.write_note(number, &layer)
@@ -244,6 +266,20 @@ impl Layers {
         discard(&path, &self.trash)
     }
 
+    /// Removes a layer of a pull that failed, without making an async task wait for it.
+    fn remove_aside(self: &Arc<Self>, number: u64) {
+        let layers = self.clone();
+        let remove = move || {
+            if let Err(error) = layers.remove(number) {
+                tracing::warn!(layer = number, %error, "a layer is left until the next start");
+            }
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
+            Err(_) => remove(),
+        }
+    }
+
     /// Bytes and inodes of all layers that are finished.
     pub(super) fn usage(&self) -> (u64, u64) {
         let table = self.lock();
@@ -275,7 +311,7 @@ impl Growing {
         let layer = Layer { diff_id, size, inodes, implied, settled: None, boot };
         self.layers.write_note(self.number, &layer)?;
         let kept_until = Some(Instant::now() + PATIENCE);
-        let slot = Slot { layer, leases: 1, in_database: false, kept_until };
+        let slot = Slot { layer, leases: 1, in_database: false, is_current: false, kept_until };
         self.layers.lock().slots.insert(self.number, slot);
         self.is_finished = true;
         Ok(Lease { layers: self.layers.clone(), number: self.number })
@@ -303,8 +339,18 @@ impl Clone for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(slot) = self.layers.lock().slots.get_mut(&self.number) {
+        let is_rubbish = {
+            let mut table = self.layers.lock();
+            let Some(slot) = table.slots.get_mut(&self.number) else { return };
             slot.leases -= 1;
+            let is_rubbish = slot.leases == 0 && !slot.in_database && slot.kept_until.is_none();
+            if is_rubbish {
+                table.slots.remove(&self.number);
+            }
+            is_rubbish
+        };
+        if is_rubbish {
+            self.layers.remove_aside(self.number);
         }
     }
 }

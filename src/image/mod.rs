@@ -106,8 +106,10 @@ pub struct ImageStore {
     options: Options,
     database: Arc<Database>,
     layers: Arc<Layers>,
-    // Held for look-ups and for one commit; never while a tree is removed.
+    // A short critical section: never held while the disk is waited for.
     state: Mutex<State>,
+    /// Changes of images are made one after the other; taken before `state`.
+    changes: Mutex<()>,
     /// Layers join their stacks one image after the other.
     settling: Mutex<()>,
     clients: Clients,
@@ -158,6 +160,7 @@ impl ImageStore {
             database,
             layers,
             state: Mutex::new(State { images, holders: Holders::open(holders)? }),
+            changes: Mutex::new(()),
             settling: Mutex::new(()),
             clients: Clients::default(),
             permits,
@@ -197,26 +200,27 @@ impl ImageStore {
     /// Removes an image with all its names; one that is not there is no error. Its layers
     /// go at once, except those that another image has or somebody holds.
     pub fn remove(&self, name: &str) -> Result<(), Error> {
+        let _alone = alone(&self.changes);
+        let Some(id) = self.lock().images.find(name) else { return Ok(()) };
+        self.database.delete(IMAGES, &id.to_string())?;
         let unneeded = {
             let mut state = self.lock();
-            let Some(id) = state.images.find(name) else { return Ok(()) };
-            self.database.delete(IMAGES, &id.to_string())?;
             state.images.remove(&id);
-            self.take_garbage(&state)?
+            self.take_unneeded(&state)
         };
-        self.remove_layers(unneeded)
+        self.remove_layers(&unneeded)
     }
 
     /// Marks an image as one that garbage collection passes over, or not.
     pub fn set_pinned(&self, id: &ImageId, pinned: bool) -> Result<(), Error> {
-        let mut state = self.lock();
-        let record = state.images.record(id).ok_or_else(|| absent(id))?;
+        let _alone = alone(&self.changes);
+        let record = self.lock().images.record(id).cloned().ok_or_else(|| absent(id))?;
         if record.pinned == pinned {
             return Ok(());
         }
-        let record = Record { pinned, ..record.clone() };
+        let record = Record { pinned, ..record };
         self.database.put(IMAGES, &id.to_string(), &record)?;
-        state.images.put(*id, record).map_err(|_| absent(id))
+        self.lock().images.put(*id, record).map_err(|_| absent(id))
     }
 
     /// The size of all layers, as it was recorded when they were unpacked.
@@ -244,9 +248,9 @@ impl ImageStore {
         let unneeded = {
             let mut state = self.lock();
             state.holders.release(holder)?;
-            self.take_garbage(&state)?
+            self.take_unneeded(&state)
         };
-        self.remove_layers(unneeded)
+        self.remove_layers(&unneeded)
     }
 
     /// Everyone who holds layers.
@@ -269,8 +273,8 @@ impl ImageStore {
 
     /// Removes layers that nobody needs and that no pull has come back for.
     pub fn collect_garbage(&self) -> Result<(), Error> {
-        let unneeded = self.take_garbage(&self.lock())?;
-        self.remove_layers(unneeded)
+        let unneeded = self.take_unneeded(&self.lock());
+        self.remove_layers(&unneeded)
     }
 
     /// From the numbers of layers, the lowest first, to directories, the top one first. A
@@ -282,57 +286,59 @@ impl ImageStore {
         top_first.map(|number| self.layers.path(*number)).collect()
     }
 
-    /// Records an image after all of it has reached the disk. The state stays locked from
-    /// the commit until the image is visible, so that its layers are needed throughout.
+    /// Records an image after all of it has reached the disk. The leases last until the
+    /// image is visible, so that its layers are needed throughout.
     fn commit(&self, complete: Complete) -> Result<ImageId, Error> {
         let Complete { id, names, mut record, leases } = complete;
         let numbers: Vec<u64> = leases.iter().map(|lease| lease.number).collect();
         if !self.layers.not_in_database(&numbers).is_empty() {
             sync_filesystem(self.layers.directory())?;
         }
+        let _alone = alone(&self.changes);
+        let fresh = self.layers.not_in_database(&numbers);
+        record.layers = numbers;
+        let changed = {
+            let state = self.lock();
+            let record = state.images.record(&id).cloned().unwrap_or(record);
+            state.images.with_names(id, record, &names)
+        };
+        let mut batch = Batch::new();
+        images::put_all(&mut batch, &changed)?;
+        for (number, layer) in &fresh {
+            batch.put(LAYERS, &number.to_string(), layer)?;
+        }
+        self.database.commit(batch)?;
+        self.layers.mark_in_database(fresh.iter().map(|(number, _)| *number));
         let unneeded = {
             let mut state = self.lock();
-            record.layers = numbers.clone();
-            if let Some(existing) = state.images.record(&id) {
-                record = existing.clone();
-            }
-            let fresh = self.layers.not_in_database(&numbers);
-            let changed = state.images.with_names(id, record, &names);
-            let mut batch = Batch::new();
-            images::put_all(&mut batch, &changed)?;
-            for (number, layer) in &fresh {
-                batch.put(LAYERS, &number.to_string(), layer)?;
-            }
-            self.database.commit(batch)?;
-            self.layers.mark_in_database(fresh.iter().map(|(number, _)| *number));
             for (id, record) in changed {
                 state.images.put(id, record).map_err(|_| absent(&id))?;
             }
             drop(leases);
-            self.take_garbage(&state)?
+            self.take_unneeded(&state)
         };
-        self.remove_layers(unneeded)?;
+        self.remove_layers(&unneeded)?;
         Ok(id)
     }
 
-    /// Takes what nobody needs out of the books; the trees are removed afterwards.
-    fn take_garbage(&self, state: &State) -> Result<Vec<u64>, Error> {
+    /// Takes layers that nobody needs out of the table, so that nobody will; the caller
+    /// removes them when the state is free again.
+    fn take_unneeded(&self, state: &State) -> Vec<u64> {
         let mut needed = state.images.layers();
         needed.extend(state.holders.layers());
-        let unneeded = self.layers.take_unneeded(&needed);
+        self.layers.take_unneeded(&needed)
+    }
+
+    fn remove_layers(&self, numbers: &[u64]) -> Result<(), Error> {
         let mut batch = Batch::new();
-        for number in &unneeded {
+        for number in numbers {
             batch.delete(LAYERS, &number.to_string());
         }
         self.database.commit(batch)?;
-        Ok(unneeded)
-    }
-
-    fn remove_layers(&self, numbers: Vec<u64>) -> Result<(), Error> {
         let mut result = Ok(());
         for number in numbers {
             // All are tried, and the first failure is told.
-            result = result.and(self.layers.remove(number));
+            result = result.and(self.layers.remove(*number));
         }
         result
     }
@@ -355,6 +361,11 @@ impl std::fmt::Debug for ImageStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ImageStore").field("options", &self.options).finish_non_exhaustive()
     }
+}
+
+/// Waits until nobody else has the lock, which guards no data.
+fn alone(lock: &Mutex<()>) -> MutexGuard<'_, ()> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn absent(id: &ImageId) -> Error {

@@ -13,7 +13,7 @@ use tokio::{sync::mpsc, task::spawn_blocking};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Auth, Complete, Digest, Error, ImageId, ImageStore,
+    Auth, Complete, Digest, Error, ImageId, ImageStore, alone,
     config::Document as Config,
     hosts,
     images::{Names, Record},
@@ -43,8 +43,17 @@ struct Pull {
     unpacking: TaskTracker,
 }
 
-/// Pulls the image and gives back its id.
+/// Pulls the image and gives back its id. Every error names the reference.
 pub(super) async fn pull(
+    store: Arc<ImageStore>,
+    reference: Reference,
+    auth: Option<Auth>,
+) -> Result<ImageId, Error> {
+    let name = reference.to_string();
+    steps(store, reference, auth).await.map_err(|error| error.while_pulling(name))
+}
+
+async fn steps(
     store: Arc<ImageStore>,
     reference: Reference,
     auth: Option<Auth>,
@@ -267,8 +276,7 @@ fn known_layers(store: &ImageStore, id: &ImageId) -> Option<Vec<Lease>> {
 impl ImageStore {
     /// A layer of that diff id that fits upon those below, the lowest first.
     pub(super) fn settle(&self, below: &[u64], diff_id: &Digest) -> Result<Option<Lease>, Error> {
-        let _one_at_a_time =
-            self.settling.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _alone = alone(&self.settling);
         let candidates = self.layers.candidates(diff_id);
         settle::settle(&self.layers, &candidates, &self.directories(below))
     }

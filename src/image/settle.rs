@@ -68,9 +68,7 @@ fn apply(layers: &Layers, number: u64, layer: &Layer, owners: &[Owner]) -> Resul
     let failed = |errno: rustix::io::Errno| failed(errno.into());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(&path, flags | OFlags::NOFOLLOW, Mode::empty()).map_err(failed)?;
-    for (directory, owner) in
-        layer.implied.iter().zip(owners).filter(|(_, owner)| **owner != DEFAULT)
-    {
+    for (directory, owner) in layer.implied.iter().zip(owners) {
         let name = if directory.is_empty() { b"." } else { directory.as_slice() };
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
         let fd = rustix::fs::openat2(&root, name, flags, Mode::empty(), resolve).map_err(failed)?;

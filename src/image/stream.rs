@@ -16,6 +16,7 @@ use super::{
     digest::Hasher,
     unpack::{self, Failure, Limits, Unpacked},
 };
+use crate::kind::Kind;
 
 const BUFFER: usize = 256 << 10;
 const BUFFERS: usize = 4;
@@ -114,6 +115,9 @@ fn explain(failure: Failure, layer: Digest) -> Error {
             what: format!("layer {layer}: {what}"),
             limit: "what an image may have".to_owned(),
         },
+        Failure::Write { path, source, .. } if Kind::of_io(&source) == Kind::ResourceExhausted => {
+            Error::Full { layer, path: text(&path), source }
+        }
         Failure::Write { operation, path, source } => {
             Error::Io { operation, path: format!("layer {layer}: {}", text(&path)).into(), source }
         }
@@ -309,10 +313,7 @@ impl BufRead for Plain {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        image::{tar::tests::Builder, unpack::tests::is_root},
-        kind::Kind,
-    };
+    use crate::image::{tar::tests::Builder, unpack::tests::is_root};
 
     fn run(stored: &[u8], plain: &[u8]) -> Result<Unpacked, Error> {
         let directory = tempfile::tempdir().unwrap();

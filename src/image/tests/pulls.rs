@@ -38,14 +38,20 @@ fn is_blob(path: &str) -> bool {
     path.contains("/blobs/")
 }
 
-/// Nothing at all is left of a pull that failed for good.
+/// Nothing at all is left of a pull that failed for good; what is still being removed gets
+/// a moment.
 fn assert_empty(directory: &TempDir, store: &ImageStore) {
-    assert_eq!(store.fs_usage().inodes_used, 0);
-    for name in ["layers", "tmp"] {
-        let left: Vec<_> =
-            fs::read_dir(directory.path().join("images").join(name)).unwrap().collect();
-        assert!(left.is_empty(), "{name}: {left:?}");
+    let left = || -> Vec<_> {
+        let list = |name| fs::read_dir(directory.path().join("images").join(name)).unwrap();
+        ["layers", "tmp"].into_iter().flat_map(list).collect()
+    };
+    for _ in 0..100 {
+        if left().is_empty() && store.fs_usage().inodes_used == 0 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
+    panic!("left: {:?}, {:?}", left(), store.fs_usage());
 }
 
 #[tokio::test(flavor = "multi_thread")]
