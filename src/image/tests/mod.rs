@@ -2,6 +2,7 @@
 
 mod fixtures;
 mod imports;
+mod kills;
 mod pulls;
 mod registry;
 

@@ -94,8 +94,10 @@ pub(super) fn unpack(
         unpacker.entry(&entry, &mut reader)?;
     }
     let implied = unpacker.tree.finish()?;
-    let inodes = unpacker.inodes + implied.len() as u64;
-    let size = unpacker.size + BLOCK * implied.len() as u64;
+    // The root is counted already.
+    let made = implied.iter().filter(|path| !path.is_empty()).count() as u64;
+    let inodes = unpacker.inodes + made;
+    let size = unpacker.size + BLOCK * made;
     Ok(Unpacked { implied, size, inodes })
 }
 
