@@ -13,7 +13,7 @@ use tokio::{sync::mpsc, task::spawn_blocking};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Auth, Complete, Digest, Error, ImageId, ImageStore, alone,
+    Auth, Digest, Error, ImageId, ImageStore,
     config::Document as Config,
     hosts,
     images::{Names, Record},
@@ -23,6 +23,7 @@ use super::{
     reference::Reference,
     registry::{Interrupted, Session, SharedSession},
     settle,
+    store::{Complete, alone},
     stream::{Expected, unpack_layer},
 };
 

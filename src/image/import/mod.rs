@@ -8,12 +8,13 @@ mod layout;
 use std::path::Path;
 
 use super::{
-    Complete, Digest, Error, Image, ImageId, ImageStore,
+    Digest, Error, Image, ImageId, ImageStore,
     config::Document as Config,
     images::{Names, Record},
     layers::Lease,
     manifest::CONFIG_LIMIT,
     pull::check_platform,
+    store::Complete,
     stream::{Expected, unpack_layer},
 };
 use archive::{Archive, Member};

@@ -55,7 +55,7 @@ async fn a_killed_pull_leaves_a_clean_store() {
         let usage = store.fs_usage();
         assert_eq!(usage.inodes_used, directories as u64 * 309, "step {step}");
         for image in store.list() {
-            assert_eq!(image.repo_tags, [reference.clone()]);
+            assert_eq!(image.repo_tags, std::slice::from_ref(&reference));
             assert_eq!(store.layers(&image.id).unwrap().len(), 5);
         }
     }

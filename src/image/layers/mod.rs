@@ -5,6 +5,8 @@
 //! image it comes into the database, after everything is on the disk. A directory that has
 //! neither is rubbish. Leases keep layers from going while somebody works with them.
 
+mod lease;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
@@ -17,7 +19,8 @@ use std::{
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, Error, unpack::Unpacked};
+use super::{Digest, Error};
+pub(super) use lease::{Growing, Lease};
 
 /// How long the layers of a broken pull wait for the next attempt.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -66,19 +69,6 @@ pub(super) struct Layers {
     boot: String,
     // A short critical section: look-ups and counts.
     table: Mutex<Table>,
-}
-
-/// Keeps a layer while it lives.
-pub(super) struct Lease {
-    layers: Arc<Layers>,
-    pub(super) number: u64,
-}
-
-/// A directory that a layer grows in; it goes away unless it is finished.
-pub(super) struct Growing {
-    layers: Arc<Layers>,
-    number: u64,
-    is_finished: bool,
 }
 
 impl Layers {
@@ -300,58 +290,6 @@ impl Layers {
 
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Growing {
-    /// The layer is whole and verified.
-    pub(super) fn finish(mut self, diff_id: Digest, unpacked: Unpacked) -> Result<Lease, Error> {
-        let Unpacked { implied, size, inodes } = unpacked;
-        let boot = self.layers.boot.clone();
-        let layer = Layer { diff_id, size, inodes, implied, settled: None, boot };
-        self.layers.write_note(self.number, &layer)?;
-        let kept_until = Some(Instant::now() + PATIENCE);
-        let slot = Slot { layer, leases: 1, in_database: false, is_current: false, kept_until };
-        self.layers.lock().slots.insert(self.number, slot);
-        self.is_finished = true;
-        Ok(Lease { layers: self.layers.clone(), number: self.number })
-    }
-}
-
-impl Drop for Growing {
-    fn drop(&mut self) {
-        if !self.is_finished
-            && let Err(error) = self.layers.remove(self.number)
-        {
-            tracing::warn!(layer = self.number, %error, "half a layer is left until the next start");
-        }
-    }
-}
-
-impl Clone for Lease {
-    fn clone(&self) -> Self {
-        if let Some(slot) = self.layers.lock().slots.get_mut(&self.number) {
-            slot.leases += 1;
-        }
-        Self { layers: self.layers.clone(), number: self.number }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let is_rubbish = {
-            let mut table = self.layers.lock();
-            let Some(slot) = table.slots.get_mut(&self.number) else { return };
-            slot.leases -= 1;
-            let is_rubbish = slot.leases == 0 && !slot.in_database && slot.kept_until.is_none();
-            if is_rubbish {
-                table.slots.remove(&self.number);
-            }
-            is_rubbish
-        };
-        if is_rubbish {
-            self.layers.remove_aside(self.number);
-        }
     }
 }
 
