@@ -40,11 +40,14 @@ pub(super) struct Layer {
 }
 
 /// Mode, user and group of a directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Owner {
     pub(super) mode: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,
+    /// Where it was moved, because the layers below have a link in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) place: Option<Vec<u8>>,
 }
 
 struct Slot {
@@ -211,6 +214,12 @@ impl Layers {
                 fs::remove_file(self.path(number).with_extension("json")).ok();
             }
         }
+    }
+
+    /// Makes the layer rubbish for a restart, until [`Layers::settle`] notes it again.
+    pub(super) fn unsettle(&self, number: u64) -> Result<(), Error> {
+        let path = self.path(number).with_extension("json");
+        fs::remove_file(&path).map_err(io_error("remove", &path))
     }
 
     /// Notes what the layer's implied directories got.

@@ -544,3 +544,50 @@ async fn implied_directories_are_those_of_the_layers_below() {
     }
     assert_empty(&directory, &store);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_goes_through_the_links_of_those_below() {
+    if !is_root() {
+        return;
+    }
+    let registry = Registry::start();
+    let (directory, store) = store();
+    let merged = gzip(
+        Builder::default()
+            .directory("usr", 0o755, (0, 0))
+            .directory("usr/bin", 0o751, (0, 3))
+            .file("usr/bin/sh", b"sh")
+            .symlink("bin", "usr/bin")
+            .symlink("lib", "/usr/lib")
+            .symlink("lost", "/nowhere")
+            .end(),
+    );
+    let upper = || {
+        gzip(
+            Builder::default()
+                .file("bin/deep/tool", b"tool")
+                .file("bin/.wh.old", b"")
+                .file("usr/bin/deep/other", b"other")
+                .file("lost/x", b"1")
+                .end(),
+        )
+    };
+    registry.push("1", &[merged, upper()]);
+    registry.push("2", &[base(), upper()]);
+    let one = store.pull(&registry.reference("a:1"), None).await.unwrap();
+    let two = store.pull(&registry.reference("a:2"), None).await.unwrap();
+    let one = store.layers(&one).unwrap().remove(0);
+    let two = store.layers(&two).unwrap().remove(0);
+    assert!(!one.join("bin").exists());
+    assert_eq!(fs::read(one.join("usr/bin/deep/tool")).unwrap(), b"tool");
+    assert_eq!(fs::read(one.join("usr/bin/deep/other")).unwrap(), b"other");
+    assert!(fs::symlink_metadata(one.join("usr/bin/old")).is_ok());
+    assert!(one.join("lost/x").is_file());
+    let stat = fs::metadata(one.join("usr/bin")).unwrap();
+    use std::os::unix::fs::MetadataExt;
+    assert_eq!((stat.mode() & 0o7777, stat.gid()), (0o751, 3));
+    assert_eq!(fs::read(two.join("bin/deep/tool")).unwrap(), b"tool");
+    drop(store);
+    let store = open(directory.path());
+    assert_eq!(store.list().len(), 2);
+}

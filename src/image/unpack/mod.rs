@@ -20,7 +20,7 @@ use std::{
 use super::tar;
 use tree::Tree;
 
-pub(super) use meta::{is_opaque, is_whiteout};
+pub(super) use meta::{is_opaque, is_whiteout, remove, set_opaque};
 
 /// What a layer came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
