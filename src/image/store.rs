@@ -163,11 +163,22 @@ impl ImageStore {
     }
 
     /// Keeps the layers of an image for `holder`, also beyond the image's removal and the
-    /// daemon's end, until they are released.
-    pub fn hold(&self, id: &ImageId, holder: &str) -> Result<(), Error> {
-        let mut state = self.lock();
-        let layers = state.layers(id).ok_or_else(|| absent(id))?.to_vec();
-        state.holders.hold(holder, Held { image: *id, layers })
+    /// daemon's end, until they are released. Gives them as [`ImageStore::layers`] does.
+    pub fn hold(&self, id: &ImageId, holder: &str) -> Result<Vec<PathBuf>, Error> {
+        let layers = {
+            let mut state = self.lock();
+            let layers = state.layers(id).ok_or_else(|| absent(id))?.to_vec();
+            state.holders.hold(holder, Held { image: *id, layers: layers.clone() })?;
+            layers
+        };
+        Ok(self.directories(&layers))
+    }
+
+    /// What a holder holds, as [`ImageStore::hold`] gave it; the image may have been removed
+    /// and pulled into other directories since.
+    pub fn held_layers(&self, holder: &str) -> Option<Vec<PathBuf>> {
+        let layers = self.lock().holders.layers_held_by(holder)?.to_vec();
+        Some(self.directories(&layers))
     }
 
     /// Ends a hold; one that is not there is no error.

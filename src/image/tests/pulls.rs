@@ -455,15 +455,16 @@ async fn a_held_image_keeps_its_layers() {
     registry.push("1", &[base(), noise("x", 1000)]);
     let reference = registry.reference("a:1");
     let id = store.pull(&reference, None).await.unwrap();
-    store.hold(&id, "container-1").unwrap();
+    let layers = store.hold(&id, "container-1").unwrap();
     store.remove(&reference).unwrap();
     assert!(store.list().is_empty());
-    let layers = store.layers(&id).unwrap();
+    assert_eq!(store.layers(&id).unwrap(), layers);
     assert!(layers.iter().all(|layer| layer.is_dir()));
     assert!(store.users(&id).unwrap().find("app").is_ok());
     drop(store);
     let store = open(directory.path());
     assert_eq!(store.holders(), ["container-1"]);
+    assert_eq!(store.held_layers("container-1").unwrap(), layers);
     assert_eq!(store.layers(&id).unwrap(), layers);
     store.release("container-1").unwrap();
     store.release("container-1").unwrap();
@@ -590,4 +591,48 @@ async fn a_layer_goes_through_the_links_of_those_below() {
     drop(store);
     let store = open(directory.path());
     assert_eq!(store.list().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pulls_and_removals_at_once_keep_the_books_right() {
+    if !is_root() {
+        return;
+    }
+    let registry = Registry::start();
+    let (directory, store) = store();
+    registry.push("1", &[base(), noise("a", 1000)]);
+    registry.push("2", &[base(), noise("a", 1000), noise("b", 1000)]);
+    registry.push("3", &[noise("a", 1000), gzip(Builder::default().file("srv/x", b"1").end())]);
+    let until = std::time::Instant::now() + Duration::from_secs(2);
+    let tasks = (0..9).map(|index| {
+        let store = store.clone();
+        let reference = registry.reference(&format!("a:{}", index % 3 + 1));
+        tokio::spawn(async move {
+            while std::time::Instant::now() < until {
+                let id = store.pull(&reference, None).await.unwrap();
+                let holder = format!("h{index}");
+                if let Ok(layers) = store.hold(&id, &holder) {
+                    let removing = store.clone();
+                    let name = reference.clone();
+                    tokio::task::spawn_blocking(move || removing.remove(&name))
+                        .await
+                        .unwrap()
+                        .unwrap();
+                    assert!(layers.iter().all(|layer| layer.is_dir()), "a held layer is gone");
+                    store.release(&holder).unwrap();
+                }
+            }
+        })
+    });
+    for result in futures_util::future::join_all(tasks).await {
+        result.unwrap();
+    }
+    for image in store.list() {
+        store.remove(&image.id.to_string()).unwrap();
+    }
+    assert_empty(&directory, &store);
+    drop(store);
+    let store = open(directory.path());
+    assert!(store.list().is_empty());
+    assert_empty(&directory, &store);
 }
