@@ -1,7 +1,7 @@
 //! Images: pulled from registries or imported from archives, unpacked into layers that
 //! overlay can stack, and removed again.
 //!
-//! Entry point: [`ImageStore::open`]. The store says which directories make up a root
+//! Entry point: `ImageStore::open`. The store says which directories make up a root
 //! filesystem; it mounts nothing and knows nothing of pods. Only what waits for the network
 //! is async; layers are decompressed and written on blocking threads.
 //!
