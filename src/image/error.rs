@@ -207,6 +207,26 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// There is no room for a layer.
+    #[error(
+        "layer {layer} cannot be written at {path:?}; make room on the file system of the image store, or raise its quota, and pull again"
+    )]
+    Full {
+        /// The layer's diff id.
+        layer: Digest,
+        /// The entry.
+        path: String,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// A pull failed; the source says why.
+    #[error("cannot pull image {reference}")]
+    Pull {
+        /// The image.
+        reference: String,
+        /// What went wrong.
+        source: Arc<Error>,
+    },
     /// A file operation of the store itself.
     #[error("cannot {operation} {}", path.display())]
     Io {
@@ -219,7 +239,7 @@ pub enum Error {
     },
     /// The state database.
     #[error("the image database failed")]
-    Database(#[from] store::Error),
+    Database(#[source] Box<store::Error>),
     /// Nobody waits for the pull any longer.
     #[error("the pull was cancelled")]
     Cancelled,
@@ -248,18 +268,47 @@ impl Error {
             Error::Stalled { .. } => Kind::DeadlineExceeded,
             Error::Protocol { .. } => Kind::Unavailable,
             Error::Corrupt { .. } | Error::Damaged { .. } => Kind::DataLoss,
-            Error::Limit { .. } => Kind::ResourceExhausted,
+            Error::Limit { .. } | Error::Full { .. } => Kind::ResourceExhausted,
             Error::Hosts { .. } => Kind::FailedPrecondition,
             Error::Io { source, .. } => Kind::of_io(source),
             Error::Database(source) => source.kind(),
             Error::Cancelled => Kind::Cancelled,
             Error::Task => Kind::Internal,
-            Error::Joined(error) => error.kind(),
+            Error::Joined(error) | Error::Pull { source: error, .. } => error.kind(),
+        }
+    }
+
+    /// Adds the reference to what does not name it yet.
+    pub(super) fn while_pulling(self, reference: String) -> Self {
+        let is_anonymous = matches!(
+            self.innermost(),
+            Error::Corrupt { .. }
+                | Error::Damaged { .. }
+                | Error::Layer { .. }
+                | Error::Limit { .. }
+                | Error::Full { .. }
+                | Error::Io { .. }
+                | Error::Database(_)
+                | Error::Task
+        );
+        if is_anonymous { Error::Pull { reference, source: Arc::new(self) } } else { self }
+    }
+
+    fn innermost(&self) -> &Error {
+        match self {
+            Error::Joined(error) => error.innermost(),
+            other => other,
         }
     }
 
     /// Whether a later attempt may go on with the layers that are already there.
     pub(super) fn may_continue(&self) -> bool {
         matches!(self.kind(), Kind::Unavailable | Kind::DeadlineExceeded | Kind::Cancelled)
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        Error::Database(Box::new(error))
     }
 }

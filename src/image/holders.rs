@@ -80,6 +80,10 @@ impl Holders {
         self.held.values().find(|held| held.image == *image).map(|held| held.layers.as_slice())
     }
 
+    pub(super) fn layers_held_by(&self, holder: &str) -> Option<&[u64]> {
+        self.held.get(holder).map(|held| held.layers.as_slice())
+    }
+
     /// Every holder, for the daemon to compare with the containers it knows.
     pub(super) fn names(&self) -> Vec<String> {
         self.held.keys().cloned().collect()

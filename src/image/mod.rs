@@ -1,7 +1,7 @@
 //! Images: pulled from registries or imported from archives, unpacked into layers that
 //! overlay can stack, and removed again.
 //!
-//! Entry point: [`ImageStore::open`]. The store says which directories make up a root
+//! Entry point: `ImageStore::open`. The store says which directories make up a root
 //! filesystem; it mounts nothing and knows nothing of pods. Only what waits for the network
 //! is async; layers are decompressed and written on blocking threads.
 //!
@@ -25,6 +25,7 @@ mod reference;
 mod registry;
 mod settle;
 mod stack;
+mod store;
 mod stream;
 mod tar;
 mod unpack;
@@ -33,24 +34,7 @@ mod users;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
-
-use tokio::sync::Semaphore;
-
-use crate::store::{Batch, Database};
-use holders::{Held, Holders};
-use images::{IMAGES, Images, Names, Record};
-use join::Joint;
-use layers::{Layer, Layers, Lease, io_error};
-use registry::Clients;
-use stack::Stack;
+use std::{path::PathBuf, time::Duration};
 
 pub use auth::Auth;
 pub use config::ImageConfig;
@@ -58,12 +42,8 @@ pub use digest::{Digest, DigestError, ImageId};
 pub use error::Error;
 pub use images::Image;
 pub use reference::{Reference, Version};
+pub use store::ImageStore;
 pub use users::{User, Users};
-
-/// The database's collection of layers, by number.
-const LAYERS: &str = "layers";
-/// All pulls together run at most this many times the downloads of one.
-const PULLS_AT_ONCE: usize = 4;
 
 /// Where images are, and how they are pulled.
 #[derive(Debug, Clone)]
@@ -99,286 +79,4 @@ pub struct FsUsage {
     pub used_bytes: u64,
     /// Files and directories of all layers.
     pub inodes_used: u64,
-}
-
-/// All images of this machine.
-pub struct ImageStore {
-    options: Options,
-    database: Arc<Database>,
-    layers: Arc<Layers>,
-    // Held for look-ups and for one commit; never while a tree is removed.
-    state: Mutex<State>,
-    /// Layers join their stacks one image after the other.
-    settling: Mutex<()>,
-    clients: Clients,
-    permits: Semaphore,
-    pulls: Joint<(String, Option<Auth>), ImageId>,
-    downloads: Joint<(Digest, Digest), Lease>,
-}
-
-struct State {
-    images: Images,
-    holders: Holders,
-}
-
-/// An image that is unpacked and about to be recorded.
-struct Complete {
-    id: ImageId,
-    names: Names,
-    record: Record,
-    /// The layers of the record, in its order.
-    leases: Vec<Lease>,
-}
-
-impl ImageStore {
-    /// Opens the store beneath `options.root`. What an interrupted pull left behind goes,
-    /// except whole layers, which the next pull may take up within some minutes.
-    pub fn open(options: Options, database: Arc<Database>) -> Result<Self, Error> {
-        // The one provider of cryptography; a second start within a process changes nothing.
-        rustls::crypto::ring::default_provider().install_default().ok();
-        let [layers, temporary, holders] =
-            ["layers", "tmp", "holders"].map(|name| options.root.join(name));
-        fs::remove_dir_all(&temporary)
-            .or_else(absent_is_fine)
-            .map_err(io_error("empty", &temporary))?;
-        for directory in [&options.root, &layers, &temporary, &holders] {
-            private_directory(directory)?;
-        }
-        let known: Vec<(u64, Layer)> = database
-            .list::<Layer>(LAYERS)?
-            .into_iter()
-            .filter_map(|(key, layer)| Some((key.parse::<u64>().ok()?, layer)))
-            .filter(|(number, _)| layers.join(number.to_string()).is_dir())
-            .collect();
-        let layers = Arc::new(Layers::open(layers, temporary, known)?);
-        let images = Images::load(&database, |number| layers.get(number).is_some())?;
-        let permits = Semaphore::new(options.max_parallel_downloads.max(1) * PULLS_AT_ONCE);
-        let store = Self {
-            options,
-            database,
-            layers,
-            state: Mutex::new(State { images, holders: Holders::open(holders)? }),
-            settling: Mutex::new(()),
-            clients: Clients::default(),
-            permits,
-            pulls: Joint::default(),
-            downloads: Joint::default(),
-        };
-        store.collect_garbage()?;
-        Ok(store)
-    }
-
-    /// Pulls an image. A pull of the same reference with the same credentials that is under
-    /// way is joined; when nobody waits for a pull any longer, it is cancelled.
-    pub async fn pull(
-        self: &Arc<Self>,
-        reference: &str,
-        auth: Option<Auth>,
-    ) -> Result<ImageId, Error> {
-        let reference = Reference::parse(reference)?;
-        let key = (reference.to_string(), auth.clone());
-        let store = self.clone();
-        let (_, result) = self.pulls.run(key, || pull::pull(store, reference, auth)).await;
-        result.map_err(Error::Joined)
-    }
-
-    /// All images, in the order of their ids.
-    pub fn list(&self) -> Vec<Image> {
-        self.lock().images.list()
-    }
-
-    /// The image of a reference, of an id with or without `sha256:`, or of the beginning of
-    /// an id that no other image shares.
-    pub fn find(&self, name: &str) -> Option<Image> {
-        let state = self.lock();
-        state.images.find(name).and_then(|id| state.images.get(&id))
-    }
-
-    /// Removes an image with all its names; one that is not there is no error. Its layers
-    /// go at once, except those that another image has or somebody holds.
-    pub fn remove(&self, name: &str) -> Result<(), Error> {
-        let unneeded = {
-            let mut state = self.lock();
-            let Some(id) = state.images.find(name) else { return Ok(()) };
-            self.database.delete(IMAGES, &id.to_string())?;
-            state.images.remove(&id);
-            self.take_garbage(&state)?
-        };
-        self.remove_layers(unneeded)
-    }
-
-    /// Marks an image as one that garbage collection passes over, or not.
-    pub fn set_pinned(&self, id: &ImageId, pinned: bool) -> Result<(), Error> {
-        let mut state = self.lock();
-        let record = state.images.record(id).ok_or_else(|| absent(id))?;
-        if record.pinned == pinned {
-            return Ok(());
-        }
-        let record = Record { pinned, ..record.clone() };
-        self.database.put(IMAGES, &id.to_string(), &record)?;
-        state.images.put(*id, record).map_err(|_| absent(id))
-    }
-
-    /// The size of all layers, as it was recorded when they were unpacked.
-    pub fn fs_usage(&self) -> FsUsage {
-        let (used_bytes, inodes_used) = self.layers.usage();
-        FsUsage { path: self.options.root.clone(), used_bytes, inodes_used }
-    }
-
-    /// Imports the images of a tar archive, as `docker save` and OCI tools write them; gzip
-    /// and zstd around it are fine. Blocks.
-    pub fn import(&self, archive: &Path) -> Result<Vec<Image>, Error> {
-        import::import(self, archive)
-    }
-
-    /// Keeps the layers of an image for `holder`, also beyond the image's removal and the
-    /// daemon's end, until they are released.
-    pub fn hold(&self, id: &ImageId, holder: &str) -> Result<(), Error> {
-        let mut state = self.lock();
-        let layers = state.layers(id).ok_or_else(|| absent(id))?.to_vec();
-        state.holders.hold(holder, Held { image: *id, layers })
-    }
-
-    /// Ends a hold; one that is not there is no error.
-    pub fn release(&self, holder: &str) -> Result<(), Error> {
-        let unneeded = {
-            let mut state = self.lock();
-            state.holders.release(holder)?;
-            self.take_garbage(&state)?
-        };
-        self.remove_layers(unneeded)
-    }
-
-    /// Everyone who holds layers.
-    pub fn holders(&self) -> Vec<String> {
-        self.lock().holders.names()
-    }
-
-    /// The directories of an image's layers, the top one first, none of them twice.
-    pub fn layers(&self, id: &ImageId) -> Result<Vec<PathBuf>, Error> {
-        let numbers = self.lock().layers(id).ok_or_else(|| absent(id))?.to_vec();
-        Ok(self.directories(&numbers))
-    }
-
-    /// The users and groups that the image knows.
-    pub fn users(&self, id: &ImageId) -> Result<Users, Error> {
-        let directories = self.layers(id)?;
-        let stack = Stack::open(&directories).map_err(io_error("open", self.layers.directory()))?;
-        Users::open(*id, &stack)
-    }
-
-    /// Removes layers that nobody needs and that no pull has come back for.
-    pub fn collect_garbage(&self) -> Result<(), Error> {
-        let unneeded = self.take_garbage(&self.lock())?;
-        self.remove_layers(unneeded)
-    }
-
-    /// From the numbers of layers, the lowest first, to directories, the top one first. A
-    /// layer that comes twice counts where it is highest: overlay refuses it twice, and the
-    /// lower one would be hidden.
-    fn directories(&self, numbers: &[u64]) -> Vec<PathBuf> {
-        let mut seen = BTreeSet::new();
-        let top_first = numbers.iter().rev().filter(|number| seen.insert(**number));
-        top_first.map(|number| self.layers.path(*number)).collect()
-    }
-
-    /// Records an image after all of it has reached the disk. The state stays locked from
-    /// the commit until the image is visible, so that its layers are needed throughout.
-    fn commit(&self, complete: Complete) -> Result<ImageId, Error> {
-        let Complete { id, names, mut record, leases } = complete;
-        let numbers: Vec<u64> = leases.iter().map(|lease| lease.number).collect();
-        if !self.layers.not_in_database(&numbers).is_empty() {
-            sync_filesystem(self.layers.directory())?;
-        }
-        let unneeded = {
-            let mut state = self.lock();
-            record.layers = numbers.clone();
-            if let Some(existing) = state.images.record(&id) {
-                record = existing.clone();
-            }
-            let fresh = self.layers.not_in_database(&numbers);
-            let changed = state.images.with_names(id, record, &names);
-            let mut batch = Batch::new();
-            images::put_all(&mut batch, &changed)?;
-            for (number, layer) in &fresh {
-                batch.put(LAYERS, &number.to_string(), layer)?;
-            }
-            self.database.commit(batch)?;
-            self.layers.mark_in_database(fresh.iter().map(|(number, _)| *number));
-            for (id, record) in changed {
-                state.images.put(id, record).map_err(|_| absent(&id))?;
-            }
-            drop(leases);
-            self.take_garbage(&state)?
-        };
-        self.remove_layers(unneeded)?;
-        Ok(id)
-    }
-
-    /// Takes what nobody needs out of the books; the trees are removed afterwards.
-    fn take_garbage(&self, state: &State) -> Result<Vec<u64>, Error> {
-        let mut needed = state.images.layers();
-        needed.extend(state.holders.layers());
-        let unneeded = self.layers.take_unneeded(&needed);
-        let mut batch = Batch::new();
-        for number in &unneeded {
-            batch.delete(LAYERS, &number.to_string());
-        }
-        self.database.commit(batch)?;
-        Ok(unneeded)
-    }
-
-    fn remove_layers(&self, numbers: Vec<u64>) -> Result<(), Error> {
-        let mut result = Ok(());
-        for number in numbers {
-            // All are tried, and the first failure is told.
-            result = result.and(self.layers.remove(number));
-        }
-        result
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn layers(&self, id: &ImageId) -> Option<&[u64]> {
-        match self.images.record(id) {
-            Some(record) => Some(&record.layers),
-            None => self.holders.layers_of(id),
-        }
-    }
-}
-
-impl std::fmt::Debug for ImageStore {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ImageStore").field("options", &self.options).finish_non_exhaustive()
-    }
-}
-
-fn absent(id: &ImageId) -> Error {
-    Error::Absent { name: id.to_string() }
-}
-
-fn absent_is_fine(error: std::io::Error) -> std::io::Result<()> {
-    if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
-}
-
-/// Makes a directory that only its owner may enter, or makes it so.
-fn private_directory(path: &Path) -> Result<(), Error> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(io_error("make", path))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
-        .map_err(io_error("close to others", path))
-}
-
-fn sync_filesystem(path: &Path) -> Result<(), Error> {
-    let failed = io_error("sync the file system of", path);
-    let directory = fs::File::open(path).map_err(&failed)?;
-    rustix::fs::syncfs(&directory).map_err(|errno| failed(errno.into()))
 }

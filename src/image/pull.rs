@@ -4,14 +4,16 @@ use std::{
     collections::BTreeMap,
     io::{self, Read},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio_util::task::TaskTracker;
 
 use super::{
-    Auth, Complete, Digest, Error, ImageId, ImageStore,
+    Auth, Digest, Error, ImageId, ImageStore,
     config::Document as Config,
     hosts,
     images::{Names, Record},
@@ -21,6 +23,7 @@ use super::{
     reference::Reference,
     registry::{Interrupted, Session, SharedSession},
     settle,
+    store::{Complete, alone},
     stream::{Expected, unpack_layer},
 };
 
@@ -29,8 +32,29 @@ const PARTS: usize = 8;
 /// Indexes may list indexes, but not without end.
 const INDEX_DEPTH: usize = 3;
 
-/// Pulls the image and gives back its id.
+/// How long a failed pull waits for its other layers to stop, so that nothing is left.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the steps of one pull share.
+#[derive(Clone)]
+struct Pull {
+    store: Arc<ImageStore>,
+    session: SharedSession,
+    /// The layers that are being unpacked.
+    unpacking: TaskTracker,
+}
+
+/// Pulls the image and gives back its id. Every error names the reference.
 pub(super) async fn pull(
+    store: Arc<ImageStore>,
+    reference: Reference,
+    auth: Option<Auth>,
+) -> Result<ImageId, Error> {
+    let name = reference.to_string();
+    steps(store, reference, auth).await.map_err(|error| error.while_pulling(name))
+}
+
+async fn steps(
     store: Arc<ImageStore>,
     reference: Reference,
     auth: Option<Auth>,
@@ -45,8 +69,9 @@ pub(super) async fn pull(
     let id = ImageId(manifest.config.digest);
     let config = text(&session.reference, document)?;
     let record = Record { size, config, annotations: manifest.annotations, ..Record::default() };
+    let pull = Pull { store: store.clone(), session, unpacking: TaskTracker::new() };
     let result = async {
-        let leases = all_layers(&store, &session, id, layers).await?;
+        let leases = pull.all_layers(id, layers).await?;
         let store = store.clone();
         blocking(move || store.commit(Complete { id, names, record, leases })).await
     }
@@ -54,6 +79,8 @@ pub(super) async fn pull(
     if let Err(error) = &result
         && !error.may_continue()
     {
+        pull.unpacking.close();
+        tokio::time::timeout(STOP_TIMEOUT, pull.unpacking.wait()).await.ok();
         store.layers.forget(&diff_ids);
         let store = store.clone();
         blocking(move || store.collect_garbage()).await?;
@@ -160,43 +187,84 @@ fn pair_up(
     Ok(manifest.layers.iter().zip(diff_ids).map(pair).collect())
 }
 
-/// Gets all layers, the largest first so that it is not what all wait for in the end, and
-/// settles them from the lowest to the top.
-async fn all_layers(
-    store: &Arc<ImageStore>,
-    session: &SharedSession,
-    id: ImageId,
-    layers: Vec<Wanted>,
-) -> Result<Vec<Lease>, Error> {
-    if let Some(leases) = known_layers(store, &id) {
-        return Ok(leases);
+impl Pull {
+    /// Gets all layers, the largest first so that it is not what all wait for in the end, and
+    /// settles them from the lowest to the top.
+    async fn all_layers(&self, id: ImageId, layers: Vec<Wanted>) -> Result<Vec<Lease>, Error> {
+        if let Some(leases) = known_layers(&self.store, &id) {
+            return Ok(leases);
+        }
+        let by_diff_id: BTreeMap<Digest, Wanted> =
+            layers.iter().map(|wanted| (wanted.diff_id, wanted.clone())).collect();
+        let mut distinct: Vec<Wanted> = by_diff_id.into_values().collect();
+        distinct.sort_by_key(|wanted| std::cmp::Reverse(wanted.size));
+        let parallel = self.store.options.max_parallel_downloads.max(1);
+        let kept: Vec<Lease> = stream::iter(distinct)
+            .map(|wanted| self.layer(wanted))
+            .buffer_unordered(parallel)
+            .try_collect()
+            .await?;
+        let mut settled: Vec<Lease> = Vec::with_capacity(layers.len());
+        for wanted in layers {
+            let next = match self.settle_next(&settled, wanted.diff_id).await? {
+                Some(lease) => lease,
+                None => {
+                    // What is here was made for other layers below: this stack gets its own.
+                    let fresh = self.clone().download(wanted.clone()).await?;
+                    let next = self.settle_next(&settled, wanted.diff_id).await?;
+                    drop(fresh);
+                    next.ok_or(Error::Task)?
+                }
+            };
+            settled.push(next);
+        }
+        drop(kept);
+        Ok(settled)
     }
-    let by_diff_id: BTreeMap<Digest, Wanted> =
-        layers.iter().map(|wanted| (wanted.diff_id, wanted.clone())).collect();
-    let mut distinct: Vec<Wanted> = by_diff_id.into_values().collect();
-    distinct.sort_by_key(|wanted| std::cmp::Reverse(wanted.size));
-    let parallel = store.options.max_parallel_downloads.max(1);
-    let kept: Vec<Lease> = stream::iter(distinct)
-        .map(|wanted| layer(store, session, wanted))
-        .buffer_unordered(parallel)
-        .try_collect()
-        .await?;
-    let mut settled: Vec<Lease> = Vec::with_capacity(layers.len());
-    for wanted in layers {
-        let next = match settle_next(store, &settled, wanted.diff_id).await? {
-            Some(lease) => lease,
-            None => {
-                // What is here was made for other layers below: this stack gets its own.
-                let fresh = download(store.clone(), session.clone(), wanted.clone()).await?;
-                let next = settle_next(store, &settled, wanted.diff_id).await?;
-                drop(fresh);
-                next.ok_or(Error::Task)?
+
+    async fn settle_next(&self, below: &[Lease], diff_id: Digest) -> Result<Option<Lease>, Error> {
+        let numbers: Vec<u64> = below.iter().map(|lease| lease.number).collect();
+        let store = self.store.clone();
+        blocking(move || store.settle(&numbers, &diff_id)).await
+    }
+
+    /// One layer: the one that is here, the one that is on its way, or a new one.
+    async fn layer(&self, wanted: Wanted) -> Result<Lease, Error> {
+        loop {
+            if let Some(lease) = self.store.layers.find(&wanted.diff_id) {
+                return Ok(lease);
             }
-        };
-        settled.push(next);
+            let key = (wanted.compressed, wanted.diff_id);
+            let start = || self.clone().download(wanted.clone());
+            match self.store.downloads.run(key, start).await {
+                (_, Ok(lease)) => return Ok(lease),
+                (true, Err(error)) => return Err(Error::Joined(error)),
+                // Another pull failed, perhaps for its own credentials or hosts.
+                (false, Err(error)) => {
+                    tracing::debug!(%error, "joined download failed; trying alone")
+                }
+            }
+        }
     }
-    drop(kept);
-    Ok(settled)
+
+    /// Downloads, verifies and unpacks one layer in one pass.
+    async fn download(self, wanted: Wanted) -> Result<Lease, Error> {
+        let _permit = self.store.permits.acquire().await.map_err(|_| Error::Task)?;
+        let (sender, receiver) = mpsc::channel(PARTS);
+        let layers = self.store.layers.clone();
+        let expected = Expected { compressed: Some(wanted.compressed), diff_id: wanted.diff_id };
+        let unpacking = self.unpacking.spawn_blocking(move || {
+            let (growing, root) = layers.begin()?;
+            let unpacked = unpack_layer(Parts { receiver, part: Bytes::new() }, root, &expected)?;
+            growing.finish(expected.diff_id, unpacked)
+        });
+        let downloaded = self.session.download(&wanted.compressed, wanted.size, sender).await;
+        let unpacked = unpacking.await.map_err(|_| Error::Task)?;
+        match downloaded {
+            Err(Interrupted::Failed(error)) => Err(error),
+            Err(Interrupted::NotWanted) | Ok(()) => unpacked,
+        }
+    }
 }
 
 /// The layers of an image that is here as a whole.
@@ -206,67 +274,12 @@ fn known_layers(store: &ImageStore, id: &ImageId) -> Option<Vec<Lease>> {
     record.layers.iter().map(|number| store.layers.lease(*number)).collect()
 }
 
-async fn settle_next(
-    store: &Arc<ImageStore>,
-    below: &[Lease],
-    diff_id: Digest,
-) -> Result<Option<Lease>, Error> {
-    let numbers: Vec<u64> = below.iter().map(|lease| lease.number).collect();
-    let store = store.clone();
-    blocking(move || store.settle(&numbers, &diff_id)).await
-}
-
 impl ImageStore {
     /// A layer of that diff id that fits upon those below, the lowest first.
     pub(super) fn settle(&self, below: &[u64], diff_id: &Digest) -> Result<Option<Lease>, Error> {
-        let _one_at_a_time =
-            self.settling.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _alone = alone(&self.settling);
         let candidates = self.layers.candidates(diff_id);
         settle::settle(&self.layers, &candidates, &self.directories(below))
-    }
-}
-
-/// One layer: the one that is here, the one that is on its way, or a new one.
-async fn layer(
-    store: &Arc<ImageStore>,
-    session: &SharedSession,
-    wanted: Wanted,
-) -> Result<Lease, Error> {
-    loop {
-        if let Some(lease) = store.layers.find(&wanted.diff_id) {
-            return Ok(lease);
-        }
-        let key = (wanted.compressed, wanted.diff_id);
-        let start = || download(store.clone(), session.clone(), wanted.clone());
-        match store.downloads.run(key, start).await {
-            (_, Ok(lease)) => return Ok(lease),
-            (true, Err(error)) => return Err(Error::Joined(error)),
-            // Another pull failed, perhaps for its own credentials or hosts.
-            (false, Err(error)) => tracing::debug!(%error, "joined download failed; trying alone"),
-        }
-    }
-}
-
-/// Downloads, verifies and unpacks one layer in one pass.
-async fn download(
-    store: Arc<ImageStore>,
-    session: SharedSession,
-    wanted: Wanted,
-) -> Result<Lease, Error> {
-    let _permit = store.permits.acquire().await.map_err(|_| Error::Task)?;
-    let (sender, receiver) = mpsc::channel(PARTS);
-    let layers = store.layers.clone();
-    let expected = Expected { compressed: Some(wanted.compressed), diff_id: wanted.diff_id };
-    let unpacking = spawn_blocking(move || {
-        let (growing, root) = layers.begin()?;
-        let unpacked = unpack_layer(Parts { receiver, part: Bytes::new() }, root, &expected)?;
-        growing.finish(expected.diff_id, unpacked)
-    });
-    let downloaded = session.download(&wanted.compressed, wanted.size, sender).await;
-    let unpacked = unpacking.await.map_err(|_| Error::Task)?;
-    match downloaded {
-        Err(Interrupted::Failed(error)) => Err(error),
-        Err(Interrupted::NotWanted) | Ok(()) => unpacked,
     }
 }
 

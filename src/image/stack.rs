@@ -34,7 +34,7 @@ struct Merged {
 enum Child {
     Directory(Merged),
     Symlink(Vec<u8>),
-    Other { parent: Arc<OwnedFd>, stat: Box<Stat> },
+    Other { parent: Arc<OwnedFd>, kind: FileType },
 }
 
 impl Stack {
@@ -61,29 +61,53 @@ impl Stack {
         here.parts.first().map(|part| Ok(rustix::fs::fstat(part)?)).transpose()
     }
 
+    /// Where a link of that very path leads, if it is one and leads to a directory.
+    pub(super) fn link(&self, path: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        let mut here = self.root.clone();
+        for name in path.split(|b| *b == b'/').filter(|name| !name.is_empty()) {
+            match here.child(name)? {
+                Some(Child::Directory(next)) => here = next,
+                Some(Child::Symlink(_)) => {
+                    let end = self.walk(path).unwrap_or(End::Missing);
+                    return Ok(if let End::Directory(real) = end { Some(real) } else { None });
+                }
+                _ => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
     /// Opens a regular file for reading, through links that stay within the stack as they
     /// would in a container. Nothing when it is not there.
     pub(super) fn file(&self, path: &Path) -> io::Result<Option<File>> {
         use std::os::unix::ffi::OsStrExt;
-        let wrong = |text| Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        let split =
-            |path: &[u8]| path.split(|b| *b == b'/').map(<[u8]>::to_vec).collect::<Vec<_>>();
-        let mut rest: VecDeque<Vec<u8>> = split(path.as_os_str().as_bytes()).into();
-        let mut trail: Vec<Merged> = Vec::new();
+        let (parent, name) = match self.walk(path.as_os_str().as_bytes())? {
+            End::Missing => return Ok(None),
+            End::Other { parent, name, kind: FileType::RegularFile } => (parent, name),
+            _ => return wrong("it is not a regular file"),
+        };
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::openat(&parent, &name, flags, Mode::empty())?);
+        Ok(Some(file).filter(|file| file.metadata().is_ok_and(|metadata| metadata.is_file())))
+    }
+
+    fn walk(&self, path: &[u8]) -> io::Result<End> {
+        let split = |path: &[u8]| -> VecDeque<Vec<u8>> {
+            let names = path.split(|b| *b == b'/').filter(|name| !matches!(*name, b"" | b"."));
+            names.map(<[u8]>::to_vec).collect()
+        };
+        let mut rest = split(path);
+        let mut trail: Vec<(Vec<u8>, Merged)> = Vec::new();
         let mut links = 0;
         while let Some(name) = rest.pop_front() {
-            match name.as_slice() {
-                b"" | b"." => continue,
-                b".." => {
-                    trail.pop();
-                    continue;
-                }
-                _ => {}
+            if name == b".." {
+                trail.pop();
+                continue;
             }
-            let here = trail.last().unwrap_or(&self.root);
+            let here = trail.last().map_or(&self.root, |(_, here)| here);
             match here.child(&name)? {
-                None => return Ok(None),
-                Some(Child::Directory(next)) => trail.push(next),
+                None => return Ok(End::Missing),
+                Some(Child::Directory(next)) => trail.push((name, next)),
                 Some(Child::Symlink(target)) => {
                     links += 1;
                     if links > SYMLINKS {
@@ -92,28 +116,38 @@ impl Stack {
                     if target.starts_with(b"/") {
                         trail.clear();
                     }
-                    split(&target).into_iter().rev().for_each(|name| rest.push_front(name));
+                    let mut longer = split(&target);
+                    longer.append(&mut rest);
+                    rest = longer;
                 }
-                Some(Child::Other { parent, stat }) => {
-                    if rest.iter().any(|name| !matches!(name.as_slice(), b"" | b".")) {
-                        return Ok(None);
-                    }
-                    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-                        return wrong("it is not a regular file");
-                    }
-                    let flags =
-                        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-                    let file =
-                        File::from(rustix::fs::openat(&parent, &name, flags, Mode::empty())?);
-                    return Ok(Some(file).filter(|file| file.metadata().is_ok_and(|m| m.is_file())));
+                Some(Child::Other { .. }) if !rest.is_empty() => return Ok(End::Missing),
+                Some(Child::Other { parent, kind }) => {
+                    return Ok(End::Other { parent, name, kind });
                 }
             }
             if trail.len() > DEPTH {
                 return wrong("links make its path too long");
             }
         }
-        wrong("it is not a regular file")
+        let names: Vec<Vec<u8>> = trail.into_iter().map(|(name, _)| name).collect();
+        Ok(End::Directory(names.join(&b'/')))
     }
+}
+
+/// What a path leads to.
+enum End {
+    Missing,
+    /// Its path without any links.
+    Directory(Vec<u8>),
+    Other {
+        parent: Arc<OwnedFd>,
+        name: Vec<u8>,
+        kind: FileType,
+    },
+}
+
+fn wrong<T>(text: &'static str) -> io::Result<T> {
+    Err(io::Error::new(io::ErrorKind::InvalidData, text))
 }
 
 impl Merged {
@@ -146,7 +180,7 @@ impl Merged {
                 let target = rustix::fs::readlinkat(part, name, Vec::new())?;
                 return Ok(Some(Child::Symlink(target.into_bytes())));
             }
-            return Ok(Some(Child::Other { parent: part.clone(), stat: Box::new(stat) }));
+            return Ok(Some(Child::Other { parent: part.clone(), kind }));
         }
         Ok((!found.parts.is_empty()).then_some(Child::Directory(found)))
     }

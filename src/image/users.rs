@@ -232,3 +232,96 @@ fn lines(file: impl BufRead, mut take: impl FnMut(&str) -> bool) -> io::Result<(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use super::*;
+    use crate::{image::Digest, kind::Kind};
+
+    fn users(passwd: &[u8], group: &[u8]) -> Users {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("etc")).unwrap();
+        fs::write(directory.path().join("etc/passwd"), passwd).unwrap();
+        fs::write(directory.path().join("etc/group"), group).unwrap();
+        let stack = Stack::open(&[directory.path().to_owned()]).unwrap();
+        Users::open(ImageId(Digest::of(b"")), &stack).unwrap()
+    }
+
+    const PASSWD: &[u8] = b"# comment\nroot:x:0:0:root:/root:/bin/sh\n\xff\xfe:x:1:1::/:\n\
+        www:x:33:34::/var/www:/bin/false\n1000:x:0:0::/evil:\nbig:x:4294967296:1::/:\n\
+        wrap:x:-1:0::/:\nhomeless:x:50:51::\nshort:x:1\nodd:x:60:60::/a\tb:/bin/sh";
+    const GROUP: &[u8] = b"root:x:0:\nstaff:x:50:www,other\nextra:x:60: www \ndup:x:50:www\nbad:x:x:www\n2000:x:7:\n";
+
+    #[test]
+    fn look_ups() {
+        let users = users(PASSWD, GROUP);
+        for (text, uid, gid, home, groups) in [
+            ("", 0, 0, "/root", &[][..]),
+            ("root", 0, 0, "/root", &[]),
+            ("www", 33, 34, "/var/www", &[50, 60]),
+            ("33", 33, 34, "/var/www", &[50, 60]),
+            ("33:7", 33, 7, "/var/www", &[50, 60]),
+            ("www:staff", 33, 50, "/var/www", &[50, 60]),
+            ("www:", 33, 34, "/var/www", &[50, 60]),
+            (":staff", 0, 50, "/root", &[]),
+            // Digits are never a name.
+            ("1000", 1000, 0, "/", &[]),
+            ("1000:2000", 1000, 2000, "/", &[]),
+            ("2147483647", 2147483647, 0, "/", &[]),
+            ("homeless", 50, 51, "/", &[]),
+            ("odd", 60, 60, "/", &[]),
+        ] {
+            let user = users.find(text).unwrap();
+            assert_eq!(
+                (user.uid, user.gid, user.home.as_str(), &user.groups[..]),
+                (uid, gid, home, groups),
+                "{text}"
+            );
+        }
+        for wrong in [
+            "nobody",
+            "www:nobody",
+            "big",
+            "wrap",
+            "short",
+            "-1",
+            "2147483648",
+            "4294967296",
+            "99999999999999999999",
+            "0:4294967296",
+            "www:-1",
+            " root",
+            "root\n",
+        ] {
+            let error = users.find(wrong).expect_err(wrong);
+            assert_eq!(error.kind(), Kind::InvalidArgument);
+            assert!(error.to_string().contains(&ImageId(Digest::of(b"")).to_string()), "{error}");
+        }
+    }
+
+    #[test]
+    fn databases_are_bounded() {
+        let long_line =
+            [b"a:x:1:1::/:".as_slice(), &vec![b'x'; 70_000], b"\nwww:x:1:1::/:\n"].concat();
+        assert!(users(&long_line, b"").find("www").unwrap_err().to_string().contains("64 KiB"));
+        let large = [b"x:x:1:1::/:\n".repeat(1_000_000), b"www:x:1:1::/:\n".to_vec()].concat();
+        assert!(users(&large, b"").find("www").unwrap_err().to_string().contains("10 MiB"));
+        assert!(users(&[], &[]).find("5:5").is_ok());
+    }
+
+    #[test]
+    fn only_regular_files_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let etc = directory.path().join("etc");
+        fs::create_dir(&etc).unwrap();
+        fs::set_permissions(&etc, fs::Permissions::from_mode(0o755)).unwrap();
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, etc.join("passwd"), fifo, rustix::fs::Mode::RWXU, 0)
+            .unwrap();
+        let stack = Stack::open(&[directory.path().to_owned()]).unwrap();
+        let error = Users::open(ImageId(Digest::of(b"")), &stack).unwrap_err();
+        assert!(error.to_string().contains("regular file"), "{error}");
+    }
+}

@@ -18,7 +18,7 @@ use prost::Message as _;
 use rustix::{
     net::{SocketFlags, accept_with},
     pipe::{PipeFlags, pipe_with},
-    process::{Pid, WaitOptions, WaitStatus, setsid, waitpid},
+    process::{Pid, WaitOptions, WaitStatus, setsid, wait},
 };
 
 use super::{
@@ -539,7 +539,7 @@ impl Server {
         if let Some(fd) = self.sources.fd(signals) {
             while signal::next_signal(fd).is_ok() {}
         }
-        while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             self.child_ended(pid, exit_code(status));
         }
     }

@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use oci_spec::runtime::Spec;
 use tracing::info;
 
 use super::{
@@ -103,10 +104,11 @@ impl Pods {
             propagation::prepare(mount)?;
         }
         let cgroup = sandbox_record.cgroup.join(id.as_str());
-        let bundle = self.bundle(id, sandbox, &config, &image, &user, &cgroup)?;
 
         // From here on something is made: `forget_container` takes it back.
-        self.parts.images.hold(&image.id, id.as_str())?;
+        let layers = self.parts.images.hold(&image.id, id.as_str())?;
+        let spec = self.build_spec(sandbox, &config, &image, &user, &cgroup)?;
+        let bundle = self.bundle(id, spec, &layers);
         let directory = self.container_directory(id);
         let make = |path: &Path, mode| fs::DirBuilder::new().mode(mode).create(path);
         make(&directory, 0o700).during("create directory", &directory)?;
@@ -164,15 +166,14 @@ impl Pods {
         Ok(())
     }
 
-    fn bundle(
+    fn build_spec(
         &self,
-        id: &ContainerId,
         sandbox: &Sandbox,
         config: &ContainerConfig,
         image: &Image,
         user: &User,
         cgroup: &Path,
-    ) -> Result<Bundle, Error> {
+    ) -> Result<Spec, Error> {
         let defaults = ImageDefaults {
             env: image.config.env.clone(),
             entrypoint: image.config.entrypoint.clone(),
@@ -189,15 +190,19 @@ impl Pods {
             devices: &devices,
             apparmor: security::apparmor_profile(config)?,
         })?;
+        Ok(spec)
+    }
+
+    fn bundle(&self, id: &ContainerId, spec: Spec, layers: &[PathBuf]) -> Bundle {
         let directory = self.container_directory(id);
-        let layers = self.parts.images.layers(&image.id)?;
+        let parent = layers.first().and_then(|layer| layer.parent());
         let rootfs = Rootfs::Overlay {
-            layers: layers.first().and_then(|l| l.parent()).unwrap_or(Path::new("/")).to_owned(),
+            layers: parent.unwrap_or(Path::new("/")).to_owned(),
             lower: layers.iter().filter_map(|l| l.file_name()).map(PathBuf::from).collect(),
             upper: directory.join("upper"),
             work: directory.join("work"),
         };
-        Ok(Bundle { spec, rootfs, mount_point: self.options.mount_point() })
+        Bundle { spec, rootfs, mount_point: self.options.mount_point() }
     }
 
     fn spec_sandbox(

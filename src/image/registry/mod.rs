@@ -4,16 +4,18 @@
 
 mod blob;
 mod clients;
+mod failure;
 mod request;
 mod token;
 
 use std::{sync::Arc, time::Duration};
 
-use reqwest::{Response, StatusCode, header};
+use reqwest::{Response, header};
 use tokio::sync::Mutex;
 
 pub(super) use blob::Interrupted;
 pub(super) use clients::Clients;
+use failure::{Failure, Retry, wait_before_retry};
 
 use super::{
     Auth, Digest, Error,
@@ -22,10 +24,6 @@ use super::{
     manifest::{ACCEPT, MANIFEST_LIMIT},
     reference::{Reference, Version},
 };
-
-/// How often the last host is asked again after a passing failure.
-const ATTEMPTS: u32 = 5;
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// One pull's conversation with the hosts that may have the image.
 pub(super) struct Session {
@@ -42,18 +40,6 @@ struct Host {
     credentials: Option<Credentials>,
     /// What the host was last content with.
     authorization: Mutex<Option<header::HeaderValue>>,
-}
-
-/// A failure, and whether the same request may succeed later.
-struct Failure {
-    error: Error,
-    retry: Retry,
-}
-
-enum Retry {
-    Never,
-    Soon,
-    After(Duration),
 }
 
 impl Session {
@@ -199,127 +185,12 @@ impl Session {
             Err(_) => Err(self.stalled(host)),
         }
     }
-
-    fn stalled(&self, host: &Host) -> Failure {
-        let error = Error::Stalled {
-            reference: self.reference.to_string(),
-            host: host.name().to_owned(),
-            seconds: self.progress_timeout.as_secs(),
-        };
-        Failure { error, retry: Retry::Never }
-    }
-
-    fn unreachable(&self, host: &Host, error: &reqwest::Error) -> Failure {
-        let error = Error::Unreachable {
-            reference: self.reference.to_string(),
-            host: host.name().to_owned(),
-            reason: describe(error),
-        };
-        Failure { error, retry: Retry::Soon }
-    }
-
-    fn protocol(&self, host: &Host, reason: impl Into<String>) -> Failure {
-        let error = Error::Protocol {
-            reference: self.reference.to_string(),
-            host: host.name().to_owned(),
-            reason: reason.into(),
-        };
-        Failure { error, retry: Retry::Never }
-    }
-
-    /// The error that a status is, with a bounded look at what the registry says.
-    async fn refused(&self, host: &Host, what: &str, mut response: Response) -> Failure {
-        let status = response.status();
-        let after = retry_after(&response);
-        let says = match tokio::time::timeout(Duration::from_secs(5), response.chunk()).await {
-            Ok(Ok(Some(body))) => explanation(&body),
-            _ => String::new(),
-        };
-        let reference = self.reference.to_string();
-        let host = host.name().to_owned();
-        let error = match status {
-            StatusCode::NOT_FOUND => {
-                let what = what.split('/').next().map(|w| w.trim_end_matches('s')).unwrap_or(what);
-                Error::Unknown { what: what.to_owned(), reference, host, says }
-            }
-            StatusCode::UNAUTHORIZED => Error::Unauthenticated { reference, host, says },
-            StatusCode::FORBIDDEN => Error::Forbidden { reference, host, says },
-            status => Error::Status { reference, host, status: status.as_u16(), says },
-        };
-        let passing = status.is_server_error()
-            || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
-        let retry = match after {
-            _ if !passing => Retry::Never,
-            Some(wait) => Retry::After(wait),
-            None => Retry::Soon,
-        };
-        Failure { error, retry }
-    }
 }
 
 impl Host {
     fn name(&self) -> &str {
         &self.endpoint.host
     }
-}
-
-/// Sleeps as long as the failure asks for, or gives it back when there is no use in it.
-async fn wait_before_retry(failure: Failure, attempt: u32) -> Result<(), Error> {
-    let wait = match failure.retry {
-        _ if attempt >= ATTEMPTS => return Err(failure.error),
-        Retry::Never => return Err(failure.error),
-        Retry::After(wait) => wait.min(LONGEST_WAIT),
-        Retry::Soon => backoff(attempt),
-    };
-    tracing::debug!(error = %failure.error, ?wait, "trying again");
-    tokio::time::sleep(wait).await;
-    Ok(())
-}
-
-/// Doubling, with some chance in it so that many nodes do not come back at once.
-fn backoff(attempt: u32) -> Duration {
-    let base = Duration::from_millis(200) * 2u32.saturating_pow(attempt.min(7));
-    let nanos = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |now| now.subsec_nanos());
-    base / 2 + base.mul_f64(f64::from(nanos % 1000) / 2000.0)
-}
-
-fn retry_after(response: &Response) -> Option<Duration> {
-    let value = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
-    value.trim().parse().ok().map(Duration::from_secs)
-}
-
-/// The chain of an HTTP error without its address, which may hold a signature.
-fn describe(error: &reqwest::Error) -> String {
-    let mut text =
-        if error.is_timeout() { "it does not answer in time" } else { "the connection failed" }
-            .to_owned();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        source = error.source();
-        if source.is_none() {
-            text = format!("{text}: {error}");
-        }
-    }
-    text
-}
-
-/// The first message of a registry's error document, short and on one line.
-fn explanation(body: &[u8]) -> String {
-    #[derive(serde::Deserialize)]
-    struct Errors {
-        errors: Vec<Item>,
-    }
-    #[derive(serde::Deserialize)]
-    struct Item {
-        #[serde(default)]
-        message: String,
-    }
-    let Ok(document) = serde_json::from_slice::<Errors>(body) else { return String::new() };
-    let Some(item) = document.errors.into_iter().next() else { return String::new() };
-    let message: String = item.message.chars().filter(|c| !c.is_control()).take(200).collect();
-    if message.is_empty() { message } else { format!(" (it says: {message})") }
 }
 
 /// A session shared by the tasks of one pull.

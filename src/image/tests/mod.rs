@@ -1,1 +1,40 @@
-//! Tests of the store as a whole.
+//! Tests of the store as a whole, against a registry in this process.
+
+mod fixtures;
+mod imports;
+mod kills;
+mod pulls;
+mod registry;
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use tempfile::TempDir;
+
+use super::{unpack::tests::is_root, *};
+use crate::store::{Database, Durability};
+
+fn open(root: &Path) -> ImageStore {
+    open_with(root, |_| {})
+}
+
+fn open_with(root: &Path, change: impl Fn(&mut Options)) -> ImageStore {
+    let database = Database::open(&root.join("state.db"), Durability::Power).unwrap();
+    let mut options = Options {
+        certs_dir: root.join("certs.d"),
+        progress_timeout: Duration::from_secs(5),
+        ..Options::new(root.join("images"))
+    };
+    change(&mut options);
+    ImageStore::open(options, Arc::new(database)).unwrap()
+}
+
+fn store() -> (TempDir, Arc<ImageStore>) {
+    store_with(|_| {})
+}
+
+fn store_with(change: impl Fn(&mut Options)) -> (TempDir, Arc<ImageStore>) {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("certs.d")).unwrap();
+    let store = Arc::new(open_with(directory.path(), change));
+    (directory, store)
+}

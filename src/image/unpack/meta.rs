@@ -19,7 +19,7 @@ pub(in super::super) fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
-pub(super) fn set_opaque(directory: &OwnedFd) -> Result<(), Errno> {
+pub(in super::super) fn set_opaque(directory: &OwnedFd) -> Result<(), Errno> {
     rustix::fs::fsetxattr(directory, OPAQUE, b"y", XattrFlags::empty())
 }
 
@@ -73,6 +73,14 @@ pub(super) fn set_time(fd: &OwnedFd, modified: (i64, u32)) -> Result<(), Errno> 
 pub(super) fn remove_tree(parent: &OwnedFd, name: &[u8]) -> io::Result<()> {
     use std::os::unix::ffi::OsStrExt;
     std::fs::remove_dir_all(std::ffi::OsStr::from_bytes(&in_proc(parent, name)))
+}
+
+/// Removes anything.
+pub(in super::super) fn remove(parent: &OwnedFd, name: &[u8]) -> io::Result<()> {
+    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+        Err(Errno::ISDIR) => remove_tree(parent, name),
+        result => Ok(result?),
+    }
 }
 
 fn in_proc(parent: &OwnedFd, name: &[u8]) -> Vec<u8> {

@@ -8,7 +8,7 @@
 mod entry;
 mod meta;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod tree;
 
 use std::{
@@ -20,7 +20,7 @@ use std::{
 use super::tar;
 use tree::Tree;
 
-pub(super) use meta::{is_opaque, is_whiteout};
+pub(super) use meta::{is_opaque, is_whiteout, remove, set_opaque};
 
 /// What a layer came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -94,8 +94,10 @@ pub(super) fn unpack(
         unpacker.entry(&entry, &mut reader)?;
     }
     let implied = unpacker.tree.finish()?;
-    let inodes = unpacker.inodes + implied.len() as u64;
-    let size = unpacker.size + BLOCK * implied.len() as u64;
+    // The root is counted already.
+    let made = implied.iter().filter(|path| !path.is_empty()).count() as u64;
+    let inodes = unpacker.inodes + made;
+    let size = unpacker.size + BLOCK * made;
     Ok(Unpacked { implied, size, inodes })
 }
 

@@ -399,3 +399,49 @@ fn permissions_do_not_stop_root_from_filling_directories() {
     let mode = fs::metadata(place.path("locked")).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0);
 }
+
+#[test]
+fn mutilated_archives_reach_nothing_outside() {
+    if !is_root() {
+        return;
+    }
+    let mut builder = Builder::default();
+    builder
+        .directory("d", 0o755, (1, 1))
+        .symlink("d/up", "../../outside")
+        .file("d/up/secret", b"evil")
+        .pax(&[("path", b"d/long"), ("SCHILY.xattr.user.a", b"b")])
+        .file("x", &[1; 1000])
+        .hard_link("h", "d/long")
+        .file("d/.wh.gone", b"")
+        .file("d/.wh..wh..opq", b"")
+        .pax(&[("GNU.sparse.size", b"4096"), ("GNU.sparse.map", b"0,4"), ("GNU.sparse.name", b"s")])
+        .file("x", b"data");
+    let good = builder.end();
+    let mut seed = 0x2545_f491_4f6c_dd1du64;
+    let mut random = |below: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        (seed % below as u64) as usize
+    };
+    let mut unpacked = 0;
+    for _ in 0..600 {
+        let mut bytes = good.clone();
+        for _ in 0..=random(4) {
+            let interesting = b"\0/.0179LKxgSV\xff\x80";
+            let (block, offset) = (random(good.len() / 512), random(512));
+            bytes[block * 512 + offset] = interesting[random(interesting.len())];
+        }
+        // Right checksums, so that the mutations get further than the header.
+        for block in bytes.chunks_exact_mut(512) {
+            if block.starts_with(b"d") || block[257..262] == *b"ustar" {
+                block[148..156].fill(b' ');
+                let sum: u32 = block.iter().map(|b| u32::from(*b)).sum();
+                block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            }
+        }
+        unpacked += usize::from(Place::new().unpack(&bytes).is_ok());
+    }
+    assert!(unpacked > 50, "the mutations are too wild to test anything: {unpacked}");
+}

@@ -5,6 +5,8 @@
 //! image it comes into the database, after everything is on the disk. A directory that has
 //! neither is rubbish. Leases keep layers from going while somebody works with them.
 
+mod lease;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
@@ -17,7 +19,8 @@ use std::{
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, Error, unpack::Unpacked};
+use super::{Digest, Error};
+pub(super) use lease::{Growing, Lease};
 
 /// How long the layers of a broken pull wait for the next attempt.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -37,17 +40,24 @@ pub(super) struct Layer {
 }
 
 /// Mode, user and group of a directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Owner {
     pub(super) mode: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,
+    /// Where it was moved, because the layers below have a link in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) place: Option<Vec<u8>>,
 }
 
 struct Slot {
     layer: Layer,
     leases: usize,
+    /// The database has it, perhaps in an older form.
     in_database: bool,
+    /// The database has it as it is.
+    is_current: bool,
+    /// Without an image or a lease it stays until then.
     kept_until: Option<Instant>,
 }
 
@@ -64,19 +74,6 @@ pub(super) struct Layers {
     table: Mutex<Table>,
 }
 
-/// Keeps a layer while it lives.
-pub(super) struct Lease {
-    layers: Arc<Layers>,
-    pub(super) number: u64,
-}
-
-/// A directory that a layer grows in; it goes away unless it is finished.
-pub(super) struct Growing {
-    layers: Arc<Layers>,
-    number: u64,
-    is_finished: bool,
-}
-
 impl Layers {
     /// Takes over the layers of the database and those of broken pulls; removes the rest.
     pub(super) fn open(
@@ -88,7 +85,16 @@ impl Layers {
         let mut slots: BTreeMap<u64, Slot> = known
             .into_iter()
             .map(|(number, layer)| {
-                (number, Slot { layer, leases: 0, in_database: true, kept_until: None })
+                (
+                    number,
+                    Slot {
+                        layer,
+                        leases: 0,
+                        in_database: true,
+                        is_current: true,
+                        kept_until: None,
+                    },
+                )
             })
             .collect();
         let failed = io_error("list", &directory);
@@ -104,7 +110,16 @@ impl Layers {
             match read_note(&path.with_extension("json")).filter(|layer| layer.boot == boot) {
                 Some(layer) => {
                     let kept_until = Some(Instant::now() + PATIENCE);
-                    slots.insert(number, Slot { layer, leases: 0, in_database: false, kept_until });
+                    slots.insert(
+                        number,
+                        Slot {
+                            layer,
+                            leases: 0,
+                            in_database: false,
+                            is_current: false,
+                            kept_until,
+                        },
+                    );
                 }
                 None => discard(&path, &trash)?,
             }
@@ -186,7 +201,7 @@ impl Layers {
         let table = self.lock();
         let slots = numbers.iter().filter_map(|number| Some((*number, table.slots.get(number)?)));
         slots
-            .filter(|(_, slot)| !slot.in_database)
+            .filter(|(_, slot)| !slot.is_current)
             .map(|(number, slot)| (number, slot.layer.clone()))
             .collect()
     }
@@ -195,10 +210,16 @@ impl Layers {
         let mut table = self.lock();
         for number in numbers {
             if let Some(slot) = table.slots.get_mut(&number) {
-                (slot.in_database, slot.kept_until) = (true, None);
+                (slot.in_database, slot.is_current, slot.kept_until) = (true, true, None);
                 fs::remove_file(self.path(number).with_extension("json")).ok();
             }
         }
+    }
+
+    /// Makes the layer rubbish for a restart, until [`Layers::settle`] notes it again.
+    pub(super) fn unsettle(&self, number: u64) -> Result<(), Error> {
+        let path = self.path(number).with_extension("json");
+        fs::remove_file(&path).map_err(io_error("remove", &path))
     }
 
     /// Notes what the layer's implied directories got.
@@ -207,7 +228,7 @@ impl Layers {
             let mut table = self.lock();
             let Some(slot) = table.slots.get_mut(&number) else { return Ok(()) };
             slot.layer.settled = Some(owners);
-            slot.in_database = false;
+            slot.is_current = false;
             slot.layer.clone()
         };
         self.write_note(number, &layer)
@@ -244,6 +265,20 @@ impl Layers {
         discard(&path, &self.trash)
     }
 
+    /// Removes a layer of a pull that failed, without making an async task wait for it.
+    fn remove_aside(self: &Arc<Self>, number: u64) {
+        let layers = self.clone();
+        let remove = move || {
+            if let Err(error) = layers.remove(number) {
+                tracing::warn!(layer = number, %error, "a layer is left until the next start");
+            }
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
+            Err(_) => remove(),
+        }
+    }
+
     /// Bytes and inodes of all layers that are finished.
     pub(super) fn usage(&self) -> (u64, u64) {
         let table = self.lock();
@@ -264,48 +299,6 @@ impl Layers {
 
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Growing {
-    /// The layer is whole and verified.
-    pub(super) fn finish(mut self, diff_id: Digest, unpacked: Unpacked) -> Result<Lease, Error> {
-        let Unpacked { implied, size, inodes } = unpacked;
-        let boot = self.layers.boot.clone();
-        let layer = Layer { diff_id, size, inodes, implied, settled: None, boot };
-        self.layers.write_note(self.number, &layer)?;
-        let kept_until = Some(Instant::now() + PATIENCE);
-        let slot = Slot { layer, leases: 1, in_database: false, kept_until };
-        self.layers.lock().slots.insert(self.number, slot);
-        self.is_finished = true;
-        Ok(Lease { layers: self.layers.clone(), number: self.number })
-    }
-}
-
-impl Drop for Growing {
-    fn drop(&mut self) {
-        if !self.is_finished
-            && let Err(error) = self.layers.remove(self.number)
-        {
-            tracing::warn!(layer = self.number, %error, "half a layer is left until the next start");
-        }
-    }
-}
-
-impl Clone for Lease {
-    fn clone(&self) -> Self {
-        if let Some(slot) = self.layers.lock().slots.get_mut(&self.number) {
-            slot.leases += 1;
-        }
-        Self { layers: self.layers.clone(), number: self.number }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let Some(slot) = self.layers.lock().slots.get_mut(&self.number) {
-            slot.leases -= 1;
-        }
     }
 }
 

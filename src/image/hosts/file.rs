@@ -1,5 +1,4 @@
-//! `hosts.toml`: which hosts serve a registry's images, and how to talk to them. The files
-//! are read anew for each pull.
+//! One `hosts.toml` file, or Docker's layout of certificates, as endpoints.
 
 use std::{
     fs,
@@ -13,45 +12,10 @@ use reqwest::{
 };
 use serde::Deserialize;
 
-use super::Error;
+use super::{Endpoint, Transport, is_loopback};
+use crate::image::Error;
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A host to ask, in the order of the file; the registry itself comes last.
-#[derive(Debug, Clone)]
-pub(super) struct Endpoint {
-    /// Ends with the version's path and no slash, as in `https://mirror.example/v2`.
-    pub(super) base: Url,
-    /// Host and port, for messages and credentials.
-    pub(super) host: String,
-    /// May turn tags into digests.
-    pub(super) resolve: bool,
-    /// May serve content.
-    pub(super) pull: bool,
-    pub(super) headers: HeaderMap,
-    pub(super) transport: Transport,
-}
-
-/// All that makes one HTTP client unlike another.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct Transport {
-    /// PEM texts.
-    pub(super) authorities: Vec<Vec<u8>>,
-    /// Certificate chain and key as one PEM text.
-    pub(super) identity: Option<Vec<u8>>,
-    pub(super) skip_verify: bool,
-    pub(super) dial_timeout: Duration,
-    /// Proxies are not for hosts of this machine.
-    pub(super) loopback: bool,
-    /// Plain HTTP: needs no certificates of the system.
-    pub(super) plain: bool,
-}
-
-impl std::fmt::Debug for Transport {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Transport").field("skip_verify", &self.skip_verify).finish_non_exhaustive()
-    }
-}
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
@@ -82,54 +46,18 @@ struct Fields {
     dial_timeout: Option<String>,
 }
 
-/// The hosts for `registry`, by the directories `HOST:PORT`, `HOST_PORT_` or `_default`.
-pub(super) fn endpoints(directory: &Path, registry: &str) -> Result<Vec<Endpoint>, Error> {
-    for name in directory_names(registry) {
-        let directory = directory.join(name);
-        let file = directory.join("hosts.toml");
-        match fs::read_to_string(&file) {
-            Ok(text) => return parse(&text, &file, registry),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => {
-                return Err(Error::Hosts {
-                    path: file,
-                    reason: format!("it cannot be read: {error}"),
-                });
-            }
-        }
-        if directory.is_dir() {
-            return certificates_only(&directory, registry);
-        }
-    }
-    let file = File { path: directory, registry };
-    Ok(vec![file.endpoint(&file.server(None)?, Fields::default())?])
-}
-
-fn directory_names(registry: &str) -> Vec<String> {
-    let mut names = vec![registry.to_owned()];
-    if let Some((host, port)) = registry.rsplit_once(':') {
-        names.push(format!("{host}_{port}_"));
-    }
-    names.push("_default".to_owned());
-    names
-}
-
-/// Whether a host (with or without a port) is this machine.
-pub(super) fn is_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    name == "localhost"
-        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
 struct File<'a> {
     path: &'a Path,
     registry: &'a str,
 }
 
-fn parse(text: &str, path: &Path, registry: &str) -> Result<Vec<Endpoint>, Error> {
+/// The registry itself, with nothing said about it.
+pub(super) fn without_file(directory: &Path, registry: &str) -> Result<Vec<Endpoint>, Error> {
+    let file = File { path: directory, registry };
+    Ok(vec![file.endpoint(&file.server(None)?, Fields::default())?])
+}
+
+pub(super) fn parse(text: &str, path: &Path, registry: &str) -> Result<Vec<Endpoint>, Error> {
     let file = File { path, registry };
     let mut table: toml::Table =
         toml::from_str(text).map_err(|error| file.wrong(error.to_string()))?;
@@ -153,7 +81,7 @@ fn parse(text: &str, path: &Path, registry: &str) -> Result<Vec<Endpoint>, Error
 }
 
 /// Docker's layout: `*.crt` are authorities, `NAME.cert` and `NAME.key` a client's identity.
-fn certificates_only(directory: &Path, registry: &str) -> Result<Vec<Endpoint>, Error> {
+pub(super) fn certificates_only(directory: &Path, registry: &str) -> Result<Vec<Endpoint>, Error> {
     let file = File { path: directory, registry };
     let entries = fs::read_dir(directory).map_err(|error| file.wrong(error.to_string()))?;
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
@@ -328,111 +256,4 @@ fn parse_duration(text: &str) -> Option<Duration> {
         rest = after;
     }
     Some(total)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parsed(text: &str, registry: &str) -> Vec<Endpoint> {
-        parse(text, Path::new("/x/hosts.toml"), registry).unwrap()
-    }
-
-    #[test]
-    fn defaults_without_a_file() {
-        let empty = tempfile::tempdir().unwrap();
-        for (registry, base) in [
-            ("docker.io", "https://registry-1.docker.io/v2"),
-            ("quay.io", "https://quay.io/v2"),
-            ("127.0.0.1:5000", "http://127.0.0.1:5000/v2"),
-            ("localhost", "http://localhost/v2"),
-            ("[::1]:5000", "http://[::1]:5000/v2"),
-            ("10.0.0.1:5000", "https://10.0.0.1:5000/v2"),
-        ] {
-            let found = endpoints(empty.path(), registry).unwrap();
-            assert_eq!(found.len(), 1);
-            assert_eq!(found[0].base.as_str(), base);
-        }
-    }
-
-    #[test]
-    fn hosts_come_in_the_order_of_the_file() {
-        let text = r#"
-            server = "https://real.example"
-            [host."https://z.example"]
-            capabilities = ["pull"]
-            dial_timeout = "1m500ms"
-            [host."http://a.example:8080/proxy"]
-            capabilities = ["pull", "resolve"]
-            [host."http://a.example:8080/proxy".header]
-            x-token = ["one", "two"]
-            y = "three"
-            [host."m.example/exact"]
-            override_path = true
-            skip_verify = true
-        "#;
-        let found = parsed(text, "docker.io");
-        let bases: Vec<&str> = found.iter().map(|e| e.base.as_str()).collect();
-        assert_eq!(
-            bases,
-            [
-                "https://z.example/v2",
-                "http://a.example:8080/proxy/v2",
-                "https://m.example/exact",
-                "https://real.example/v2"
-            ]
-        );
-        assert_eq!((found[0].pull, found[0].resolve), (true, false));
-        assert_eq!((found[3].pull, found[3].resolve), (true, true));
-        assert_eq!(found[0].transport.dial_timeout, Duration::from_millis(60_500));
-        assert_eq!(found[1].headers.get_all("x-token").iter().count(), 2);
-        assert_eq!(found[1].host, "a.example:8080");
-        assert!(found[2].transport.skip_verify && !found[3].transport.skip_verify);
-    }
-
-    #[test]
-    fn wrong_files_name_themselves() {
-        for text in [
-            "server = 3",
-            "host = 3",
-            "[host.\"ftp://x\"]",
-            "[host.\"https://u:p@x\"]",
-            "[host.\"https://x\"]\ndial_timeout = \"soon\"",
-            "[host.\"https://x\"]\nca = \"missing.pem\"",
-            "[host.\"https://x\"]\nskip_verify = \"yes\"",
-            "[host.\"https://x\".header]\n\"a b\" = \"c\"",
-            "[",
-        ] {
-            let error = parse(text, Path::new("/x/hosts.toml"), "a.io").expect_err(text);
-            assert!(error.to_string().contains("/x/hosts.toml"), "{error}");
-        }
-    }
-
-    #[test]
-    fn certificates_and_directories() {
-        let root = tempfile::tempdir().unwrap();
-        let host = root.path().join("r.example_5000_");
-        fs::create_dir(&host).unwrap();
-        fs::write(host.join("ca.crt"), "CA").unwrap();
-        fs::write(host.join("me.cert"), "CERT").unwrap();
-        fs::write(host.join("me.key"), "KEY").unwrap();
-        let found = endpoints(root.path(), "r.example:5000").unwrap();
-        assert_eq!(found[0].transport.authorities, [b"CA".to_vec()]);
-        assert_eq!(found[0].transport.identity.as_deref(), Some(&b"CERT\nKEY\n"[..]));
-        fs::write(
-            host.join("hosts.toml"),
-            "[host.\"https://m\"]\nca = [\"ca.crt\"]\nclient = [[\"me.cert\", \"me.key\"]]",
-        )
-        .unwrap();
-        let found = endpoints(root.path(), "r.example:5000").unwrap();
-        assert_eq!(found[0].transport.authorities, [b"CA".to_vec()]);
-        assert_eq!(found[0].transport.identity.as_deref(), Some(&b"CERT\nKEY\n"[..]));
-        assert!(found[1].transport.identity.is_none());
-        let fallback = root.path().join("_default");
-        fs::create_dir(&fallback).unwrap();
-        fs::write(fallback.join("hosts.toml"), "[host.\"http://mirror\"]").unwrap();
-        let found = endpoints(root.path(), "quay.io").unwrap();
-        assert_eq!(found[0].base.as_str(), "http://mirror/v2");
-        assert_eq!(found[1].base.as_str(), "https://quay.io/v2");
-    }
 }

@@ -2,25 +2,25 @@
 //! decompresses, the other hashes what came out and unpacks it; a few buffers travel
 //! between them, so that memory stays the same whatever the layer's size.
 
+mod decode;
+
 use std::{
-    io::{self, BufRead, BufReader, Read},
+    io::{self, BufRead, Read},
     os::fd::OwnedFd,
-    sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+    sync::mpsc::{Receiver, Sender, channel, sync_channel},
     thread,
 };
 
-use flate2::bufread::GzDecoder;
+use decode::{RATIO, decode};
 
 use super::{
     Digest, Error,
     digest::Hasher,
     unpack::{self, Failure, Limits, Unpacked},
 };
+use crate::kind::Kind;
 
-const BUFFER: usize = 256 << 10;
 const BUFFERS: usize = 4;
-/// No gzip stream is denser than this; a zstd stream that is holds no image.
-const RATIO: u64 = 1100;
 const ALWAYS_ALLOWED: u64 = 256 << 20;
 
 /// What a layer's stream must turn out to be.
@@ -37,13 +37,22 @@ pub(super) fn unpack_layer(
     root: OwnedFd,
     expected: &Expected,
 ) -> Result<Unpacked, Error> {
+    unpack_bounded(source, root, expected, ALWAYS_ALLOWED)
+}
+
+fn unpack_bounded(
+    source: impl Read + Send,
+    root: OwnedFd,
+    expected: &Expected,
+    always_allowed: u64,
+) -> Result<Unpacked, Error> {
     let layer = expected.diff_id;
     let (full, filled) = sync_channel(BUFFERS);
     let (recycled, empty) = channel();
     let (unpacked, diff_id, decoded) = thread::scope(|scope| {
         let decoder = thread::Builder::new()
             .name("decompress".to_owned())
-            .spawn_scoped(scope, move || decode(source, &full, &empty));
+            .spawn_scoped(scope, move || decode(source, &full, &empty, always_allowed));
         let mut plain =
             Plain { filled, recycled, buffer: Vec::new(), used: 0, hasher: Hasher::default() };
         let unpacked = unpack::unpack(root, &mut plain, Limits::default());
@@ -105,141 +114,12 @@ fn explain(failure: Failure, layer: Digest) -> Error {
             what: format!("layer {layer}: {what}"),
             limit: "what an image may have".to_owned(),
         },
+        Failure::Write { path, source, .. } if Kind::of_io(&source) == Kind::ResourceExhausted => {
+            Error::Full { layer, path: text(&path), source }
+        }
         Failure::Write { operation, path, source } => {
             Error::Io { operation, path: format!("layer {layer}: {}", text(&path)).into(), source }
         }
-    }
-}
-
-/// Decompresses the source into buffers; answers with the digest of the source, whose rest
-/// is read to its end.
-fn decode(
-    source: impl Read,
-    full: &SyncSender<Vec<u8>>,
-    empty: &Receiver<Vec<u8>>,
-) -> io::Result<Digest> {
-    let mut input = BufReader::with_capacity(
-        BUFFER / 2,
-        Hashed { source, hasher: Hasher::default(), count: 0 },
-    );
-    let mut output = Output { full, empty, total: 0, buffers: 0 };
-    match magic(&mut input)? {
-        Format::Gzip => {
-            while magic(&mut input)? == Format::Gzip {
-                let mut member = GzDecoder::new(&mut input);
-                output.copy(&mut member, |member| member.get_ref().get_ref().count)?;
-            }
-        }
-        Format::Zstd => {
-            while magic(&mut input)? == Format::Zstd {
-                let mut frame =
-                    zstd::stream::read::Decoder::with_buffer(&mut input)?.single_frame();
-                output.copy(&mut frame, |frame| frame.get_ref().get_ref().count)?;
-            }
-        }
-        Format::Other(reason) => return Err(io::Error::new(io::ErrorKind::InvalidData, reason)),
-        Format::Plain => output.copy(&mut input, |input| input.get_ref().count)?,
-    }
-    // Padding after the last member is part of the digest and of nothing else.
-    loop {
-        let length = input.fill_buf()?.len();
-        if length == 0 {
-            return Ok(input.into_inner().hasher.finish());
-        }
-        input.consume(length);
-    }
-}
-
-#[derive(PartialEq, Eq)]
-enum Format {
-    Gzip,
-    Zstd,
-    Plain,
-    Other(&'static str),
-}
-
-fn magic(input: &mut impl BufRead) -> io::Result<Format> {
-    let start = loop {
-        match input.fill_buf() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => break result?,
-        }
-    };
-    Ok(match start {
-        [0x1f, 0x8b, ..] => Format::Gzip,
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Format::Zstd,
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => {
-            Format::Other("it is compressed with xz; only gzip and zstd are supported")
-        }
-        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, ..] => {
-            Format::Other("it is compressed with bzip2; only gzip and zstd are supported")
-        }
-        _ => Format::Plain,
-    })
-}
-
-struct Output<'a> {
-    full: &'a SyncSender<Vec<u8>>,
-    empty: &'a Receiver<Vec<u8>>,
-    total: u64,
-    buffers: usize,
-}
-
-impl Output<'_> {
-    /// Hands on all that `reader` has; `consumed` says how much of the source that took.
-    fn copy<R: Read>(&mut self, reader: &mut R, consumed: impl Fn(&R) -> u64) -> io::Result<()> {
-        loop {
-            let mut buffer = self.buffer();
-            let mut length = 0;
-            while length < buffer.len() {
-                match reader.read(&mut buffer[length..]) {
-                    Ok(0) => break,
-                    Ok(amount) => length += amount,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            let is_last = length < buffer.len();
-            buffer.truncate(length);
-            self.total += length as u64;
-            if self.total > ALWAYS_ALLOWED && self.total / RATIO > consumed(reader) {
-                return Err(io::ErrorKind::FileTooLarge.into());
-            }
-            if length > 0 && self.full.send(buffer).is_err() {
-                return Err(io::ErrorKind::BrokenPipe.into());
-            }
-            if is_last {
-                return Ok(());
-            }
-        }
-    }
-
-    /// A buffer that has come back, or a new one as long as there are few.
-    fn buffer(&mut self) -> Vec<u8> {
-        let mut buffer = if self.buffers < BUFFERS + 2 {
-            self.buffers += 1;
-            self.empty.try_recv().unwrap_or_default()
-        } else {
-            self.empty.recv().unwrap_or_default()
-        };
-        buffer.resize(BUFFER, 0);
-        buffer
-    }
-}
-
-/// Hashes and counts what is read from the source.
-struct Hashed<R> {
-    source: R,
-    hasher: Hasher,
-    count: u64,
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.source.read(buffer)?;
-        self.hasher.update(&buffer[..length]);
-        self.count += length as u64;
-        Ok(length)
     }
 }
 
@@ -292,5 +172,51 @@ impl BufRead for Plain {
 
     fn consume(&mut self, amount: usize) {
         self.used += amount;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{tar::tests::Builder, unpack::tests::is_root};
+
+    fn run(stored: &[u8], plain: &[u8]) -> Result<Unpacked, Error> {
+        let directory = tempfile::tempdir().unwrap();
+        let root = std::fs::File::open(directory.path()).unwrap();
+        let expected =
+            Expected { compressed: Some(Digest::of(stored)), diff_id: Digest::of(plain) };
+        unpack_bounded(stored, root.into(), &expected, 1 << 20)
+    }
+
+    #[test]
+    fn bombs_and_damage_have_their_kinds() {
+        if !is_root() {
+            return;
+        }
+        let good = Builder::default().file("x", &vec![b'a'; 700_000]).end();
+        let zstd = |plain: &[u8]| zstd::encode_all(plain, 1).unwrap();
+        run(&good, &good).unwrap();
+        run(&zstd(&good), &good).unwrap();
+        let mut trailing = zstd(&good);
+        trailing.extend(b"whatever follows");
+        run(&trailing, &good).unwrap();
+        // An archive may be followed by anything: the diff id covers it.
+        let longer = [&good[..], &[1; 3000]].concat();
+        run(&zstd(&longer), &longer).unwrap();
+
+        let bomb = Builder::default().file("zeros", &vec![0; 30 << 20]).end();
+        let broken = &zstd(&good)[..50];
+        let xz = b"\xfd7zXZ\0 and so on";
+        for (stored, plain, kind) in [
+            (&zstd(&bomb)[..], &bomb[..], Kind::ResourceExhausted),
+            (broken, &good[..], Kind::DataLoss),
+            (&xz[..], &xz[..], Kind::DataLoss),
+            (&good[..900], &good[..900], Kind::DataLoss),
+            (b"no archive", b"no archive", Kind::DataLoss),
+            (&good, &longer, Kind::DataLoss),
+        ] {
+            let error = run(stored, plain).unwrap_err();
+            assert_eq!(error.kind(), kind, "{error}");
+        }
     }
 }

@@ -1,0 +1,191 @@
+//! An archive as a table of members that can be read in any order.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, BufRead, BufReader, Read},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use flate2::bufread::MultiGzDecoder;
+use rustix::fs::{Mode, OFlags};
+
+use crate::image::{
+    Error,
+    layers::io_error,
+    tar::{self, Kind},
+};
+
+const MEMBERS: usize = 200_000;
+const ALIASES: usize = 16;
+
+pub(super) struct Archive {
+    path: PathBuf,
+    file: File,
+    members: HashMap<String, Place>,
+}
+
+enum Place {
+    Here(Member),
+    /// Old archives have a layer once, and links to it.
+    Alias(String),
+}
+
+/// Where a member's data is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Member {
+    offset: u64,
+    pub(super) size: u64,
+}
+
+impl Archive {
+    /// Opens the archive and notes what it has. A compressed one is decompressed into a
+    /// file without a name in `temporary`.
+    pub(super) fn open(path: &Path, temporary: &Path) -> Result<Self, Error> {
+        let file = File::open(path).map_err(io_error("open", path))?;
+        if !file.metadata().map_err(io_error("look at", path))?.is_file() {
+            return Err(Error::Archive {
+                path: path.to_owned(),
+                reason: "it is not a file".to_owned(),
+            });
+        }
+        let file = plain(file, path, temporary)?;
+        let mut archive = Self { path: path.to_owned(), file, members: HashMap::new() };
+        archive.list().map_err(|error| match error {
+            tar::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                archive.wrong("it breaks off")
+            }
+            tar::Error::Io(error) => io_error("read", path)(error),
+            other => archive.wrong(other.to_string()),
+        })?;
+        Ok(archive)
+    }
+
+    fn list(&mut self) -> Result<(), tar::Error> {
+        let mut members = HashMap::new();
+        let mut reader = tar::Reader::new(BufReader::with_capacity(
+            64 << 10,
+            Skipping { file: &self.file, offset: 0 },
+        ));
+        while let Some(entry) = reader.next()? {
+            let Some(name) = std::str::from_utf8(&entry.path).ok().and_then(|name| join("", name))
+            else {
+                continue;
+            };
+            let place = match entry.kind {
+                Kind::File if entry.segments.is_none() => {
+                    Place::Here(Member { offset: reader.position(), size: entry.size })
+                }
+                Kind::HardLink | Kind::Symlink => {
+                    let parent = match entry.kind {
+                        Kind::Symlink => name.rsplit_once('/').map_or("", |(parent, _)| parent),
+                        _ => "",
+                    };
+                    let target =
+                        std::str::from_utf8(&entry.link).ok().and_then(|link| join(parent, link));
+                    let Some(target) = target else { continue };
+                    Place::Alias(target)
+                }
+                _ => continue,
+            };
+            members.insert(name, place);
+            if members.len() > MEMBERS {
+                return Err(tar::Error::TooLarge("it has more than 200000 members"));
+            }
+        }
+        self.members = members;
+        Ok(())
+    }
+
+    /// The member of that name.
+    pub(super) fn find(&self, name: &str) -> Option<Member> {
+        let mut name = join("", name)?;
+        for _ in 0..ALIASES {
+            match self.members.get(&name)? {
+                Place::Here(member) => return Some(*member),
+                Place::Alias(target) => name = target.clone(),
+            }
+        }
+        None
+    }
+
+    pub(super) fn member(&self, name: &str) -> Result<Member, Error> {
+        self.find(name).ok_or_else(|| self.wrong(format!("it has no member {name:?}")))
+    }
+
+    /// A small member, held whole.
+    pub(super) fn read(&self, name: &str, limit: u64) -> Result<Vec<u8>, Error> {
+        let member = self.member(name)?;
+        if member.size > limit {
+            let what = format!("member {name:?} of {}", self.path.display());
+            return Err(Error::Limit { what, limit: format!("{} MiB", limit >> 20) });
+        }
+        let mut bytes = vec![0; member.size as usize];
+        self.file.read_exact_at(&mut bytes, member.offset).map_err(io_error("read", &self.path))?;
+        Ok(bytes)
+    }
+
+    pub(super) fn reader(&self, member: &Member) -> impl Read + Send {
+        Skipping { file: &self.file, offset: member.offset }.take(member.size)
+    }
+
+    pub(super) fn wrong(&self, reason: impl Into<String>) -> Error {
+        Error::Archive { path: self.path.clone(), reason: reason.into() }
+    }
+
+    pub(super) fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+struct Skipping<'a> {
+    file: &'a File,
+    offset: u64,
+}
+
+impl Read for Skipping<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.file.read_at(buffer, self.offset)?;
+        self.offset += length as u64;
+        Ok(length)
+    }
+}
+
+/// `name` as seen from the directory `parent`, without `.` and `..`; nothing when it leads
+/// out of the archive.
+fn join(parent: &str, name: &str) -> Option<String> {
+    let parent = if name.starts_with('/') { "" } else { parent };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in parent.split('/').chain(name.split('/')) {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join("/"))
+}
+
+/// The archive without the compression around it.
+fn plain(file: File, path: &Path, temporary: &Path) -> Result<File, Error> {
+    let mut input = BufReader::with_capacity(128 << 10, &file);
+    let start = input.fill_buf().map_err(io_error("read", path))?;
+    let mut decoder: Box<dyn Read> = match start {
+        [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(input)),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            let decoder = zstd::stream::read::Decoder::with_buffer(input);
+            Box::new(decoder.map_err(io_error("decompress", path))?)
+        }
+        _ => return Ok(file),
+    };
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let target = rustix::fs::open(temporary, flags, Mode::from_raw_mode(0o600))
+        .map_err(|errno| io_error("make a file in", temporary)(errno.into()))?;
+    let mut target = File::from(target);
+    io::copy(&mut decoder, &mut target).map_err(io_error("decompress", path))?;
+    drop(decoder);
+    Ok(target)
+}

@@ -1,0 +1,107 @@
+//! Import of images from one archive: an OCI layout, or what `docker save` writes. The
+//! archive's own names are only looked up, never made into files.
+
+mod archive;
+mod docker;
+mod layout;
+
+use std::path::Path;
+
+use super::{
+    Digest, Error, Image, ImageId, ImageStore,
+    config::Document as Config,
+    images::{Names, Record},
+    layers::Lease,
+    manifest::CONFIG_LIMIT,
+    pull::check_platform,
+    store::Complete,
+    stream::{Expected, unpack_layer},
+};
+use archive::{Archive, Member};
+
+/// An image within an archive.
+struct Found {
+    names: Names,
+    config: Vec<u8>,
+    layers: Vec<FoundLayer>,
+    annotations: std::collections::BTreeMap<String, String>,
+}
+
+/// A layer within an archive, and the digest that its manifest gives.
+struct FoundLayer {
+    member: Member,
+    compressed: Option<Digest>,
+}
+
+/// Imports all images of the archive that are for this machine.
+pub(super) fn import(store: &ImageStore, path: &Path) -> Result<Vec<Image>, Error> {
+    let archive = Archive::open(path, &store.options.root.join("tmp"))?;
+    let found = if archive.find("manifest.json").is_some() {
+        docker::images(&archive)?
+    } else if archive.find("index.json").is_some() {
+        layout::images(&archive)?
+    } else {
+        return Err(archive.wrong(
+            "it has neither a manifest.json nor an index.json; make it with \
+                                  docker save or an OCI tool",
+        ));
+    };
+    let mut images = Vec::with_capacity(found.len());
+    for image in found {
+        let result = image_of(store, &archive, image);
+        if result.is_err() {
+            store.collect_garbage()?;
+        }
+        let id = result?;
+        images.extend(store.lock().images.get(&id));
+    }
+    Ok(images)
+}
+
+fn image_of(store: &ImageStore, archive: &Archive, found: Found) -> Result<ImageId, Error> {
+    let config = Config::parse(&found.config)
+        .map_err(|error| archive.wrong(format!("a configuration does not parse: {error}")))?;
+    check_platform(&archive.name(), &config.platform)?;
+    let diff_ids = &config.rootfs.diff_ids;
+    if diff_ids.len() != found.layers.len() {
+        return Err(
+            archive.wrong("a manifest and its configuration have different numbers of layers")
+        );
+    }
+    let mut leases: Vec<Lease> = Vec::with_capacity(diff_ids.len());
+    for (layer, diff_id) in found.layers.iter().zip(diff_ids) {
+        match add_layer(store, archive, layer, diff_id, &leases) {
+            Ok(lease) => leases.push(lease),
+            Err(error) => {
+                store.layers.forget(diff_ids);
+                return Err(error);
+            }
+        }
+    }
+    let id = ImageId(Digest::of(&found.config));
+    let size =
+        found.layers.iter().map(|layer| layer.member.size).sum::<u64>() + found.config.len() as u64;
+    let config = String::from_utf8(found.config)
+        .map_err(|_| archive.wrong("a configuration is not UTF-8"))?;
+    let record = Record { size, config, annotations: found.annotations, ..Record::default() };
+    store.commit(Complete { id, names: found.names, record, leases })
+}
+
+/// The layer that is here, or a new one, settled upon those below it.
+fn add_layer(
+    store: &ImageStore,
+    archive: &Archive,
+    layer: &FoundLayer,
+    diff_id: &Digest,
+    below: &[Lease],
+) -> Result<Lease, Error> {
+    let below: Vec<u64> = below.iter().map(|lease| lease.number).collect();
+    if let Some(lease) = store.settle(&below, diff_id)? {
+        return Ok(lease);
+    }
+    let (growing, root) = store.layers.begin()?;
+    let expected = Expected { compressed: layer.compressed, diff_id: *diff_id };
+    let unpacked = unpack_layer(archive.reader(&layer.member), root, &expected)?;
+    let _lease = growing.finish(*diff_id, unpacked)?;
+    store.settle(&below, diff_id)?.ok_or(Error::Task)
+}

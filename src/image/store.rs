@@ -1,0 +1,333 @@
+//! The store: what there is, what it needs, and how the two change together.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::Semaphore;
+
+use super::{
+    Auth, Digest, Error, FsUsage, Image, ImageId, Options, Reference, Users,
+    holders::{Held, Holders},
+    images::{self, IMAGES, Images, Names, Record},
+    import,
+    join::Joint,
+    layers::{Layer, Layers, Lease, io_error},
+    pull,
+    registry::Clients,
+    stack::Stack,
+};
+use crate::store::{Batch, Database};
+
+/// The database's collection of layers, by number.
+const LAYERS: &str = "layers";
+/// All pulls together run at most this many times the downloads of one.
+const PULLS_AT_ONCE: usize = 4;
+
+/// All images of this machine.
+pub struct ImageStore {
+    pub(super) options: Options,
+    database: Arc<Database>,
+    pub(super) layers: Arc<Layers>,
+    // A short critical section: never held while the disk is waited for.
+    state: Mutex<State>,
+    /// Changes of images are made one after the other; taken before `state`.
+    changes: Mutex<()>,
+    /// Layers join their stacks one image after the other.
+    pub(super) settling: Mutex<()>,
+    pub(super) clients: Clients,
+    pub(super) permits: Semaphore,
+    pulls: Joint<(String, Option<Auth>), ImageId>,
+    pub(super) downloads: Joint<(Digest, Digest), Lease>,
+}
+
+pub(super) struct State {
+    pub(super) images: Images,
+    holders: Holders,
+}
+
+/// An image that is unpacked and about to be recorded.
+pub(super) struct Complete {
+    pub(super) id: ImageId,
+    pub(super) names: Names,
+    pub(super) record: Record,
+    /// The layers of the record, in its order.
+    pub(super) leases: Vec<Lease>,
+}
+
+impl ImageStore {
+    /// Opens the store beneath `options.root`. What an interrupted pull left behind goes,
+    /// except whole layers, which the next pull may take up within some minutes.
+    pub fn open(options: Options, database: Arc<Database>) -> Result<Self, Error> {
+        // The one provider of cryptography; a second start within a process changes nothing.
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let [layers, temporary, holders] =
+            ["layers", "tmp", "holders"].map(|name| options.root.join(name));
+        fs::remove_dir_all(&temporary)
+            .or_else(absent_is_fine)
+            .map_err(io_error("empty", &temporary))?;
+        for directory in [&options.root, &layers, &temporary, &holders] {
+            private_directory(directory)?;
+        }
+        let known: Vec<(u64, Layer)> = database
+            .list::<Layer>(LAYERS)?
+            .into_iter()
+            .filter_map(|(key, layer)| Some((key.parse::<u64>().ok()?, layer)))
+            .filter(|(number, _)| layers.join(number.to_string()).is_dir())
+            .collect();
+        let layers = Arc::new(Layers::open(layers, temporary, known)?);
+        let images = Images::load(&database, |number| layers.get(number).is_some())?;
+        let permits = Semaphore::new(options.max_parallel_downloads.max(1) * PULLS_AT_ONCE);
+        let store = Self {
+            options,
+            database,
+            layers,
+            state: Mutex::new(State { images, holders: Holders::open(holders)? }),
+            changes: Mutex::new(()),
+            settling: Mutex::new(()),
+            clients: Clients::default(),
+            permits,
+            pulls: Joint::default(),
+            downloads: Joint::default(),
+        };
+        store.collect_garbage()?;
+        Ok(store)
+    }
+
+    /// Pulls an image. A pull of the same reference with the same credentials that is under
+    /// way is joined; when nobody waits for a pull any longer, it is cancelled.
+    pub async fn pull(
+        self: &Arc<Self>,
+        reference: &str,
+        auth: Option<Auth>,
+    ) -> Result<ImageId, Error> {
+        let reference = Reference::parse(reference)?;
+        let key = (reference.to_string(), auth.clone());
+        let store = self.clone();
+        let (_, result) = self.pulls.run(key, || pull::pull(store, reference, auth)).await;
+        result.map_err(Error::Joined)
+    }
+
+    /// All images, in the order of their ids.
+    pub fn list(&self) -> Vec<Image> {
+        self.lock().images.list()
+    }
+
+    /// The image of a reference, of an id with or without `sha256:`, or of the beginning of
+    /// an id that no other image shares.
+    pub fn find(&self, name: &str) -> Option<Image> {
+        let state = self.lock();
+        state.images.find(name).and_then(|id| state.images.get(&id))
+    }
+
+    /// Removes an image with all its names; one that is not there is no error. Its layers
+    /// go at once, except those that another image has or somebody holds.
+    pub fn remove(&self, name: &str) -> Result<(), Error> {
+        let _alone = alone(&self.changes);
+        let Some(id) = self.lock().images.find(name) else { return Ok(()) };
+        self.database.delete(IMAGES, &id.to_string())?;
+        let unneeded = {
+            let mut state = self.lock();
+            state.images.remove(&id);
+            self.take_unneeded(&state)
+        };
+        self.remove_layers(&unneeded)
+    }
+
+    /// Marks an image as one that garbage collection passes over, or not.
+    pub fn set_pinned(&self, id: &ImageId, pinned: bool) -> Result<(), Error> {
+        let _alone = alone(&self.changes);
+        let record = self.lock().images.record(id).cloned().ok_or_else(|| absent(id))?;
+        if record.pinned == pinned {
+            return Ok(());
+        }
+        let record = Record { pinned, ..record };
+        self.database.put(IMAGES, &id.to_string(), &record)?;
+        self.lock().images.put(*id, record).map_err(|_| absent(id))
+    }
+
+    /// The size of all layers, as it was recorded when they were unpacked.
+    pub fn fs_usage(&self) -> FsUsage {
+        let (used_bytes, inodes_used) = self.layers.usage();
+        FsUsage { path: self.options.root.clone(), used_bytes, inodes_used }
+    }
+
+    /// Imports the images of a tar archive, as `docker save` and OCI tools write them; gzip
+    /// and zstd around it are fine. Blocks.
+    pub fn import(&self, archive: &Path) -> Result<Vec<Image>, Error> {
+        import::import(self, archive)
+    }
+
+    /// Keeps the layers of an image for `holder`, also beyond the image's removal and the
+    /// daemon's end, until they are released. Gives them as [`ImageStore::layers`] does.
+    pub fn hold(&self, id: &ImageId, holder: &str) -> Result<Vec<PathBuf>, Error> {
+        let layers = {
+            let mut state = self.lock();
+            let layers = state.layers(id).ok_or_else(|| absent(id))?.to_vec();
+            state.holders.hold(holder, Held { image: *id, layers: layers.clone() })?;
+            layers
+        };
+        Ok(self.directories(&layers))
+    }
+
+    /// What a holder holds, as [`ImageStore::hold`] gave it; the image may have been removed
+    /// and pulled into other directories since.
+    pub fn held_layers(&self, holder: &str) -> Option<Vec<PathBuf>> {
+        let layers = self.lock().holders.layers_held_by(holder)?.to_vec();
+        Some(self.directories(&layers))
+    }
+
+    /// Ends a hold; one that is not there is no error.
+    pub fn release(&self, holder: &str) -> Result<(), Error> {
+        let unneeded = {
+            let mut state = self.lock();
+            state.holders.release(holder)?;
+            self.take_unneeded(&state)
+        };
+        self.remove_layers(&unneeded)
+    }
+
+    /// Everyone who holds layers.
+    pub fn holders(&self) -> Vec<String> {
+        self.lock().holders.names()
+    }
+
+    /// The directories of an image's layers, the top one first, none of them twice.
+    pub fn layers(&self, id: &ImageId) -> Result<Vec<PathBuf>, Error> {
+        let numbers = self.lock().layers(id).ok_or_else(|| absent(id))?.to_vec();
+        Ok(self.directories(&numbers))
+    }
+
+    /// The users and groups that the image knows.
+    pub fn users(&self, id: &ImageId) -> Result<Users, Error> {
+        let directories = self.layers(id)?;
+        let stack = Stack::open(&directories).map_err(io_error("open", self.layers.directory()))?;
+        Users::open(*id, &stack)
+    }
+
+    /// Removes layers that nobody needs and that no pull has come back for.
+    pub fn collect_garbage(&self) -> Result<(), Error> {
+        let unneeded = self.take_unneeded(&self.lock());
+        self.remove_layers(&unneeded)
+    }
+
+    /// From the numbers of layers, the lowest first, to directories, the top one first. A
+    /// layer that comes twice counts where it is highest: overlay refuses it twice, and the
+    /// lower one would be hidden.
+    pub(super) fn directories(&self, numbers: &[u64]) -> Vec<PathBuf> {
+        let mut seen = BTreeSet::new();
+        let top_first = numbers.iter().rev().filter(|number| seen.insert(**number));
+        top_first.map(|number| self.layers.path(*number)).collect()
+    }
+
+    /// Records an image after all of it has reached the disk. The leases last until the
+    /// image is visible, so that its layers are needed throughout.
+    pub(super) fn commit(&self, complete: Complete) -> Result<ImageId, Error> {
+        let Complete { id, names, mut record, leases } = complete;
+        let numbers: Vec<u64> = leases.iter().map(|lease| lease.number).collect();
+        if !self.layers.not_in_database(&numbers).is_empty() {
+            sync_filesystem(self.layers.directory())?;
+        }
+        let _alone = alone(&self.changes);
+        let fresh = self.layers.not_in_database(&numbers);
+        record.layers = numbers;
+        let changed = {
+            let state = self.lock();
+            let record = state.images.record(&id).cloned().unwrap_or(record);
+            state.images.with_names(id, record, &names)
+        };
+        let mut batch = Batch::new();
+        images::put_all(&mut batch, &changed)?;
+        for (number, layer) in &fresh {
+            batch.put(LAYERS, &number.to_string(), layer)?;
+        }
+        self.database.commit(batch)?;
+        self.layers.mark_in_database(fresh.iter().map(|(number, _)| *number));
+        let unneeded = {
+            let mut state = self.lock();
+            for (id, record) in changed {
+                state.images.put(id, record).map_err(|_| absent(&id))?;
+            }
+            drop(leases);
+            self.take_unneeded(&state)
+        };
+        self.remove_layers(&unneeded)?;
+        Ok(id)
+    }
+
+    /// Takes layers that nobody needs out of the table, so that nobody will; the caller
+    /// removes them when the state is free again.
+    fn take_unneeded(&self, state: &State) -> Vec<u64> {
+        let mut needed = state.images.layers();
+        needed.extend(state.holders.layers());
+        self.layers.take_unneeded(&needed)
+    }
+
+    fn remove_layers(&self, numbers: &[u64]) -> Result<(), Error> {
+        let mut batch = Batch::new();
+        for number in numbers {
+            batch.delete(LAYERS, &number.to_string());
+        }
+        self.database.commit(batch)?;
+        let mut result = Ok(());
+        for number in numbers {
+            // All are tried, and the first failure is told.
+            result = result.and(self.layers.remove(*number));
+        }
+        result
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn layers(&self, id: &ImageId) -> Option<&[u64]> {
+        match self.images.record(id) {
+            Some(record) => Some(&record.layers),
+            None => self.holders.layers_of(id),
+        }
+    }
+}
+
+impl std::fmt::Debug for ImageStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ImageStore").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// Waits until nobody else has the lock, which guards no data.
+pub(super) fn alone(lock: &Mutex<()>) -> MutexGuard<'_, ()> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn absent(id: &ImageId) -> Error {
+    Error::Absent { name: id.to_string() }
+}
+
+fn absent_is_fine(error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+/// Makes a directory that only its owner may enter, or makes it so.
+fn private_directory(path: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(io_error("make", path))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+        .map_err(io_error("close to others", path))
+}
+
+fn sync_filesystem(path: &Path) -> Result<(), Error> {
+    let failed = io_error("sync the file system of", path);
+    let directory = fs::File::open(path).map_err(&failed)?;
+    rustix::fs::syncfs(&directory).map_err(|errno| failed(errno.into()))
+}
