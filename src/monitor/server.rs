@@ -89,6 +89,8 @@ impl Server {
         // moment in children that already are in a container's PID namespace.
         rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
             .during("protect", "monitor")?;
+        // Executed by descriptor, its name would be a number.
+        rustix::thread::set_name(c"criquet-monitor").during("name", "monitor")?;
         // The daemon may start it as the leader of a group.
         let _ = setsid();
         let own = Some(rustix::process::getpid());

@@ -54,11 +54,15 @@ impl Cgroup {
     }
 
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
-        let directories = mounted()
+        let directories: Vec<_> = mounted()
             .into_iter()
             .map(|(name, root)| (name, root.join(path)))
             .filter(|(_, directory)| directory.is_dir())
             .collect();
+        if directories.is_empty() {
+            return Err(io::Error::from(io::ErrorKind::NotFound))
+                .during("open cgroup", path.display());
+        }
         Ok(Self { directories, of_exec: false })
     }
 
@@ -75,10 +79,12 @@ impl Cgroup {
         Ok(Self { directories, of_exec: true })
     }
 
+    /// A file of this cgroup. Where the hierarchy is not there the path leads nowhere, and in
+    /// no case to a file of the root cgroup, which is everybody's.
     pub(super) fn file(&self, controller: &str, name: &str) -> PathBuf {
         match self.directories.iter().find(|(hierarchy, _)| *hierarchy == controller) {
             Some((_, directory)) => directory.join(name),
-            None => Path::new(ROOT).join(controller).join(name),
+            None => Path::new(ROOT).join(format!("{controller} is not mounted")).join(name),
         }
     }
 
@@ -96,29 +102,32 @@ impl Cgroup {
 
     /// Freezes the processes, so that none forks away, sends SIGKILL and thaws them.
     pub(super) fn kill(&self) -> Result<(), Error> {
-        let freezer = self.freezer();
-        let state = freezer.join("freezer.state");
+        let state = self.file("freezer", "freezer.state");
         // A process that cannot be frozen just now is still killed, round by round.
         let _ = write(&state, "FROZEN");
-        for directory in tree(&freezer) {
-            for pid in processes(&directory) {
-                if let Some(pid) = Pid::from_raw(pid) {
-                    let _ = kill_process(pid, Signal::KILL);
-                }
+        for pid in self.processes() {
+            if let Some(pid) = Pid::from_raw(pid) {
+                let _ = kill_process(pid, Signal::KILL);
             }
         }
         match write(&state, "THAWED") {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result.during("thaw cgroup", freezer.display()),
+            result => result.during("thaw cgroup", state.display()),
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        tree(&self.freezer()).iter().all(|directory| processes(directory).is_empty())
+        self.processes().is_empty()
     }
 
-    fn freezer(&self) -> PathBuf {
-        self.file("freezer", "").components().collect()
+    /// The processes here and below: on the freezer, and where that is gone on another.
+    fn processes(&self) -> Vec<i32> {
+        let of = |wanted: &str| self.directories.iter().find(|(name, _)| *name == wanted);
+        let directory =
+            of("freezer").or_else(|| self.directories.first().filter(|_| !self.of_exec));
+        directory.map_or_else(Vec::new, |(_, directory)| {
+            tree(directory).iter().flat_map(|directory| processes(directory)).collect()
+        })
     }
 }
 
@@ -178,4 +187,21 @@ fn inherit_cpuset(directory: &Path) -> Result<(), Error> {
         write(&file, value.trim()).during("write", file.display())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::Cgroup;
+
+    #[test]
+    fn a_cgroup_that_is_gone_holds_nobody() {
+        // Once it stood for the root of the hierarchy, and its end was the end of the machine.
+        let cgroup = Cgroup { directories: Vec::new(), of_exec: false };
+        assert!(cgroup.is_empty());
+        cgroup.kill().unwrap();
+        assert!(!cgroup.file("freezer", "cgroup.procs").exists());
+        assert!(Cgroup::open(Path::new("criquet-does-not-exist")).is_err());
+    }
 }
