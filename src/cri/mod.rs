@@ -1,4 +1,15 @@
-//! The gRPC services of the CRI.
+//! The gRPC services of the CRI: they validate, translate between protobuf and Criquet's own
+//! types, and map errors to gRPC codes. How anything is done is not known here.
+
+pub mod convert;
+mod image_service;
+mod info;
+mod node;
+mod runtime_service;
+mod status;
+
+pub use image_service::ImageServer;
+pub use runtime_service::RuntimeServer;
 
 /// The wire types and services, generated from `proto/runtime/v1/api.proto`.
 #[allow(missing_docs, clippy::all)]
@@ -8,3 +19,6 @@ pub mod v1 {
     /// The compiled descriptor of the interface.
     pub const DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cri-descriptor.bin"));
 }
+
+#[cfg(test)]
+mod tests;

@@ -138,8 +138,7 @@ impl Pods {
         if name.is_empty() {
             return Err(spec::Error::invalid("image.image", "must not be empty").into());
         }
-        let image =
-            self.parts.images.find(name).ok_or_else(|| Reason::NoImage(name.clone()))?;
+        let image = self.parts.images.find(name).ok_or_else(|| Reason::NoImage(name.clone()))?;
         let reference = image.repo_digests.first().cloned();
         let reference = reference.unwrap_or_else(|| image.id.to_string());
         Ok((image, reference))
@@ -151,6 +150,7 @@ impl Pods {
         }
         let record = sandbox.record().clone();
         security::check_container(&record.config, config)?;
+        security::check_filter(config)?;
         let modes = &config.security.namespaces;
         if modes.pid == NamespaceMode::Target {
             let target = self.container(&modes.target)?;

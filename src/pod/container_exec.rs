@@ -58,7 +58,8 @@ impl Pods {
         let sandbox = self.sandbox_of(container)?;
         let monitor = sandbox.ready_monitor("executing a command")?;
         let filter = self.filters.of_container(container)?;
-        let bundle = self.exec_bundle(container, command, filter.as_deref().map_or(0, |f| f.flags))?;
+        let bundle =
+            self.exec_bundle(container, command, filter.as_deref().map_or(0, |f| f.flags))?;
 
         let pipes = Path::new("pipe");
         let (mut stdout, stdout_end) = output_pipe().during("create", pipes)?;

@@ -16,7 +16,10 @@ impl Pods {
     ///
     /// # Errors
     /// When a step fails; a repeat tries the rest again.
-    pub async fn remove_container(self: &Arc<Self>, container: &Arc<Container>) -> Result<(), Error> {
+    pub async fn remove_container(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+    ) -> Result<(), Error> {
         let (pods, container) = (Arc::clone(self), Arc::clone(container));
         super::own(async move {
             let _guard = container.operation.lock().await;

@@ -26,7 +26,10 @@ impl Pods {
     /// # Errors
     /// When it is not in the state for it. When the program cannot be executed, or the
     /// kernel refuses a step, the container is then `Exited` with the reason `StartError`.
-    pub async fn start_container(self: &Arc<Self>, container: &Arc<Container>) -> Result<(), Error> {
+    pub async fn start_container(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+    ) -> Result<(), Error> {
         let (pods, container) = (Arc::clone(self), Arc::clone(container));
         super::own(async move {
             let _guard = container.operation.lock().await;
@@ -94,9 +97,7 @@ fn request(container: &Container, spec: &Spec, filter_flags: u32) -> Result<v1::
     Ok(v1::Start {
         container: container.id.to_string(),
         cgroup: text(&record.cgroup),
-        resources: resources
-            .map_err(|error| Reason::Monitor(error.into()))?
-            .unwrap_or_default(),
+        resources: resources.map_err(|error| Reason::Monitor(error.into()))?.unwrap_or_default(),
         pid_mode: match modes.pid {
             NamespaceMode::Container => v1::PidMode::Container,
             NamespaceMode::Pod => v1::PidMode::Pod,

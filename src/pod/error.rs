@@ -1,6 +1,10 @@
 //! What can go wrong in the life of a pod.
 
-use std::{io, path::{Path, PathBuf}, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use thiserror::Error;
 
@@ -45,7 +49,9 @@ pub enum Reason {
         hint: &'static str,
     },
     /// Another object has this identity.
-    #[error("{what} {id} with this name and attempt exists and has ended; remove it, or raise the attempt")]
+    #[error(
+        "{what} {id} with this name and attempt exists and has ended; remove it, or raise the attempt"
+    )]
     Exists {
         /// `sandbox` or `container`.
         what: &'static str,
@@ -64,10 +70,14 @@ pub enum Reason {
         known: String,
     },
     /// A process does not end.
-    #[error("container {0} did not end after SIGKILL; its processes wait in the kernel, see /proc/PID/stack")]
+    #[error(
+        "container {0} did not end after SIGKILL; its processes wait in the kernel, see /proc/PID/stack"
+    )]
     Unkillable(String),
     /// A command took too long.
-    #[error("command {command:?} in container {container} did not end within {seconds} seconds and was killed")]
+    #[error(
+        "command {command:?} in container {container} did not end within {seconds} seconds and was killed"
+    )]
     Timeout {
         /// The command.
         command: String,

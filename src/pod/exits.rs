@@ -18,7 +18,11 @@ use crate::monitor::{client::Event, record::ExitRecord};
 pub(super) const UNKNOWN: &str = "ContainerStatusUnknown";
 
 /// Follows the monitor of a sandbox until it is gone.
-pub(super) fn watch(pods: &Arc<Pods>, sandbox: &Arc<Sandbox>, mut events: UnboundedReceiver<Event>) {
+pub(super) fn watch(
+    pods: &Arc<Pods>,
+    sandbox: &Arc<Sandbox>,
+    mut events: UnboundedReceiver<Event>,
+) {
     let (pods, sandbox) = (Arc::downgrade(pods), Arc::downgrade(sandbox));
     tokio::spawn(async move {
         while let Some(event) = events.recv().await {
@@ -51,7 +55,11 @@ impl Pods {
     }
 
     /// Records how a container ended, unless that is known already.
-    pub(super) fn record_exit(&self, container: &Container, exit: &ExitRecord) -> Result<(), Error> {
+    pub(super) fn record_exit(
+        &self,
+        container: &Container,
+        exit: &ExitRecord,
+    ) -> Result<(), Error> {
         let phase = container.record().phase.clone();
         let started_at = match phase {
             ContainerPhase::Exited { .. } => return Ok(()),

@@ -2,7 +2,11 @@
 //!
 //! Every value that ends up in a line of a file is checked for what would make it two lines.
 
-use std::{fs, io, net::IpAddr, path::{Path, PathBuf}};
+use std::{
+    fs, io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use super::error::{During, Error};
 use crate::spec::{
@@ -124,8 +128,10 @@ mod tests {
 
     #[test]
     fn nothing_can_add_a_line() {
-        let with_hostname =
-            |hostname: &str| SandboxConfig { hostname: hostname.to_owned(), ..SandboxConfig::default() };
+        let with_hostname = |hostname: &str| SandboxConfig {
+            hostname: hostname.to_owned(),
+            ..SandboxConfig::default()
+        };
         assert!(check(&with_hostname("pod-1.example")).is_ok());
         for hostname in ["a\nb", "a b", "a\0", &"x".repeat(65)] {
             assert!(check(&with_hostname(hostname)).is_err(), "{hostname:?}");
@@ -141,7 +147,8 @@ mod tests {
             searches: vec!["a.local".to_owned(), "local".to_owned()],
             options: vec!["ndots:5".to_owned()],
         };
-        let expected = "search a.local local\nnameserver 10.0.0.1\nnameserver fd00::1\noptions ndots:5\n";
+        let expected =
+            "search a.local local\nnameserver 10.0.0.1\nnameserver fd00::1\noptions ndots:5\n";
         assert_eq!(resolv_conf(&dns), expected);
         assert!(hosts("pod", &["10.88.0.2".parse().unwrap()]).ends_with("10.88.0.2\tpod\n"));
     }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::error::{Error, During};
+use super::error::{During, Error};
 
 /// What an administrator decides about pods.
 #[derive(Debug, Clone)]

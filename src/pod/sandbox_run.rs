@@ -283,9 +283,10 @@ fn check_cgroup_parent(parent: &str) -> Result<(), spec::Error> {
         );
         return Err(spec::Error::invalid(field, reason));
     }
-    let plain = Path::new(parent).components().skip(1).all(|part| {
-        matches!(part, std::path::Component::Normal(_))
-    });
+    let plain = Path::new(parent)
+        .components()
+        .skip(1)
+        .all(|part| matches!(part, std::path::Component::Normal(_)));
     if !parent.starts_with('/') || parent == "/" || !plain {
         let reason = format!("{parent:?} must be an absolute path such as /kubepods/pod1");
         return Err(spec::Error::invalid(field, reason));

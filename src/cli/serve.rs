@@ -1,0 +1,245 @@
+//! `criquet serve`: the daemon, from an empty process to one that serves and back.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::fs::{FlockOperation, flock};
+use thiserror::Error;
+use tokio::{
+    net::{UnixListener, UnixStream},
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+use tracing::{info, warn};
+
+use crate::{
+    cri::{
+        ImageServer, RuntimeServer,
+        v1::{
+            image_service_server::ImageServiceServer, runtime_service_server::RuntimeServiceServer,
+        },
+    },
+    image::{self, ImageStore},
+    monitor::client::{self, Program},
+    network::{self, Network},
+    pod::{self, Parts, Pods},
+    runtime::cgroup::Version,
+    spec::{capabilities, container::Node},
+    store::{self, Database, Durability},
+};
+
+/// The longest request, in bytes; that of the kubelet's client.
+const MAX_REQUEST: usize = 16 * 1024 * 1024;
+
+/// How long calls that are under way at the end may take.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What a daemon is started with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The socket that the CRI is served on.
+    pub listen: PathBuf,
+    /// The monitor's program.
+    pub monitor: PathBuf,
+    /// Pods.
+    pub pods: pod::Options,
+    /// Networks.
+    pub network: network::Options,
+    /// Images.
+    pub images: image::Options,
+}
+
+/// What keeps the daemon from serving.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The state directory belongs to another daemon.
+    #[error("another criquet uses {}; stop it, or give this one a --root of its own", root.display())]
+    InUse {
+        /// The directory.
+        root: PathBuf,
+    },
+    /// Somebody answers at the socket.
+    #[error("another server listens at {}; stop it, or give this one a --listen of its own", path.display())]
+    SocketInUse {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// A file or socket cannot be used.
+    #[error("cannot {operation} {}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// State.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Images.
+    #[error("cannot open the image store")]
+    Images(#[from] image::Error),
+    /// Networks.
+    #[error("cannot open the networks")]
+    Network(#[from] network::Error),
+    /// The monitor.
+    #[error(transparent)]
+    Monitor(#[from] client::Error),
+    /// Pods.
+    #[error("cannot recover the pods")]
+    Pods(#[from] pod::Error),
+    /// The server.
+    #[error("the server ended")]
+    Serve(#[from] tonic::transport::Error),
+}
+
+fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Io { operation, path: path.to_owned(), source }
+}
+
+/// Serves until SIGTERM or SIGINT. Pods run on afterwards.
+///
+/// # Errors
+/// What keeps the daemon from serving.
+pub async fn run(settings: Settings) -> Result<(), Error> {
+    let _lock = lock(&settings.pods.root)?;
+    let node = node()?;
+    let listener = listen(&settings.listen).await?;
+    let pods = open(&settings, node).await?;
+
+    let (stop, stopped) = oneshot::channel();
+    let limit = MAX_REQUEST;
+    let server = Server::builder()
+        .add_service(
+            RuntimeServiceServer::new(RuntimeServer::new(Arc::clone(&pods)))
+                .max_decoding_message_size(limit),
+        )
+        .add_service(
+            ImageServiceServer::new(ImageServer::new(pods)).max_decoding_message_size(limit),
+        )
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async {
+            // The sender dropped means the end as well.
+            let _ = stopped.await;
+        });
+    info!(socket = %settings.listen.display(), "serving");
+    notify(&[sd_notify::NotifyState::Ready]);
+
+    let server = tokio::spawn(server);
+    end_signal().await;
+    notify(&[sd_notify::NotifyState::Stopping]);
+    let _ = stop.send(());
+    match tokio::time::timeout(DRAIN, server).await {
+        Ok(Ok(result)) => result?,
+        Ok(Err(_)) => warn!("the server was ended by a panic"),
+        Err(_) => info!("calls that were under way are given up; repeats will join them"),
+    }
+    // Only the name that is ours: a daemon that was started meanwhile has another.
+    let _ = fs::remove_file(&settings.listen);
+    info!("stopped; pods run on");
+    Ok(())
+}
+
+/// Holds the root directory for this daemon alone.
+fn lock(root: &Path) -> Result<File, Error> {
+    fs::create_dir_all(root).map_err(io_error("create directory", root))?;
+    let path = root.join("lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(io_error("open", &path))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::InUse { root: root.to_owned() }),
+        Err(error) => Err(io_error("lock", &path)(error.into())),
+    }
+}
+
+async fn listen(path: &Path) -> Result<UnixListener, Error> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(io_error("create directory", parent))?;
+    }
+    if UnixStream::connect(path).await.is_ok() {
+        return Err(Error::SocketInUse { path: path.to_owned() });
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(io_error("remove old socket", path)(error));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(io_error("listen at", path))?;
+    // Whoever can connect is root on this node.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+        .map_err(io_error("protect", path))?;
+    Ok(listener)
+}
+
+async fn open(settings: &Settings, node: Node) -> Result<Arc<Pods>, Error> {
+    let path = settings.pods.root.join("state.db");
+    let database = Arc::new(Database::open(&path, Durability::Process)?);
+    let images = Arc::new(Database::open(&path, Durability::Power)?);
+    let parts = Parts {
+        images: Arc::new(ImageStore::open(settings.images.clone(), images)?),
+        network: Network::open(settings.network.clone(), Arc::clone(&database))?,
+        program: Program::load(&settings.monitor)?,
+        cgroups: Version::detect().map_err(io_error("inspect", Path::new("/sys/fs/cgroup")))?,
+        node,
+        database,
+    };
+    Ok(Pods::open(settings.pods.clone(), parts).await?)
+}
+
+/// What this daemon may give to containers.
+fn node() -> Result<Node, Error> {
+    let path = Path::new("/proc/self/status");
+    let text = fs::read_to_string(path).map_err(io_error("read", path))?;
+    let bits = text
+        .lines()
+        .find_map(|line| line.strip_prefix("CapPrm:"))
+        .and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
+        .unwrap_or(0);
+    let capabilities = capabilities::from_bits(bits);
+    let mut lowest_oom_score_adj = -1000;
+    if !capabilities.contains(&oci_spec::runtime::Capability::SysResource) {
+        let path = Path::new("/proc/self/oom_score_adj");
+        let own = fs::read_to_string(path).map_err(io_error("read", path))?;
+        lowest_oom_score_adj = own.trim().parse().unwrap_or(0);
+        warn!(
+            lowest_oom_score_adj,
+            "without CAP_SYS_RESOURCE lower OOM score adjustments of containers are raised to \
+             this one"
+        );
+    }
+    Ok(Node { capabilities, lowest_oom_score_adj })
+}
+
+fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    // Without systemd there is nobody to tell.
+    if let Err(error) = sd_notify::notify(state) {
+        warn!(%error, "cannot notify systemd");
+    }
+}
+
+async fn end_signal() {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        warn!("signals cannot be received; only SIGKILL ends this daemon");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

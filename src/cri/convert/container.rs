@@ -1,0 +1,389 @@
+//! Containers.
+
+use super::{
+    super::v1,
+    shared::{id, namespaces, no_selinux, profile, profile_by_path, resources, resources_out},
+};
+use crate::{
+    pod::{Container, ContainerPhase},
+    spec::{
+        Error,
+        config::{
+            ContainerConfig, ContainerMetadata, ContainerSecurity, Device, GroupsPolicy, ImageSpec,
+            Mount, Propagation, RunAs,
+        },
+    },
+};
+
+/// The configuration of a container.
+pub fn config(config: v1::ContainerConfig) -> Result<ContainerConfig, Error> {
+    if config.windows.is_some() {
+        return Err(Error::invalid("windows", "this is not a Windows node"));
+    }
+    if !config.cdi_devices.is_empty() {
+        return Err(Error::unsupported("CDI_devices", "devices by CDI name; use devices instead"));
+    }
+    let metadata = config
+        .metadata
+        .ok_or_else(|| Error::invalid("metadata", "is missing; it is the container's identity"))?;
+    let image = config.image.ok_or_else(|| Error::invalid("image", "is missing; name an image"))?;
+    let linux = config.linux.unwrap_or_default();
+    let stop_signal = stop_signal(config.stop_signal)?;
+    Ok(ContainerConfig {
+        metadata: ContainerMetadata { name: metadata.name, attempt: metadata.attempt },
+        image: image_spec(image),
+        command: config.command,
+        args: config.args,
+        working_dir: config.working_dir,
+        envs: config.envs.into_iter().map(env).collect::<Result<_, _>>()?,
+        mounts: config.mounts.into_iter().map(mount).collect::<Result<_, _>>()?,
+        devices: config
+            .devices
+            .into_iter()
+            .map(|device| Device {
+                container_path: device.container_path,
+                host_path: device.host_path,
+                permissions: device.permissions,
+            })
+            .collect(),
+        labels: config.labels.into_iter().collect(),
+        annotations: config.annotations.into_iter().collect(),
+        log_path: config.log_path,
+        stdin: config.stdin,
+        stdin_once: config.stdin_once,
+        tty: config.tty,
+        resources: linux.resources.map(resources),
+        security: security(linux.security_context.unwrap_or_default())?,
+        stop_signal,
+    })
+}
+
+fn image_spec(image: v1::ImageSpec) -> ImageSpec {
+    ImageSpec {
+        image: image.image,
+        annotations: image.annotations.into_iter().collect(),
+        user_specified_image: image.user_specified_image,
+        runtime_handler: image.runtime_handler,
+    }
+}
+
+fn image_spec_out(image: &ImageSpec) -> v1::ImageSpec {
+    v1::ImageSpec {
+        image: image.image.clone(),
+        annotations: image.annotations.clone().into_iter().collect(),
+        user_specified_image: image.user_specified_image.clone(),
+        runtime_handler: image.runtime_handler.clone(),
+        image_ref: String::new(),
+    }
+}
+
+/// An OCI spec is JSON, which cannot hold other bytes.
+fn env(env: v1::KeyValue) -> Result<(String, String), Error> {
+    match String::from_utf8(env.value) {
+        Ok(value) => Ok((env.key, value)),
+        Err(_) => {
+            let reason = format!("the value of {:?} is not UTF-8; encode it", env.key);
+            Err(Error::unsupported("envs.value", reason))
+        }
+    }
+}
+
+fn mount(mount: v1::Mount) -> Result<Mount, Error> {
+    let at = |what: &str| format!("{what} at {:?}", mount.container_path);
+    if mount.image.as_ref().is_some_and(|image| !image.image.is_empty())
+        || !mount.image_sub_path.is_empty()
+    {
+        return Err(Error::unsupported("mounts.image", at("image volumes; leave out the one")));
+    }
+    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
+        let reason = at("id-mapped mounts; leave out the mappings");
+        return Err(Error::unsupported("mounts.uidMappings", reason));
+    }
+    if mount.selinux_relabel && std::path::Path::new("/sys/fs/selinux/enforce").exists() {
+        let reason = at("labels of SELinux; leave out the relabelling");
+        return Err(Error::unsupported("mounts.selinux_relabel", reason));
+    }
+    let propagation = match v1::MountPropagation::try_from(mount.propagation) {
+        Ok(v1::MountPropagation::PropagationPrivate) => Propagation::Private,
+        Ok(v1::MountPropagation::PropagationHostToContainer) => Propagation::HostToContainer,
+        Ok(v1::MountPropagation::PropagationBidirectional) => Propagation::Bidirectional,
+        Err(_) => {
+            let reason = format!("{} is no propagation; use 0 to 2", mount.propagation);
+            return Err(Error::invalid("mounts.propagation", reason));
+        }
+    };
+    Ok(Mount {
+        container_path: mount.container_path,
+        host_path: mount.host_path,
+        readonly: mount.readonly,
+        selinux_relabel: mount.selinux_relabel,
+        propagation,
+        recursive_read_only: mount.recursive_read_only,
+        options: mount.mount_options,
+    })
+}
+
+fn mount_out(mount: &Mount) -> v1::Mount {
+    let propagation = match mount.propagation {
+        Propagation::Private => v1::MountPropagation::PropagationPrivate,
+        Propagation::HostToContainer => v1::MountPropagation::PropagationHostToContainer,
+        Propagation::Bidirectional => v1::MountPropagation::PropagationBidirectional,
+    };
+    v1::Mount {
+        container_path: mount.container_path.clone(),
+        host_path: mount.host_path.clone(),
+        readonly: mount.readonly,
+        selinux_relabel: mount.selinux_relabel,
+        propagation: propagation.into(),
+        recursive_read_only: mount.recursive_read_only,
+        mount_options: mount.options.clone(),
+        ..v1::Mount::default()
+    }
+}
+
+#[expect(deprecated, reason = "the old fields are read for kubelets that still send them")]
+fn security(context: v1::LinuxContainerSecurityContext) -> Result<ContainerSecurity, Error> {
+    no_selinux(context.selinux_options.as_ref())?;
+    let capabilities = context.capabilities.unwrap_or_default();
+    let by_path = |field, path: &str| profile_by_path(field, path);
+    let seccomp = match profile("security_context.seccomp", context.seccomp)? {
+        None => by_path("security_context.seccomp_profile_path", &context.seccomp_profile_path)?,
+        given => given,
+    };
+    let apparmor = match profile("security_context.apparmor", context.apparmor)? {
+        None => by_path("security_context.apparmor_profile", &context.apparmor_profile)?,
+        given => given,
+    };
+    let run_as = match (context.run_as_user, context.run_as_username.as_str()) {
+        (Some(user), _) => Some(RunAs::Uid(id("security_context.run_as_user", user.value)?)),
+        (None, "") => None,
+        (None, name) => Some(RunAs::Username(name.to_owned())),
+    };
+    let group = context.run_as_group.map(|group| id("security_context.run_as_group", group.value));
+    let supplemental = |group| id("security_context.supplemental_groups", group);
+    Ok(ContainerSecurity {
+        add_capabilities: capabilities.add_capabilities,
+        drop_capabilities: capabilities.drop_capabilities,
+        add_ambient_capabilities: capabilities.add_ambient_capabilities,
+        privileged: context.privileged,
+        namespaces: namespaces(context.namespace_options)?,
+        run_as,
+        run_as_group: group.transpose()?,
+        readonly_rootfs: context.readonly_rootfs,
+        supplemental_groups: context
+            .supplemental_groups
+            .into_iter()
+            .map(supplemental)
+            .collect::<Result<_, _>>()?,
+        groups_policy: groups_policy(context.supplemental_groups_policy)?,
+        no_new_privs: context.no_new_privs,
+        masked_paths: context.masked_paths,
+        readonly_paths: context.readonly_paths,
+        seccomp,
+        apparmor,
+    })
+}
+
+fn groups_policy(number: i32) -> Result<GroupsPolicy, Error> {
+    match v1::SupplementalGroupsPolicy::try_from(number) {
+        Ok(v1::SupplementalGroupsPolicy::Merge) => Ok(GroupsPolicy::Merge),
+        Ok(v1::SupplementalGroupsPolicy::Strict) => Ok(GroupsPolicy::Strict),
+        Err(_) => {
+            let reason = format!("{number} is neither Merge nor Strict");
+            Err(Error::invalid("security_context.supplemental_groups_policy", reason))
+        }
+    }
+}
+
+/// The name that our signals have: `SIGRTMIN+3` for `SIGNAL_SIGRTMINPLUS3`.
+fn stop_signal(number: i32) -> Result<Option<String>, Error> {
+    match v1::Signal::try_from(number) {
+        Ok(v1::Signal::RuntimeDefault) => Ok(None),
+        Ok(signal) => {
+            let name = signal.as_str_name().trim_start_matches("SIGNAL_");
+            Ok(Some(name.replace("PLUS", "+").replace("MINUS", "-")))
+        }
+        Err(_) => Err(Error::invalid("stop_signal", format!("{number} is no signal of the CRI"))),
+    }
+}
+
+/// The CRI's signal of a kernel number.
+fn signal_out(number: i32) -> i32 {
+    (1..=65)
+        .filter_map(|candidate| v1::Signal::try_from(candidate).ok())
+        .find(|signal| {
+            let name = stop_signal(i32::from(*signal)).ok().flatten();
+            name.and_then(|name| crate::spec::signal::number(&name)) == Some(number)
+        })
+        .unwrap_or(v1::Signal::RuntimeDefault)
+        .into()
+}
+
+fn metadata(metadata: &ContainerMetadata) -> v1::ContainerMetadata {
+    v1::ContainerMetadata { name: metadata.name.clone(), attempt: metadata.attempt }
+}
+
+fn state(phase: &ContainerPhase) -> v1::ContainerState {
+    match phase {
+        ContainerPhase::Created => v1::ContainerState::ContainerCreated,
+        ContainerPhase::Running { .. } => v1::ContainerState::ContainerRunning,
+        ContainerPhase::Exited { .. } => v1::ContainerState::ContainerExited,
+    }
+}
+
+/// A container in a list.
+pub fn list_item(container: &Container) -> v1::Container {
+    let record = container.record();
+    let config = &record.config;
+    v1::Container {
+        id: container.id.to_string(),
+        pod_sandbox_id: record.sandbox.to_string(),
+        metadata: Some(metadata(&config.metadata)),
+        image: Some(image_spec_out(&config.image)),
+        image_ref: record.image_ref.clone(),
+        state: state(&record.phase).into(),
+        created_at: record.created_at,
+        labels: config.labels.clone().into_iter().collect(),
+        annotations: config.annotations.clone().into_iter().collect(),
+        image_id: record.image_id.to_string(),
+    }
+}
+
+/// The status of a container. `image` is its first name, where it has one still.
+pub fn status(container: &Container, image: Option<String>) -> v1::ContainerStatus {
+    let record = container.record();
+    let config = &record.config;
+    let image_spec = v1::ImageSpec {
+        image: image.unwrap_or_else(|| config.image.image.clone()),
+        ..image_spec_out(&config.image)
+    };
+    let mut status = v1::ContainerStatus {
+        id: container.id.to_string(),
+        metadata: Some(metadata(&config.metadata)),
+        state: state(&record.phase).into(),
+        created_at: record.created_at,
+        image: Some(image_spec),
+        image_ref: record.image_ref.clone(),
+        labels: config.labels.clone().into_iter().collect(),
+        annotations: config.annotations.clone().into_iter().collect(),
+        mounts: config.mounts.iter().map(mount_out).collect(),
+        log_path: record
+            .log_path
+            .as_ref()
+            .map(|path| path.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        resources: config.resources.as_ref().map(|resources| v1::ContainerResources {
+            linux: Some(resources_out(resources)),
+            windows: None,
+        }),
+        image_id: record.image_id.to_string(),
+        user: Some(v1::ContainerUser {
+            linux: Some(v1::LinuxContainerUser {
+                uid: i64::from(record.user.uid),
+                gid: i64::from(record.user.gid),
+                supplemental_groups: record.user.groups.iter().copied().map(i64::from).collect(),
+            }),
+        }),
+        stop_signal: signal_out(record.stop_signal),
+        ..v1::ContainerStatus::default()
+    };
+    match &record.phase {
+        ContainerPhase::Created => {}
+        ContainerPhase::Running { started_at, .. } => status.started_at = *started_at,
+        ContainerPhase::Exited { started_at, finished_at, exit_code, reason, message } => {
+            status.started_at = *started_at;
+            status.finished_at = *finished_at;
+            status.exit_code = *exit_code;
+            status.reason.clone_from(reason);
+            status.message.clone_from(message);
+        }
+    }
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{config, signal_out, stop_signal};
+    use crate::{cri::v1, kind::Kind};
+
+    fn request() -> v1::ContainerConfig {
+        v1::ContainerConfig {
+            metadata: Some(v1::ContainerMetadata { name: "c".to_owned(), attempt: 0 }),
+            image: Some(v1::ImageSpec { image: "i".to_owned(), ..Default::default() }),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn every_signal_of_the_cri_is_one_of_the_kernel() {
+        for number in 1..=65 {
+            let name = stop_signal(number).unwrap().unwrap();
+            let kernel = crate::spec::signal::number(&name);
+            assert!(kernel.is_some(), "{name}");
+            let back = stop_signal(signal_out(kernel.unwrap())).unwrap().unwrap();
+            assert_eq!(crate::spec::signal::number(&back), kernel, "{name}");
+        }
+        assert_eq!(stop_signal(0).unwrap(), None);
+        assert!(stop_signal(999).is_err());
+    }
+
+    #[test]
+    fn what_is_not_built_is_refused_by_name() {
+        let mut cdi = request();
+        cdi.cdi_devices = vec![v1::CdiDevice { name: "vendor.com/gpu=0".to_owned() }];
+        let mut image_volume = request();
+        image_volume.mounts = vec![v1::Mount {
+            image: Some(v1::ImageSpec { image: "x".to_owned(), ..Default::default() }),
+            ..Default::default()
+        }];
+        let mut mapped = request();
+        mapped.mounts =
+            vec![v1::Mount { uid_mappings: vec![v1::IdMapping::default()], ..Default::default() }];
+        let mut bytes = request();
+        bytes.envs = vec![v1::KeyValue { key: "A".to_owned(), value: vec![0xff] }];
+        let mut selinux = request();
+        selinux.linux = Some(v1::LinuxContainerConfig {
+            security_context: Some(v1::LinuxContainerSecurityContext {
+                selinux_options: Some(v1::SeLinuxOption {
+                    level: "s0".to_owned(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        });
+        for (request, field) in [
+            (cdi, "CDI_devices"),
+            (image_volume, "mounts.image"),
+            (mapped, "uidMappings"),
+            (bytes, "envs"),
+            (selinux, "selinux_options"),
+        ] {
+            let error = config(request).unwrap_err();
+            assert_eq!(error.kind(), Kind::Unimplemented, "{error}");
+            assert!(error.to_string().contains(field), "{error}");
+        }
+    }
+
+    #[test]
+    fn wrong_numbers_are_refused() {
+        let context = |context: v1::LinuxContainerSecurityContext| {
+            let mut request = request();
+            request.linux = Some(v1::LinuxContainerConfig {
+                security_context: Some(context),
+                ..Default::default()
+            });
+            config(request).unwrap_err()
+        };
+        let error = context(v1::LinuxContainerSecurityContext {
+            run_as_user: Some(v1::Int64Value { value: 1 << 32 }),
+            ..Default::default()
+        });
+        assert!(error.to_string().contains("run_as_user"), "{error}");
+        let error = context(v1::LinuxContainerSecurityContext {
+            supplemental_groups_policy: 7,
+            ..Default::default()
+        });
+        assert!(error.to_string().contains("supplemental_groups_policy"), "{error}");
+    }
+}

@@ -1,0 +1,118 @@
+//! Calls about the node and the runtime: Version, Status, RuntimeConfig, UpdateRuntimeConfig.
+
+use std::{collections::HashMap, net::IpAddr};
+
+use ipnet::IpNet;
+use tonic::Status;
+
+use super::v1;
+use crate::{pod::Pods, spec};
+
+/// The name that the runtime goes by.
+const NAME: &str = "criquet";
+
+pub(super) fn version() -> v1::VersionResponse {
+    v1::VersionResponse {
+        version: "0.1.0".to_owned(),
+        runtime_name: NAME.to_owned(),
+        runtime_version: env!("CARGO_PKG_VERSION").to_owned(),
+        runtime_api_version: "v1".to_owned(),
+    }
+}
+
+pub(super) async fn status(pods: &Pods, verbose: bool) -> v1::StatusResponse {
+    let network = pods.network().status().await;
+    let handlers = std::iter::once(String::new()).chain(pods.options().handlers.clone());
+    let info = if verbose { info(pods) } else { HashMap::new() };
+    v1::StatusResponse {
+        status: Some(v1::RuntimeStatus {
+            conditions: vec![
+                condition("RuntimeReady", runtime_ready(pods)),
+                condition(
+                    "NetworkReady",
+                    network.map_err(|error| ("NetworkPluginNotReady", error.to_string())),
+                ),
+            ],
+        }),
+        info,
+        runtime_handlers: handlers
+            .map(|name| v1::RuntimeHandler {
+                name,
+                features: Some(v1::RuntimeHandlerFeatures {
+                    // The runtime makes every mount with mount_setattr(2), which has it.
+                    recursive_read_only_mounts: true,
+                    user_namespaces: false,
+                }),
+            })
+            .collect(),
+        features: Some(v1::RuntimeFeatures {
+            supplemental_groups_policy: true,
+            user_namespaces_host_network: false,
+            mount_options: true,
+        }),
+    }
+}
+
+/// Containers can be made as long as state can be written.
+fn runtime_ready(pods: &Pods) -> Result<(), (&'static str, String)> {
+    for directory in [&pods.options().root, &pods.options().state] {
+        let probe = directory.join(".probe");
+        let written = std::fs::write(&probe, "x").and_then(|()| std::fs::remove_file(&probe));
+        if let Err(error) = written {
+            let message = format!("cannot write in {}: {error}", directory.display());
+            return Err(("StorageNotWritable", message));
+        }
+    }
+    Ok(())
+}
+
+fn condition(kind: &str, result: Result<(), (&'static str, String)>) -> v1::RuntimeCondition {
+    let (status, (reason, message)) = match result {
+        Ok(()) => (true, Default::default()),
+        Err((reason, message)) => (false, (reason, message)),
+    };
+    v1::RuntimeCondition { r#type: kind.to_owned(), status, reason: reason.to_owned(), message }
+}
+
+fn info(pods: &Pods) -> HashMap<String, String> {
+    let options = pods.options();
+    let config = serde_json::json!({
+        "root": options.root,
+        "state": options.state,
+        "netnsDir": options.netns_dir,
+        "cgroupParent": options.cgroup_parent,
+        "cgroupDriver": "cgroupfs",
+        "runtimeHandlers": options.handlers,
+        "shmSize": options.shm_size,
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    HashMap::from([("config".to_owned(), config.to_string())])
+}
+
+pub(super) fn runtime_config() -> v1::RuntimeConfigResponse {
+    let linux = v1::LinuxRuntimeConfiguration { cgroup_driver: v1::CgroupDriver::Cgroupfs.into() };
+    v1::RuntimeConfigResponse { linux: Some(linux) }
+}
+
+pub(super) fn update_runtime_config(
+    pods: &Pods,
+    config: Option<v1::RuntimeConfig>,
+) -> Result<(), Status> {
+    let cidrs = config.and_then(|config| config.network_config).unwrap_or_default().pod_cidr;
+    let cidrs = cidrs
+        .split(',')
+        .map(str::trim)
+        .filter(|cidr| !cidr.is_empty())
+        .map(|cidr| {
+            cidr.parse::<IpNet>().map_err(|_| {
+                let what = match cidr.parse::<IpAddr>() {
+                    Ok(_) => "has no prefix length",
+                    Err(_) => "is not a subnet",
+                };
+                let reason = format!("{cidr:?} {what}; write it like 10.1.0.0/24");
+                spec::Error::invalid("runtime_config.network_config.pod_cidr", reason)
+            })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(pods.network().set_pod_cidrs(&cidrs)?)
+}
