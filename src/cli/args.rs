@@ -25,7 +25,7 @@ pub enum Command {
     /// Show or validate the configuration
     #[command(subcommand)]
     Config(Config),
-    /// Work on the image store; not while a daemon uses it
+    /// Work on the image store
     #[command(subcommand)]
     Image(Image),
 }

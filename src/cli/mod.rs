@@ -83,7 +83,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Image(args::Image::Import(arguments)) => {
             let overrides = Overrides { root: arguments.root, ..Overrides::default() };
             let config = Config::load_with(arguments.file.config.as_deref(), &overrides)?;
-            image::import(&config, &arguments.archive)?;
+            output::print(&image::import(&config, &arguments.archive)?)?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -153,7 +153,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
 }
 
 /// Holds the root directory for this daemon alone.
-fn lock(root: &Path) -> Result<File, Error> {
+pub(super) fn lock(root: &Path) -> Result<File, Error> {
     fs::create_dir_all(root).map_err(io_error("create directory", root))?;
     let path = root.join("lock");
     let file = File::options()
