@@ -171,3 +171,28 @@ fn idmapped(place: &Place, user_namespace: io::Result<OwnedFd>) -> Finding {
         "pods with hostUsers: false need them; use ext4, xfs or btrfs on a kernel of 5.19 or later",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::{Layers, Place, read_only_tree};
+
+    /// Either way of naming layers, whichever this kernel would need.
+    #[test]
+    fn an_overlay_is_tried_in_both_ways() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: this test mounts and needs root");
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place::of(directory.path());
+        let layers = Layers::make(&place).unwrap();
+        let mount = layers.mount_by_layer().unwrap();
+        layers.use_mount(mount.as_fd()).unwrap();
+        drop((mount, layers));
+        Layers::make(&place).unwrap().try_by_string().unwrap();
+        read_only_tree().unwrap();
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}
