@@ -249,7 +249,7 @@ async fn processes_are_who_they_should_be() {
     requests::security(&mut named).supplemental_groups = vec![77];
     requests::security(&mut named).no_new_privs = true;
     let (status, text) = node.result_of(&pod, named.clone()).await;
-    assert!(text.starts_with("1000\n1000\n1000 50000 77\n"), "{text}");
+    assert!(text.starts_with("1000\n1000\n1000 77 50000\n"), "{text}");
     assert!(
         text.contains("CapEff:\t0000000000000000") && text.contains("NoNewPrivs:\t1"),
         "{text}"
@@ -339,7 +339,7 @@ async fn mounts_do_what_they_say() {
     let mut config = requests::script(
         "c",
         "cat /ro/file; touch /ro/x 2>/dev/null || echo ro; touch /rw/made && echo rw;
-         cp=/rw/prog; cat /bin/busybox > $cp; chmod 755 $cp; $cp true 2>/dev/null && echo ran; /noexec/prog true 2>/dev/null || echo noexec;
+         cp=/rw/busybox; cat /bin/busybox > $cp; chmod 755 $cp; $cp true 2>/dev/null && echo ran; /noexec/busybox true 2>/dev/null || echo noexec;
          touch /etc/x 2>/dev/null || echo root-ro; touch /dev/shm/x && echo shm-rw; cat /one",
     );
     config.mounts = vec![

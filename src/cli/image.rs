@@ -57,9 +57,7 @@ pub(super) fn import(config: &Config, archive: &Path) -> Result<String, Error> {
         .map_err(Error::Runtime)?;
     let images = match runtime.block_on(admin::import(config.socket(), &archive)) {
         Ok(images) => images,
-        Err(status) if status.code() == tonic::Code::Unavailable => {
-            import_alone(config, &archive)?
-        }
+        Err(status) if status.code() == tonic::Code::Unavailable => import_alone(config, &archive)?,
         Err(status) => return Err(Error::Daemon(status.message().to_owned())),
     };
     Ok(images.iter().map(|image| format!("{} {}\n", image.id, image.names.join(" "))).collect())

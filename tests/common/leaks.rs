@@ -92,9 +92,11 @@ fn processes_in(cgroup: &Path) -> Vec<i32> {
     text.lines().filter_map(|line| line.parse().ok()).collect()
 }
 
-/// Processes of that name whose directory of state is the node's.
-pub fn processes_with_namespace_parent(_holder: u32, name: &str, node: &Node) -> Vec<i32> {
-    let sockets = fs::read_to_string("/proc/net/unix").unwrap_or_default();
+/// Monitors whose socket lies in the node's directory of state.
+pub fn monitors(holder: u32, node: &Node) -> Vec<i32> {
+    let name = "criquet-monitor";
+    // Sockets are listed by network namespace: the daemon opens them in the node's.
+    let sockets = fs::read_to_string(format!("/proc/{holder}/net/unix")).unwrap_or_default();
     let base = node.path("state").display().to_string();
     let inodes: BTreeMap<String, ()> = sockets
         .lines()

@@ -145,7 +145,7 @@ impl Node {
 
     /// Process ids of the monitors of this daemon.
     pub fn monitors(&self) -> Vec<i32> {
-        leaks::processes_with_namespace_parent(self.holder.id(), "criquet-monitor", self)
+        leaks::monitors(self.holder.id(), self)
     }
 }
 
