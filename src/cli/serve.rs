@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use crate::{
     cri::{
-        ImageServer, RuntimeServer,
+        DeadlineLayer, ImageServer, RuntimeServer,
         v1::{
             image_service_server::ImageServiceServer, runtime_service_server::RuntimeServiceServer,
         },
@@ -119,6 +119,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     let (stop, stopped) = oneshot::channel();
     let limit = MAX_REQUEST;
     let server = Server::builder()
+        .layer(DeadlineLayer)
         .add_service(
             RuntimeServiceServer::new(RuntimeServer::new(Arc::clone(&pods)))
                 .max_decoding_message_size(limit),

@@ -2,12 +2,14 @@
 //! types, and map errors to gRPC codes. How anything is done is not known here.
 
 pub mod convert;
+mod deadline;
 mod image_service;
 mod info;
 mod node;
 mod runtime_service;
 mod status;
 
+pub use deadline::DeadlineLayer;
 pub use image_service::ImageServer;
 pub use runtime_service::RuntimeServer;
 

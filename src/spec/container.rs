@@ -129,11 +129,8 @@ const READONLY_PATHS: [&str; 5] =
 /// What is wrong with the configuration, by field.
 pub fn build(request: &Request<'_>) -> Result<Spec, Error> {
     let security = &request.config.security;
-    let wishes = Wishes {
-        privileged: security.privileged,
-        readonly_rootfs: security.readonly_rootfs,
-        host_ipc: security.namespaces.ipc == NamespaceMode::Node,
-    };
+    let wishes =
+        Wishes { privileged: security.privileged, readonly_rootfs: security.readonly_rootfs };
     let mut root = Root::default();
     root.set_path(PathBuf::from("rootfs"));
     root.set_readonly(Some(security.readonly_rootfs));

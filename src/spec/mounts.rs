@@ -26,7 +26,6 @@ const EXTRA_OPTIONS: [&str; 8] = [
 pub(super) struct Wishes {
     pub privileged: bool,
     pub readonly_rootfs: bool,
-    pub host_ipc: bool,
 }
 
 /// All mounts in the order in which they are made: parents before what lies in them.
@@ -77,11 +76,8 @@ fn defaults(wishes: &Wishes) -> Vec<OciMount> {
             &["nosuid", "noexec", "nodev", "relatime", access],
         ),
     ];
-    mounts.push(if wishes.host_ipc {
-        mount("bind", "/dev/mqueue", "/dev/mqueue", &["bind", "nosuid", "noexec", "nodev"])
-    } else {
-        mount("mqueue", "mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"])
-    });
+    // A new mount shows the queues of the IPC namespace that it is made in, the host's included.
+    mounts.push(mount("mqueue", "mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"]));
     mounts
 }
 
@@ -177,7 +173,7 @@ mod tests {
         container::Sandbox,
     };
 
-    const PLAIN: Wishes = Wishes { privileged: false, readonly_rootfs: false, host_ipc: false };
+    const PLAIN: Wishes = Wishes { privileged: false, readonly_rootfs: false };
 
     fn asked(container_path: &str, host_path: &str) -> Mount {
         Mount {
