@@ -4,10 +4,12 @@
 
     make-image.py http://127.0.0.1:5000 demo/busybox:1 [--busybox /bin/busybox]
     make-image.py http://127.0.0.1:5000 demo/large:gzip --fill 200 [--compress gzip|zstd|none]
+    make-image.py http://127.0.0.1:5000 demo/pause:1 --program ./pause
 
 The image has every command that the busybox knows, the directories that programs
 expect, and with --fill that many MiB of files in layers of their own: half of it
-random, half of it text.  The same busybox makes the same image.
+random, half of it text.  With --program it holds that one static program and nothing
+else.  The same program makes the same image.
 """
 
 import argparse
@@ -52,6 +54,14 @@ def base_layer(busybox):
         add(archive, "etc/passwd", mode=0o644, data=b"root:x:0:0:root:/root:/bin/sh\n")
         add(archive, "etc/group", mode=0o644, data=b"root:x:0:\n")
         add(archive, "var/www/index.html", mode=0o644, data=b"served from a pod\n")
+    return out.getvalue()
+
+
+def program_layer(path):
+    out = io.BytesIO()
+    with open(path, "rb") as file, \
+            tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        add(archive, "program", data=file.read())
     return out.getvalue()
 
 
@@ -123,6 +133,7 @@ def main():
     parser.add_argument("registry", help="such as http://127.0.0.1:5000")
     parser.add_argument("image", help="repository:tag")
     parser.add_argument("--busybox", default="/bin/busybox", help="a static busybox")
+    parser.add_argument("--program", help="a static program instead of the busybox")
     parser.add_argument("--fill", type=int, default=0, metavar="MIB")
     parser.add_argument("--compress", choices=("gzip", "zstd", "none"), default="gzip")
     args = parser.parse_args()
@@ -131,7 +142,7 @@ def main():
         parser.error("the image needs a tag: repository:tag")
 
     registry = Registry(args.registry.rstrip("/"), repository)
-    tars = [base_layer(args.busybox)]
+    tars = [program_layer(args.program) if args.program else base_layer(args.busybox)]
     tars += [fill_layer(i, (args.fill << 20) // FILL_LAYERS) for i in range(FILL_LAYERS)
              if args.fill]
     layers = []
@@ -142,7 +153,11 @@ def main():
     config = {
         "architecture": ARCHITECTURES.get(machine, machine),
         "os": "linux",
-        "config": {"Env": ["PATH=/bin:/usr/bin"], "Cmd": ["/bin/sh"], "WorkingDir": "/"},
+        "config": {
+            "Env": ["PATH=/bin:/usr/bin"],
+            "Cmd": ["/program" if args.program else "/bin/sh"],
+            "WorkingDir": "/",
+        },
         "rootfs": {"type": "layers", "diff_ids": [digest(tar) for tar in tars]},
     }
     manifest = {
