@@ -100,8 +100,7 @@ pause_image() {
     python3 scripts/make-image.py "http://$REGISTRY" bench/pause:1 --program "$WORK/pause"
 }
 
-build_release
-cargo build --release --bench cri
+build_release --bench cri
 BENCH=$(cargo build --release --bench cri --message-format=json 2> /dev/null |
     sed -n 's/.*"executable":"\([^"]*\/cri-[^"]*\)".*/\1/p')
 BUSYBOX=$(unpack busybox-static bin/busybox)

@@ -32,8 +32,7 @@ trap finish EXIT
 trap 'exit 130' INT TERM
 
 say "1. building"
-build_release
-cargo build --release --example demo
+build_release --example demo
 say "2. a registry on loopback, with one image"
 BUSYBOX=$(unpack busybox-static bin/busybox)
 start_registry "$WORK/registry"

@@ -33,10 +33,11 @@ unpack() {
     printf '%s\n' "$directory/$2"
 }
 
-# The parts of the release: CRIQUET and MONITOR. Set beforehand they are used as they are.
+# build_release [TARGETS OF CARGO]: the parts of the release, CRIQUET and MONITOR, which are
+# used as they are where they are set beforehand.
 build_release() {
     if [ -z "${CRIQUET:-}" ]; then
-        cargo build --release --bin criquet
+        cargo build --release --bin criquet "$@"
         CRIQUET=$TARGET/release/criquet
     fi
     if [ -z "${MONITOR:-}" ]; then
@@ -168,4 +169,25 @@ remove_cgroup() {
         [ -d "$directory" ] && find "$directory" -depth -type d -exec rmdir {} + 2> /dev/null
     done
     return 0
+}
+
+# print_counts LOG STATUS [MORE FAILURES]: one line about what test programs have printed.
+# A test that cannot run on a machine prints a line that begins with "skipped:".
+# Fails when something has failed.
+print_counts() {
+    local log=$1 status=$2 more=${3:-0} passed failed skipped
+    counted() {
+        awk -v word="$1" '/^test result:/ {
+            for (i = 2; i <= NF; i++) if ($i == word ";") sum += $(i - 1)
+        } END { print sum + 0 }' "$log"
+    }
+    skipped=$(grep -c '^skipped:' "$log" || true)
+    passed=$(($(counted passed) - skipped))
+    failed=$(counted failed)
+    # A test program that does not compile, or that dies, has no result of its own.
+    if [ "$status" != 0 ] && [ "$failed" = 0 ]; then failed=1; fi
+    failed=$((failed + more))
+    skipped=$((skipped + $(counted ignored)))
+    echo "$passed passed, $failed failed, $skipped skipped"
+    [ "$failed" = 0 ]
 }
