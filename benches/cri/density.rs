@@ -1,0 +1,66 @@
+//! Many pods that do nothing: memory, lists, idleness.
+
+use std::time::Duration;
+
+use criquet::cri::v1::{ListContainersRequest, ListPodSandboxRequest};
+
+use crate::{
+    args::Args,
+    lives::{end_many, start_many},
+    measure::{Figures, millis, timed},
+    pods::Lab,
+};
+
+/// How often each list is asked for.
+const LISTS: usize = 50;
+
+/// Starts the pods, looks, and ends them.
+pub async fn measure(args: &Args, lab: &Lab, figures: &mut Figures) -> anyhow::Result<()> {
+    let count = args.density;
+    if count == 0 {
+        return Ok(());
+    }
+    eprintln!("  {count} pods that do nothing");
+    let (pods, _) = start_many(args, lab, count).await?;
+    lists(lab, count, figures).await?;
+    // What starting has left to be done.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    idle(args, lab, count, figures).await?;
+
+    let memory = lab.usage.memory()?;
+    let per_pod = |kibibytes: u64| kibibytes as f64 / count as f64;
+    let mut value = |name: String, value: f64| figures.value(name, "KiB", value, None);
+    value(
+        format!("memory per pod, daemon included, {count} pods"),
+        per_pod(memory.daemon + memory.others),
+    );
+    value(format!("memory per pod, without the daemon, {count} pods"), per_pod(memory.others));
+    value(format!("memory of the daemon, {count} pods"), memory.daemon as f64);
+    value(format!("memory of one workload process, {count} pods"), per_pod(memory.workload));
+    let each = memory.processes as f64 / count as f64;
+    figures.value(format!("processes per pod of the runtime, {count} pods"), "", each, None);
+    end_many(args, lab, pods).await
+}
+
+async fn lists(lab: &Lab, count: usize, figures: &mut Figures) -> anyhow::Result<()> {
+    let mut runtime = lab.client.runtime.clone();
+    let (mut sandboxes, mut containers) = (Vec::new(), Vec::new());
+    for _ in 0..LISTS {
+        let request = ListPodSandboxRequest::default();
+        timed(&mut sandboxes, runtime.list_pod_sandbox(request)).await?;
+        let request = ListContainersRequest::default();
+        timed(&mut containers, runtime.list_containers(request)).await?;
+    }
+    figures.times(format!("ListPodSandbox, {count} pods"), &sandboxes, None);
+    figures.times(format!("ListContainers, {count} pods"), &containers, None);
+    Ok(())
+}
+
+async fn idle(args: &Args, lab: &Lab, count: usize, figures: &mut Figures) -> anyhow::Result<()> {
+    let before = lab.usage.cpu()?;
+    tokio::time::sleep(Duration::from_secs(args.idle)).await;
+    let cpu = lab.usage.cpu()?.saturating_sub(before);
+    let each = millis(cpu) / args.idle.max(1) as f64;
+    figures.value(format!("CPU time per second of idleness, {count} pods"), "ms", each, None);
+    Ok(())
+}

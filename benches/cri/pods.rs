@@ -1,0 +1,276 @@
+//! Pods as a kubelet asks for them, and their removal whatever happens.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use anyhow::{Context, bail, ensure};
+use criquet::cri::v1::{
+    ContainerConfig, ContainerMetadata, CreateContainerRequest, DnsConfig, ExecSyncRequest,
+    KeyValue, LinuxContainerConfig, LinuxContainerResources, LinuxContainerSecurityContext,
+    LinuxPodSandboxConfig, LinuxSandboxSecurityContext, ListPodSandboxRequest, NamespaceMode,
+    NamespaceOption, PodSandboxConfig, PodSandboxFilter, PodSandboxMetadata,
+    RemovePodSandboxRequest, RunPodSandboxRequest, SecurityProfile, StartContainerRequest,
+    StopPodSandboxRequest,
+};
+
+use crate::{
+    args::Args,
+    client::{Client, spec},
+    measure::timed,
+    usage::Usage,
+};
+
+/// The label of all pods of one run.
+const LABEL: &str = "criquet.bench/run";
+
+/// The variable by which processes of the workload are known.
+pub const MARK: &str = "CRIQUET_BENCH_WORKLOAD";
+
+/// The network of a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// Its own.
+    Pod,
+    /// The host's.
+    Host,
+}
+
+impl Network {
+    /// For the names of figures.
+    pub fn name(self) -> &'static str {
+        match self {
+            Network::Pod => "pod network",
+            Network::Host => "host network",
+        }
+    }
+}
+
+/// A pod that runs.
+#[derive(Debug)]
+pub struct Pod {
+    /// The sandbox.
+    pub id: String,
+    /// Its container.
+    pub container: String,
+}
+
+/// Times of the steps of pods' lives.
+#[derive(Debug, Default)]
+pub struct Times {
+    /// RunPodSandbox.
+    pub run: Vec<Duration>,
+    /// CreateContainer.
+    pub create: Vec<Duration>,
+    /// StartContainer.
+    pub start: Vec<Duration>,
+    /// StopPodSandbox.
+    pub stop: Vec<Duration>,
+    /// RemovePodSandbox.
+    pub remove: Vec<Duration>,
+}
+
+/// One run against one runtime.
+#[derive(Debug)]
+pub struct Lab {
+    /// The runtime.
+    pub client: Client,
+    /// What the runtime uses.
+    pub usage: Usage,
+    run: String,
+    image: String,
+    parent: PathBuf,
+    logs: PathBuf,
+    next: AtomicUsize,
+}
+
+impl Lab {
+    /// Makes what the run needs on the machine.
+    pub fn new(client: Client, args: &Args) -> anyhow::Result<Self> {
+        let usage = Usage::of(&client.socket, &args.cgroup_parent)?;
+        let run = format!("bench-{}", std::process::id());
+        let logs = std::env::temp_dir().join(format!("criquet-{run}"));
+        fs::create_dir_all(&logs).context("creating the log directory")?;
+        Ok(Self {
+            client,
+            usage,
+            run,
+            image: args.image.clone(),
+            parent: args.cgroup_parent.clone(),
+            logs,
+            next: AtomicUsize::new(0),
+        })
+    }
+
+    /// RunPodSandbox, CreateContainer, StartContainer.
+    pub async fn start(&self, network: Network, times: &mut Times) -> anyhow::Result<Pod> {
+        let mut runtime = self.client.runtime.clone();
+        let config = self.sandbox_config(network);
+        let request = RunPodSandboxRequest { config: Some(config.clone()), ..Default::default() };
+        let id = timed(&mut times.run, runtime.run_pod_sandbox(request))
+            .await
+            .context("RunPodSandbox")?
+            .into_inner()
+            .pod_sandbox_id;
+        let request = CreateContainerRequest {
+            pod_sandbox_id: id.clone(),
+            config: Some(self.container_config(network)),
+            sandbox_config: Some(config),
+        };
+        let container = timed(&mut times.create, runtime.create_container(request))
+            .await
+            .context("CreateContainer")?
+            .into_inner()
+            .container_id;
+        let request = StartContainerRequest { container_id: container.clone() };
+        timed(&mut times.start, runtime.start_container(request))
+            .await
+            .context("StartContainer")?;
+        Ok(Pod { id, container })
+    }
+
+    /// StopPodSandbox, RemovePodSandbox.
+    pub async fn end(&self, pod: Pod, times: &mut Times) -> anyhow::Result<()> {
+        let mut runtime = self.client.runtime.clone();
+        let request = StopPodSandboxRequest { pod_sandbox_id: pod.id.clone() };
+        timed(&mut times.stop, runtime.stop_pod_sandbox(request))
+            .await
+            .context("StopPodSandbox")?;
+        let request = RemovePodSandboxRequest { pod_sandbox_id: pod.id };
+        timed(&mut times.remove, runtime.remove_pod_sandbox(request))
+            .await
+            .context("RemovePodSandbox")?;
+        Ok(())
+    }
+
+    /// ExecSync of `true`.
+    pub async fn exec(&self, pod: &Pod, times: &mut Vec<Duration>) -> anyhow::Result<()> {
+        let request = ExecSyncRequest {
+            container_id: pod.container.clone(),
+            cmd: vec!["true".to_owned()],
+            timeout: 10,
+        };
+        let response = timed(times, self.client.runtime.clone().exec_sync(request))
+            .await
+            .context("ExecSync")?;
+        let code = response.into_inner().exit_code;
+        ensure!(code == 0, "`true` ended with {code}");
+        Ok(())
+    }
+
+    /// Removes every pod of the run, those included that a call which was given up makes yet.
+    pub async fn clean(&self) -> anyhow::Result<()> {
+        let mut last = String::new();
+        let mut quiet = 0;
+        for _ in 0..30 {
+            let pods = self.sandboxes().await?;
+            if pods.is_empty() {
+                quiet += 1;
+                if quiet == 2 {
+                    self.usage.remove(&self.parent);
+                    let _ = fs::remove_dir_all(&self.logs);
+                    return Ok(());
+                }
+            }
+            for id in pods {
+                quiet = 0;
+                let pod = Pod { id, container: String::new() };
+                if let Err(error) = self.end(pod, &mut Times::default()).await {
+                    last = format!("{error:#}");
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        bail!("{last}")
+    }
+
+    async fn sandboxes(&self) -> anyhow::Result<Vec<String>> {
+        let filter = PodSandboxFilter { label_selector: self.labels(), ..Default::default() };
+        let request = ListPodSandboxRequest { filter: Some(filter) };
+        let pods = self.client.runtime.clone().list_pod_sandbox(request).await?.into_inner().items;
+        Ok(pods.into_iter().map(|pod| pod.id).collect())
+    }
+
+    fn labels(&self) -> HashMap<String, String> {
+        HashMap::from([(LABEL.to_owned(), self.run.clone())])
+    }
+
+    fn sandbox_config(&self, network: Network) -> PodSandboxConfig {
+        let name = format!("{}-{}", self.run, self.next.fetch_add(1, Ordering::Relaxed));
+        PodSandboxConfig {
+            metadata: Some(PodSandboxMetadata {
+                uid: name.clone(),
+                namespace: "bench".to_owned(),
+                attempt: 0,
+                name: name.clone(),
+            }),
+            log_directory: directory(&self.logs, &name),
+            hostname: if network == Network::Pod { name } else { String::new() },
+            dns_config: Some(DnsConfig {
+                servers: vec!["127.0.0.1".to_owned()],
+                ..Default::default()
+            }),
+            labels: self.labels(),
+            linux: Some(LinuxPodSandboxConfig {
+                cgroup_parent: self.parent.display().to_string(),
+                security_context: Some(LinuxSandboxSecurityContext {
+                    namespace_options: Some(namespaces(network)),
+                    seccomp: Some(SecurityProfile::default()),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+
+    /// Limits and seccomp's default profile, as most containers of a cluster have them.
+    fn container_config(&self, network: Network) -> ContainerConfig {
+        ContainerConfig {
+            metadata: Some(ContainerMetadata { name: "main".to_owned(), attempt: 0 }),
+            image: Some(spec(&self.image)),
+            command: vec!["sleep".to_owned(), "100000".to_owned()],
+            envs: vec![KeyValue {
+                key: MARK.to_owned(),
+                value: self.run.clone().into(),
+                ..Default::default()
+            }],
+            log_path: "main.log".to_owned(),
+            labels: self.labels(),
+            linux: Some(LinuxContainerConfig {
+                resources: Some(LinuxContainerResources {
+                    cpu_shares: 102,
+                    memory_limit_in_bytes: 64 << 20,
+                    oom_score_adj: 999,
+                    ..Default::default()
+                }),
+                security_context: Some(LinuxContainerSecurityContext {
+                    namespace_options: Some(namespaces(network)),
+                    seccomp: Some(SecurityProfile::default()),
+                    ..Default::default()
+                }),
+            }),
+            ..Default::default()
+        }
+    }
+}
+
+fn namespaces(network: Network) -> NamespaceOption {
+    let network = match network {
+        Network::Pod => NamespaceMode::Pod,
+        Network::Host => NamespaceMode::Node,
+    };
+    NamespaceOption {
+        network: network.into(),
+        pid: NamespaceMode::Container.into(),
+        ..Default::default()
+    }
+}
+
+fn directory(logs: &Path, name: &str) -> String {
+    logs.join(name).display().to_string()
+}

@@ -1,0 +1,129 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Measures the release build; with COMPARE=containerd Debian's containerd and runc as well.
+#
+#   scripts/bench.sh [OPTIONS OF THE BENCHMARK]      such as --count 10; see --help
+#   PULL=1       also pulls a large image, gzip and zstd
+#   JSON=FILE    where the figures go (target/bench.json)
+
+. "$(dirname "$0")/lib.sh"
+need_root
+NAME=criquet-bench
+WORK=$(mktemp -d /var/tmp/criquet-bench.XXXXXX)
+
+finish() {
+    local status=$?
+    trap '' INT TERM
+    stop_all
+    for cgroup in "$NAME" "$NAME-server" "$NAME-containerd"; do
+        remove_cgroup "$cgroup"
+    done
+    for link in "${BRIDGES[@]}"; do
+        [ -e "/sys/class/net/$link" ] && remove_link "$link"
+    done
+    # Mounts of containerd's, should it have left any.
+    awk -v work="$WORK/" 'index($2, work) == 1 { print $2 }' /proc/mounts | sort -r |
+        while read -r mount; do umount -l "$mount"; done
+    if [ "$status" = 0 ]; then rm -rf "$WORK"; else say "logs are in $WORK"; fi
+    exit "$status"
+}
+BRIDGES=()
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+remove_link() {
+    if command -v ip > /dev/null; then ip link del "$1" || true; fi
+}
+
+start_criquet() {
+    write_config "$WORK" "$NAME" "$WORK/registry/certs.d"
+    BRIDGES+=("$BRIDGE")
+    start "$WORK/criquet.log" bash -c \
+        '. scripts/lib.sh; in_cgroup "$@"' bash "$NAME-server" \
+        "$CRIQUET" serve --config "$WORK/criquet.toml"
+    wait_for 10 "the daemon" test -S "$WORK/criquet.sock"
+}
+
+# containerd as kubeadm would configure it, with everything in directories of its own.
+start_containerd() {
+    local containerd runc cni directory=$WORK/containerd
+    containerd=$(unpack containerd usr/bin/containerd)
+    runc=$(unpack runc usr/sbin/runc)
+    cni=$(dirname "$(unpack containernetworking-plugins usr/lib/cni/bridge)")
+    mkdir -p "$directory/cni"
+    pause_image
+    cat > "$directory/cni/10-bridge.conflist" <<- END
+		{"cniVersion": "0.4.0", "name": "bench", "plugins": [
+		  {"type": "bridge", "bridge": "cqbenchctd0", "isGateway": true, "ipMasq": true,
+		   "ipam": {"type": "host-local", "dataDir": "$directory/ipam",
+		            "ranges": [[{"subnet": "10.232.0.0/16"}]],
+		            "routes": [{"dst": "0.0.0.0/0"}]}},
+		  {"type": "portmap", "capabilities": {"portMappings": true}}]}
+	END
+    cat > "$directory/config.toml" <<- END
+		version = 2
+		root = "$directory/root"
+		state = "$directory/state"
+		disabled_plugins = ["io.containerd.snapshotter.v1.aufs",
+		  "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper",
+		  "io.containerd.snapshotter.v1.zfs", "io.containerd.internal.v1.tracing"]
+		[grpc]
+		address = "$directory/containerd.sock"
+		[plugins."io.containerd.internal.v1.opt"]
+		path = "$directory/opt"
+		[plugins."io.containerd.grpc.v1.cri"]
+		sandbox_image = "$REGISTRY/bench/pause:1"
+		restrict_oom_score_adj = true
+		[plugins."io.containerd.grpc.v1.cri".cni]
+		bin_dir = "$cni"
+		conf_dir = "$directory/cni"
+		[plugins."io.containerd.grpc.v1.cri".registry]
+		config_path = "$WORK/registry/certs.d"
+		[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+		runtime_type = "io.containerd.runc.v2"
+		[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+		BinaryName = "$runc"
+		SystemdCgroup = false
+	END
+    BRIDGES+=(cqbenchctd0)
+    start "$directory/log" bash -c \
+        '. scripts/lib.sh; in_cgroup "$@"' bash "$NAME-containerd" \
+        env PATH="$(dirname "$containerd"):$PATH" \
+        "$containerd" --config "$directory/config.toml"
+    wait_for 20 "containerd" test -S "$directory/containerd.sock"
+}
+
+# What waits in place of a pod: as small as the real one.
+pause_image() {
+    printf '#include <unistd.h>\nint main(void) { for (;;) pause(); }\n' > "$WORK/pause.c"
+    cc -Os -static -o "$WORK/pause" "$WORK/pause.c"
+    python3 scripts/make-image.py "http://$REGISTRY" bench/pause:1 --program "$WORK/pause"
+}
+
+build_release --bench cri
+BENCH=$(cargo build --release --bench cri --message-format=json 2> /dev/null |
+    sed -n 's/.*"executable":"\([^"]*\/cri-[^"]*\)".*/\1/p')
+BUSYBOX=$(unpack busybox-static bin/busybox)
+start_registry "$WORK/registry"
+python3 scripts/make-image.py "http://$REGISTRY" bench/busybox:1 --busybox "$BUSYBOX"
+
+ARGUMENTS=(--endpoint "unix://$WORK/criquet.sock" --image "$REGISTRY/bench/busybox:1"
+    --cgroup-parent "/$NAME" --floor-program "$BUSYBOX" --json "${JSON:-$TARGET/bench.json}")
+if [ -n "${PULL:-}" ]; then
+    for how in gzip zstd; do
+        [ "$how" = gzip ] || command -v zstd > /dev/null || continue
+        python3 scripts/make-image.py "http://$REGISTRY" "bench/large:$how" \
+            --busybox "$BUSYBOX" --fill 400 --compress "$how"
+        ARGUMENTS+=(--pull "$REGISTRY/bench/large:$how")
+    done
+fi
+start_criquet
+case ${COMPARE:-} in
+    '') ;;
+    containerd)
+        start_containerd
+        ARGUMENTS+=(--compare "unix://$WORK/containerd/containerd.sock")
+        ;;
+    *) die "COMPARE can be containerd, not $COMPARE" ;;
+esac
+"$BENCH" "${ARGUMENTS[@]}" "$@"

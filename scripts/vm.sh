@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Runs the tests, built here, in a virtual machine with cgroup v2, systemd and AppArmor.
+#
+#   scripts/vm.sh                  all test programs
+#   scripts/vm.sh -- COMMAND...    a command instead, in this directory, which is read-only there
+#   VM_SECONDS=900                 how long the machine may run
+#
+# Without a real KVM the processor is emulated, and the tests take many times as long. The
+# kernel and the disk are kept in target/vm; what happens in the machine vanishes with it.
+
+. "$(dirname "$0")/lib.sh"
+need_root
+[ "$TRIPLE" = x86_64 ] || die "the test machine is made for x86_64"
+PATH=$PATH:/usr/sbin:/sbin
+IMAGE=$TARGET/vm
+SECONDS_LEFT=${VM_SECONDS:-900}
+
+install_missing() {
+    local missing=()
+    for pair in qemu-system-x86_64=qemu-system-x86 mmdebstrap=mmdebstrap mkfs.ext4=e2fsprogs \
+        depmod=kmod zstd=zstd; do
+        command -v "${pair%%=*}" > /dev/null || missing+=("${pair#*=}")
+    done
+    [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
+    [ ${#missing[@]} = 0 ] && return
+    say "installing ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -qq update
+    apt-get -qq install -y --no-remove --no-install-recommends "${missing[@]}"
+}
+
+# Prints the test programs; what cargo says while it builds goes to standard error.
+test_programs() {
+    cargo test --no-run --message-format=json | python3 -c '
+import json, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    if message.get("executable") and message["profile"]["test"]:
+        print(message["executable"])'
+}
+
+accelerator() {
+    # /dev/kvm alone says little: without one of these it runs only specially built kernels.
+    if [ -w /dev/kvm ] && { [ -d /sys/module/kvm_intel ] || [ -d /sys/module/kvm_amd ]; }; then
+        echo "-accel kvm -cpu host"
+    else
+        echo "-accel tcg,thread=multi,tb-size=512 -cpu Nehalem"
+    fi
+}
+
+install_missing
+scripts/vm/image.sh "$IMAGE"
+CONTROL=$(mktemp -d /var/tmp/criquet-vm.XXXXXX)
+finish() {
+    local status=$?
+    stop_all
+    rm -rf "$CONTROL"
+    exit "$status"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+mkdir "$CONTROL/guest"
+echo "top $TOP" > "$CONTROL/guest/shares"
+SHARES=(-virtfs "local,path=$TOP,mount_tag=top,security_model=none,readonly=on,multidevs=remap")
+case $TARGET in
+    "$TOP"/*) ;;
+    *)
+        echo "target $TARGET" >> "$CONTROL/guest/shares"
+        SHARES+=(-virtfs "local,path=$TARGET,mount_tag=target,security_model=none,readonly=on,multidevs=remap")
+        ;;
+esac
+{
+    printf 'cd %q || exit 125\n' "$TOP"
+    if [ "${1:-}" = -- ]; then
+        shift
+        printf '%q ' "$@"
+        printf '\n'
+    else
+        say "building the tests"
+        echo 'status=0'
+        test_programs > "$CONTROL/programs"
+        while read -r program; do
+            printf 'echo "in the machine: %s"\n' "$(basename "$program")"
+            printf '%q --show-output || status=1\n' "$program"
+        done < "$CONTROL/programs"
+        # shellcheck disable=SC2016
+        echo 'exit $status'
+    fi
+} > "$CONTROL/guest/command"
+
+say "starting the machine"
+mkfifo "$CONTROL/output"
+# Opened for both directions, so that opening does not wait for the other side.
+exec 5<> "$CONTROL/output"
+read -ra ACCELERATOR <<< "$(accelerator)"
+start "$CONTROL/qemu.log" timeout -k 10 "$SECONDS_LEFT" qemu-system-x86_64 -name criquet-tests \
+    -nodefaults -no-user-config -display none -no-reboot -machine q35 "${ACCELERATOR[@]}" \
+    -smp 2 -m 3G -kernel "$IMAGE/vmlinuz" -initrd "$IMAGE/initrd" \
+    -append "root=/dev/vda rw console=ttyS0 quiet panic=-1 mitigations=off psi=1 audit=0 \
+systemd.show_status=no net.ifnames=0 no_timer_check" \
+    -drive "file=$IMAGE/disk,format=raw,if=none,id=disk,snapshot=on,cache=unsafe" \
+    -device virtio-blk-pci,drive=disk -device virtio-rng-pci -device virtio-serial-pci \
+    -chardev "file,id=console,path=$CONTROL/console.log" -serial chardev:console \
+    -chardev "file,id=output,path=$CONTROL/output,append=on" \
+    -device virtserialport,chardev=output,name=output \
+    -virtfs "local,path=$CONTROL/guest,mount_tag=control,security_model=none,multidevs=remap" \
+    "${SHARES[@]}"
+MACHINE=$LAST
+tee "$CONTROL/log" < "$CONTROL/output" 5>&- | grep --line-buffered -Ev '^test .* ok$|^$' &
+READER=$!
+wait "$MACHINE" && QEMU=0 || QEMU=$?
+# The end of the output: the last writer closes.
+exec 5>&-
+wait "$READER" || true
+if [ ! -e "$CONTROL/guest/status" ]; then
+    [ "$QEMU" = 124 ] && say "the machine was stopped after $SECONDS_LEFT s"
+    say "the machine ended without a result; its console:"
+    tail -n 20 "$CONTROL/console.log" "$CONTROL/qemu.log" >&2
+    print_counts "$CONTROL/log" 1
+    exit 1
+fi
+STATUS=$(cat "$CONTROL/guest/status")
+[ -e "$CONTROL/programs" ] || exit "$STATUS"
+print_counts "$CONTROL/log" "$STATUS"
