@@ -116,7 +116,7 @@ impl Pods {
             let path = directory.join(name);
             make(&path, mode).during("create directory", &path)?;
         }
-        let file = directory.join("bundle.json");
+        let file = self.bundle_file(id);
         let json = serde_json::to_vec(&bundle).map_err(std::io::Error::from);
         json.and_then(|json| fs::write(&file, json)).during("write", &file)?;
         let record = ContainerRecord {
@@ -198,7 +198,12 @@ impl Pods {
         let parent = layers.first().and_then(|layer| layer.parent());
         let rootfs = Rootfs::Overlay {
             layers: parent.unwrap_or(Path::new("/")).to_owned(),
-            lower: layers.iter().filter_map(|l| l.file_name()).map(PathBuf::from).collect(),
+            lower: layers
+                .iter()
+                .filter_map(|layer| layer.file_name())
+                .map(PathBuf::from)
+                .chain([self.options.base_layer()])
+                .collect(),
             upper: directory.join("upper"),
             work: directory.join("work"),
         };

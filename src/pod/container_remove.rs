@@ -49,7 +49,18 @@ impl Pods {
         self.parts.database.delete(CONTAINERS, id.as_str())?;
         self.objects().containers.remove(id);
         self.parts.images.release(id.as_str())?;
+        self.remove_bundle(id)?;
         self.throw_away(id)
+    }
+
+    pub(super) fn remove_bundle(&self, id: &ContainerId) -> Result<(), Error> {
+        let path = self.bundle_file(id);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).during("remove", &path)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Moves the directory of a container aside, where a tree of any size is removed without

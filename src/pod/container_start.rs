@@ -70,7 +70,7 @@ impl Pods {
     }
 
     pub(super) fn read_bundle(&self, container: &Container) -> Result<Bundle, Error> {
-        let path = self.container_directory(&container.id).join("bundle.json");
+        let path = self.bundle_file(&container.id);
         let bytes = fs::read(&path).during("read", &path)?;
         serde_json::from_slice(&bytes).map_err(std::io::Error::from).during("parse", &path)
     }

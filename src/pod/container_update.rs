@@ -51,7 +51,7 @@ impl Pods {
             limits.set_devices(devices);
             linux.set_resources(Some(limits));
         }
-        let path = self.container_directory(&container.id).join("bundle.json");
+        let path = self.bundle_file(&container.id);
         let temporary = path.with_extension("new");
         serde_json::to_vec(&bundle)
             .map_err(std::io::Error::from)

@@ -132,6 +132,11 @@ impl Pods {
         self.options.root.join("containers").join(id.as_str())
     }
 
+    /// What a container is started from; a reboot takes it away with everything that runs.
+    fn bundle_file(&self, id: &ContainerId) -> PathBuf {
+        self.options.state.join("bundles").join(id.as_str())
+    }
+
     fn sandbox_directory(&self, id: &SandboxId) -> PathBuf {
         self.options.state.join("pods").join(id.as_str())
     }

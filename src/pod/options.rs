@@ -36,11 +36,31 @@ impl Options {
             self.root.join("containers"),
             self.root.join("trash"),
             self.state.join("pods"),
+            self.state.join("bundles"),
             self.mount_point(),
         ] {
             private(&directory)?;
         }
+        self.make_base_layer()
+    }
+
+    /// The layer below all layers of an image: empty places for what every container has
+    /// mounted, so that none has to be made in each container's writable directory.
+    fn make_base_layer(&self) -> Result<(), Error> {
+        let base = self.base_layer();
+        for name in ["dev", "etc", "proc", "sys"] {
+            let path = base.join(name);
+            fs::create_dir_all(&path).during("create", &path)?;
+        }
+        for name in ["etc/hostname", "etc/hosts", "etc/resolv.conf"] {
+            let path = base.join(name);
+            fs::File::create(&path).during("create", &path)?;
+        }
         Ok(())
+    }
+
+    pub(super) fn base_layer(&self) -> PathBuf {
+        self.root.join("base")
     }
 
     /// An empty directory that containers attach their root filesystem to.

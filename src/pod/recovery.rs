@@ -172,6 +172,12 @@ impl Pods {
                 self.throw_away(&ContainerId::from(name.to_owned()))?;
             }
         }
+        let directory = self.options.state.join("bundles");
+        for entry in fs::read_dir(&directory).during("read", &directory)?.flatten() {
+            if let Some(name) = entry.file_name().to_str().filter(|name| !known.contains(*name)) {
+                self.remove_bundle(&ContainerId::from(name.to_owned()))?;
+            }
+        }
         for holder in self.parts.images.holders() {
             if !known.contains(&holder) {
                 self.parts.images.release(&holder)?;

@@ -24,7 +24,7 @@ pub enum Rootfs {
     Overlay {
         /// The directory that the layers lie in.
         layers: PathBuf,
-        /// Layers relative to `layers`, the top one first.
+        /// Layers relative to `layers` (or absolute), the top one first.
         lower: Vec<PathBuf>,
         /// The writable directory.
         upper: PathBuf,

@@ -31,6 +31,7 @@ pub fn traces(node: &Node) -> Traces {
     let mut directories = names("root/containers");
     directories.extend(names("root/trash"));
     directories.extend(names("state/pods"));
+    directories.extend(names("state/bundles"));
     Traces {
         mounts: mounts.filter(|point| point.starts_with(&base)).map(str::to_owned).collect(),
         namespaces: names("netns"),
