@@ -212,17 +212,16 @@ impl Monitor {
         }
     }
 
-    /// Starts a container; returns when its program runs.
+    /// Starts a container from a file with its bundle; returns when its program runs.
     pub async fn start(
         &self,
         request: v1::Start,
-        bundle: &impl Serialize,
+        bundle: BorrowedFd<'_>,
         filter: Option<&[u8]>,
     ) -> Result<v1::Started, Error> {
-        let bundle = file_of(&serde_json::to_vec(bundle)?)?;
         let filter = filter.map(file_of).transpose()?;
-        let fds: Vec<_> = [Some(&bundle), filter.as_ref()].into_iter().flatten().collect();
-        let fds: Vec<_> = fds.into_iter().map(AsFd::as_fd).collect();
+        let fds: Vec<_> =
+            [Some(bundle), filter.as_ref().map(AsFd::as_fd)].into_iter().flatten().collect();
         let request = v1::Start { has_filter: filter.is_some(), ..request };
         started(self.call(Call::Start(request), &fds).await?).map(|(started, _)| started)
     }

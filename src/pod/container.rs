@@ -7,7 +7,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use oci_spec::runtime::Spec;
@@ -95,8 +95,8 @@ pub struct Container {
     record: Mutex<ContainerRecord>,
     /// Changes with the phase, for those who wait for an end.
     changes: watch::Sender<()>,
-    /// Its spec, read when it is first needed.
-    pub(super) spec: OnceLock<Arc<Spec>>,
+    // Its spec, known from its creation or read when it is first needed.
+    spec: Mutex<Option<Arc<Spec>>>,
     /// Held by what starts, updates or removes it.
     pub(super) operation: AsyncMutex<()>,
     /// Held while it starts, so that its exit is told after its start.
@@ -109,7 +109,7 @@ impl Container {
             id,
             record: Mutex::new(record),
             changes: watch::Sender::new(()),
-            spec: OnceLock::new(),
+            spec: Mutex::new(None),
             operation: AsyncMutex::default(),
             starting: AsyncMutex::default(),
         })
@@ -118,6 +118,14 @@ impl Container {
     /// What is known of it now.
     pub fn record(&self) -> MutexGuard<'_, ContainerRecord> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn spec(&self) -> Option<Arc<Spec>> {
+        self.spec.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_spec(&self, spec: Arc<Spec>) {
+        *self.spec.lock().unwrap_or_else(PoisonError::into_inner) = Some(spec);
     }
 
     /// Changes the record and stores it before anybody else sees the change.

@@ -132,7 +132,9 @@ impl Pods {
             cgroup,
         };
         self.parts.database.put(CONTAINERS, id.as_str(), &record)?;
-        Ok(Container::new(id.clone(), record))
+        let container = Container::new(id.clone(), record);
+        container.set_spec(Arc::new(bundle.spec));
+        Ok(container)
     }
 
     fn image_of(&self, config: &ContainerConfig) -> Result<(Image, String), Error> {

@@ -1,6 +1,6 @@
 //! StartContainer.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{fs, os::fd::AsFd, path::PathBuf, sync::Arc};
 
 use oci_spec::runtime::Spec;
 use tracing::info;
@@ -44,13 +44,18 @@ impl Pods {
         }
         let sandbox = self.sandbox_of(container)?;
         let monitor = sandbox.ready_monitor("starting a container")?;
-        let bundle = self.read_bundle(container)?;
+        let path = self.bundle_file(&container.id);
+        let bundle = fs::File::open(&path).during("open", &path)?;
         let filter = self.filters.of_container(container)?;
-        let request = request(container, &bundle.spec, filter.as_deref().map_or(0, |f| f.flags))?;
+        let request = request(
+            container,
+            &*self.spec_of(container)?,
+            filter.as_deref().map_or(0, |f| f.flags),
+        )?;
 
         let _starting = container.starting.lock().await;
         let program = filter.as_deref().map(|filter| filter.program.as_slice());
-        match monitor.start(request, &bundle, program).await {
+        match monitor.start(request, bundle.as_fd(), program).await {
             Ok(started) => {
                 info!(container.id = %container.id, pid = started.pid, "container runs");
                 container.update(&self.parts.database, |record| {
@@ -80,11 +85,12 @@ impl Pods {
     /// # Errors
     /// When it cannot be read.
     pub fn spec_of(&self, container: &Container) -> Result<Arc<Spec>, Error> {
-        if let Some(spec) = container.spec.get() {
-            return Ok(Arc::clone(spec));
+        if let Some(spec) = container.spec() {
+            return Ok(spec);
         }
         let spec = Arc::new(self.read_bundle(container)?.spec);
-        Ok(Arc::clone(container.spec.get_or_init(|| spec)))
+        container.set_spec(Arc::clone(&spec));
+        Ok(spec)
     }
 }
 

@@ -1,6 +1,6 @@
 //! UpdateContainerResources and ReopenContainerLog.
 
-use std::fs;
+use std::{fs, sync::Arc};
 
 use super::{
     Pods,
@@ -57,7 +57,9 @@ impl Pods {
             .map_err(std::io::Error::from)
             .and_then(|json| fs::write(&temporary, json))
             .and_then(|()| fs::rename(&temporary, &path))
-            .during("write", &path)
+            .during("write", &path)?;
+        container.set_spec(Arc::new(bundle.spec));
+        Ok(())
     }
 
     /// Opens the log of a running container anew, after it was moved away.
