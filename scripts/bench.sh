@@ -18,9 +18,7 @@ finish() {
     for cgroup in "$NAME" "$NAME-server" "$NAME-containerd"; do
         remove_cgroup "$cgroup"
     done
-    for link in "${BRIDGES[@]}"; do
-        [ -e "/sys/class/net/$link" ] && remove_link "$link"
-    done
+    remove_networks
     # Mounts of containerd's, should it have left any.
     awk -v work="$WORK/" 'index($2, work) == 1 { print $2 }' /proc/mounts | sort -r |
         while read -r mount; do umount -l "$mount"; done
@@ -31,8 +29,15 @@ BRIDGES=()
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-remove_link() {
-    if command -v ip > /dev/null; then ip link del "$1" || true; fi
+# Bridges and rules stay when a daemon ends, for the pods that run on.
+remove_networks() {
+    local link
+    for link in "${BRIDGES[@]}"; do
+        [ -e "/sys/class/net/$link" ] || continue
+        ip link del "$link" || say "the bridge $link stays; remove it by hand"
+    done
+    [ ${#BRIDGES[@]} = 0 ] || nft delete table inet "$NAME" 2> /dev/null ||
+        say "the packet filter table $NAME may be left; it has no effect without the bridge"
 }
 
 start_criquet() {

@@ -13,8 +13,8 @@ use criquet::{
         ContainerConfig, ContainerMetadata, ContainerState, ContainerStatusRequest,
         CreateContainerRequest, ExecSyncRequest, ImageSpec, PodSandboxConfig, PodSandboxMetadata,
         PodSandboxStatusRequest, PullImageRequest, RemoveContainerRequest, RemoveImageRequest,
-        RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest,
-        StopContainerRequest, StopPodSandboxRequest, image_service_client::ImageServiceClient,
+        RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest, StopContainerRequest,
+        StopPodSandboxRequest, image_service_client::ImageServiceClient,
         runtime_service_client::RuntimeServiceClient,
     },
     network::{self, Network},
@@ -163,7 +163,11 @@ impl<'a> Demo<'a> {
         Ok(())
     }
 
-    async fn kill_daemon(&mut self, address: SocketAddr, log: &std::path::Path) -> anyhow::Result<()> {
+    async fn kill_daemon(
+        &mut self,
+        address: SocketAddr,
+        log: &std::path::Path,
+    ) -> anyhow::Result<()> {
         let begin = Instant::now();
         self.daemon.take().context("no daemon runs")?.kill().await?;
         told("the daemon is killed (SIGKILL)", begin);
@@ -184,8 +188,7 @@ impl<'a> Demo<'a> {
         told("a new daemon serves", begin);
         let begin = Instant::now();
         for id in containers {
-            let request =
-                ContainerStatusRequest { container_id: (*id).to_owned(), verbose: false };
+            let request = ContainerStatusRequest { container_id: (*id).to_owned(), verbose: false };
             let status = self.runtime.container_status(request).await.context("ContainerStatus")?;
             let state = status.into_inner().status.map(|status| status.state());
             ensure!(state == Some(ContainerState::ContainerRunning), "it shows {state:?}");

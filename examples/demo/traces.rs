@@ -113,8 +113,12 @@ fn devices(bridge: &str) -> BTreeSet<String> {
 /// Addresses of this machine in the subnet.
 fn addresses(args: &Args) -> anyhow::Result<BTreeSet<String>> {
     let text = fs::read_to_string("/proc/net/fib_trie")?;
-    let words = text.split_ascii_whitespace().filter_map(|word| word.parse::<IpAddr>().ok());
-    let ours = words.filter(|address| args.subnet_v4.contains(address));
+    // A line with the address, then one with what it is.
+    let pairs = text.lines().zip(text.lines().skip(1));
+    let local = pairs.filter(|(_, what)| what.trim() == "/32 host LOCAL");
+    let ours = local
+        .filter_map(|(line, _)| line.trim().strip_prefix("|-- ")?.parse::<IpAddr>().ok())
+        .filter(|address| args.subnet_v4.contains(address));
     Ok(ours.map(|address| address.to_string()).collect())
 }
 
