@@ -20,6 +20,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             .build_server(true)
             .emit_rerun_if_changed(false)
             .compile_fds(cri)?;
+        let admin = protox::compile(["criquet/v1/admin.proto"], ["proto"])?;
+        tonic_prost_build::configure().emit_rerun_if_changed(false).compile_fds(admin)?;
     }
     Ok(())
 }

@@ -22,6 +22,9 @@ pub mod runtime;
 #[allow(unsafe_code)]
 pub mod sys;
 
+/// What the `criquet` command asks of a running daemon.
+#[cfg(feature = "daemon")]
+pub mod admin;
 /// Command line: arguments, configuration, `serve`, `check`.
 #[cfg(feature = "daemon")]
 pub mod cli;

@@ -1,3 +1,114 @@
-//! The command line.
+//! The command line: from arguments to a command, and from its outcome to an exit code.
+//!
+//! Entry point: [`main`]. Errors are printed here and nowhere else, with all their sources.
 
+pub mod args;
+pub mod check;
+pub mod config;
+mod image;
+mod log;
+mod output;
 pub mod serve;
+
+use std::{error::Error as _, io, process::ExitCode};
+
+use clap::Parser;
+use thiserror::Error;
+
+use args::{Arguments, Command};
+use config::{Config, Overrides};
+
+/// `EX_USAGE`: the command line or the configuration is wrong.
+const USAGE: u8 = 64;
+
+/// What a command can fail with.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// The configuration cannot be written as TOML.
+    #[error("cannot write the configuration as TOML")]
+    Dump(#[from] toml::ser::Error),
+    /// No threads to work with.
+    #[error("cannot start the async runtime")]
+    Runtime(#[source] io::Error),
+    /// The daemon.
+    #[error(transparent)]
+    Serve(#[from] Box<serve::Error>),
+    /// The image store.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    /// Standard output.
+    #[error("cannot write to standard output")]
+    Output(#[source] io::Error),
+}
+
+impl Error {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Error::Config(_) => ExitCode::from(USAGE),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Does what the command line says.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no errors; nothing is left to do if they cannot be printed.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    run(arguments.command).unwrap_or_else(|error| {
+        eprintln!("criquet: {}", chain(&error));
+        error.exit_code()
+    })
+}
+
+fn run(command: Command) -> Result<ExitCode, Error> {
+    match command {
+        Command::Serve(arguments) => {
+            let file = arguments.file.config.as_deref();
+            serve(&Config::load_with(file, &arguments.overrides())?)?;
+        }
+        Command::Check(arguments) => {
+            let config = Config::load(arguments.file.config.as_deref())?;
+            return check::command(&config, arguments.json);
+        }
+        Command::Config(command) => config::command(command)?,
+        Command::Image(args::Image::Import(arguments)) => {
+            let overrides = Overrides { root: arguments.root, ..Overrides::default() };
+            let config = Config::load_with(arguments.file.config.as_deref(), &overrides)?;
+            output::print(&image::import(&config, &arguments.archive)?)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn serve(config: &Config) -> Result<(), Error> {
+    let settings = config.settings()?;
+    log::start(&config.log_level);
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Runtime)?
+        .block_on(serve::run(settings))
+        .map_err(Box::new)?;
+    Ok(())
+}
+
+/// An error with its sources, each of which adds its own fact.
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

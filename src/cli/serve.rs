@@ -21,6 +21,7 @@ use tonic::transport::Server;
 use tracing::{info, warn};
 
 use crate::{
+    admin::{Administrator, v1::admin_server::AdminServer},
     cri::{
         DeadlineLayer, ImageServer, RuntimeServer,
         v1::{
@@ -125,8 +126,10 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
                 .max_decoding_message_size(limit),
         )
         .add_service(
-            ImageServiceServer::new(ImageServer::new(pods)).max_decoding_message_size(limit),
+            ImageServiceServer::new(ImageServer::new(Arc::clone(&pods)))
+                .max_decoding_message_size(limit),
         )
+        .add_service(AdminServer::new(Administrator::new(pods)))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async {
             // The sender dropped means the end as well.
             let _ = stopped.await;
@@ -150,7 +153,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
 }
 
 /// Holds the root directory for this daemon alone.
-fn lock(root: &Path) -> Result<File, Error> {
+pub(super) fn lock(root: &Path) -> Result<File, Error> {
     fs::create_dir_all(root).map_err(io_error("create directory", root))?;
     let path = root.join("lock");
     let file = File::options()

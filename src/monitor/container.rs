@@ -72,6 +72,15 @@ impl Container {
         }
     }
 
+    /// Kills everything in it. The end of the first process of a PID namespace is the end of
+    /// all others; without a namespace of its own the cgroup tells who belongs to it.
+    pub(super) fn kill(&self) -> Result<(), Error> {
+        if self.shares_pid_namespace {
+            return self.cgroup.kill();
+        }
+        self.signal(libc::SIGKILL)
+    }
+
     pub(super) fn state(&self, id: &str) -> v1::ContainerState {
         let (started_at, exited) = match &self.phase {
             Phase::Starting { .. } => (0, None),

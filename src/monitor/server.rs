@@ -413,7 +413,7 @@ impl Server {
             if container.deadline.is_some_and(|deadline| deadline <= now) {
                 // Those that do not end now are in the kernel's hands. A process that forks
                 // faster than v1 can kill is met again in a moment.
-                let _ = container.cgroup.kill();
+                let _ = container.kill();
                 let again = now.checked_add(Duration::from_millis(500));
                 let ended = matches!(container.phase, Phase::Exited { .. });
                 container.deadline = again.filter(|_| !ended);
@@ -488,7 +488,10 @@ impl Server {
                 Ok(Report::Failed(error)) => *failure = Some(error),
                 Ok(Report::Terminal(master)) => {
                     let meaning = Meaning::Output(id.to_owned(), 0);
-                    match self.sources.add(master, meaning) {
+                    let added = rustix::io::ioctl_fionbio(&master, true)
+                        .map_err(io::Error::from)
+                        .and_then(|()| self.sources.add(master, meaning));
+                    match added {
                         Ok(output) => container.outputs.push(output),
                         Err(source) => {
                             *failure = Some(Error::System {

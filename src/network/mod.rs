@@ -18,6 +18,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::store::Database;
 
+pub use builtin::probe;
+pub use cni::survey::{CniNetwork, survey as cni_networks};
 pub use error::Error;
 pub use request::{Addresses, Dns, PodRequest, PortMapping, Protocol};
 

@@ -8,6 +8,8 @@ pub mod clone;
 pub mod exec;
 pub mod mount;
 pub mod path;
+#[cfg(feature = "daemon")]
+pub mod probe;
 pub mod seccomp;
 pub mod signal;
 pub mod socket;

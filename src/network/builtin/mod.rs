@@ -33,6 +33,7 @@ mod lease;
 mod nftables;
 mod pool;
 mod ports;
+pub mod probe;
 mod reaper;
 mod ruleset;
 mod settings;

@@ -27,6 +27,7 @@ mod capability;
 mod chain;
 mod config;
 mod plugin;
+pub mod survey;
 
 /// Attachments by sandbox.
 const ATTACHMENTS: &str = "networks";

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::spec::error::Error;
 
-const FIELD: &str = "seccomp.localhost_ref";
+const FIELD: &str = "security_context.seccomp.localhost_ref";
 
 /// Reads a profile.
 ///

@@ -1,0 +1,145 @@
+//! What the command line may say.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::config::Overrides;
+
+/// A Kubernetes CRI runtime with the container runtime inside.
+#[derive(Debug, Parser)]
+#[command(name = "criquet", version, about, disable_help_subcommand = true)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the CRI until SIGTERM; pods run on afterwards
+    Serve(Serve),
+    /// Show what this node offers and lacks, and how to mend it
+    Check(Check),
+    /// Show or validate the configuration
+    #[command(subcommand)]
+    Config(Config),
+    /// Work on the image store
+    #[command(subcommand)]
+    Image(Image),
+}
+
+/// The configuration file of a command.
+#[derive(Debug, Default, Args)]
+pub struct File {
+    /// The configuration file; its drop-ins are in config.d beside it
+    /// [default: /etc/criquet/config.toml, which may be absent]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// `criquet serve`.
+#[derive(Debug, Default, Args)]
+pub struct Serve {
+    /// The configuration.
+    #[command(flatten)]
+    pub file: File,
+    /// Where images and containers are kept, instead of the configured root
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Where sockets and running pods are kept, instead of the configured state
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// The socket to serve on, instead of the configured one
+    #[arg(long, value_name = "unix://PATH")]
+    pub listen: Option<String>,
+}
+
+/// `criquet check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The configuration.
+    #[command(flatten)]
+    pub file: File,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `criquet config`.
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Print the default configuration with an explanation of each key
+    Default,
+    /// Print the configuration as it takes effect
+    Dump(File),
+    /// Report everything that is wrong with the configuration
+    Validate(File),
+}
+
+/// `criquet image`.
+#[derive(Debug, Subcommand)]
+pub enum Image {
+    /// Import the images of an archive (`docker save`, or an OCI layout in a tar file)
+    Import(Import),
+}
+
+/// `criquet image import`.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// The archive
+    #[arg(value_name = "FILE.tar")]
+    pub archive: PathBuf,
+    /// The configuration.
+    #[command(flatten)]
+    pub file: File,
+    /// Where images and containers are kept, instead of the configured root
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+}
+
+impl Serve {
+    /// What these arguments decide instead of the configuration.
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            root: self.root.clone(),
+            state: self.state.clone(),
+            listen: self.listen.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::{Arguments, Command, Config, Image};
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn commands() {
+        let line = "criquet serve --root /r --state /s --listen unix:///l --config /c";
+        let Command::Serve(serve) = Arguments::parse_from(line.split(' ')).command else {
+            panic!("{line}");
+        };
+        assert_eq!(serve.file.config.as_deref(), Some("/c".as_ref()));
+        assert_eq!(serve.overrides().listen.as_deref(), Some("unix:///l"));
+
+        let line = "criquet image import a.tar --root /r";
+        let Command::Image(Image::Import(import)) = Arguments::parse_from(line.split(' ')).command
+        else {
+            panic!("{line}");
+        };
+        assert_eq!(import.archive, std::path::Path::new("a.tar"));
+
+        let line = "criquet config dump";
+        let command = Arguments::parse_from(line.split(' ')).command;
+        assert!(matches!(command, Command::Config(Config::Dump(file)) if file.config.is_none()));
+        assert!(Arguments::try_parse_from(["criquet", "serve", "extra"]).is_err());
+    }
+}

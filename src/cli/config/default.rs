@@ -1,0 +1,78 @@
+//! The defaults. Those of a module's own options are taken from there.
+
+use std::path::Path;
+
+use ipnet::IpNet;
+
+use super::{CniConfig, Config, ImageConfig, NetworkConfig, RegistryConfig};
+use crate::{image, network};
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            root: "/var/lib/criquet".into(),
+            state: "/run/criquet".into(),
+            listen: "unix:///run/criquet/criquet.sock".to_owned(),
+            log_level: "info".to_owned(),
+            monitor_path: None,
+            cgroup_parent: "/criquet".into(),
+            netns_dir: "/run/netns".into(),
+            runtime_handlers: vec!["criquet".to_owned()],
+            shm_size: 64 << 20,
+            unprivileged_ports: true,
+            network: NetworkConfig::default(),
+            cni: CniConfig::default(),
+            image: ImageConfig::default(),
+            registry: RegistryConfig::default(),
+        }
+    }
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        let options = network::Options::default();
+        Self {
+            builtin: options.builtin,
+            bridge: options.bridge,
+            subnet_v4: match options.subnet_v4 {
+                IpNet::V4(subnet) => subnet,
+                IpNet::V6(_) => Default::default(),
+            },
+            subnet_v6: options.subnet_v6.and_then(|subnet| match subnet {
+                IpNet::V6(subnet) => Some(subnet),
+                IpNet::V4(_) => None,
+            }),
+            masquerade: options.masquerade,
+            mtu: options.mtu.unwrap_or(0),
+            table: options.name_prefix,
+        }
+    }
+}
+
+impl Default for CniConfig {
+    fn default() -> Self {
+        let options = network::Options::default();
+        Self {
+            conf_dir: options.cni_conf_dir,
+            bin_dirs: options.cni_bin_dirs,
+            max_conf: options.cni_max_conf,
+            timeout: options.cni_timeout.as_secs(),
+        }
+    }
+}
+
+impl Default for ImageConfig {
+    fn default() -> Self {
+        let options = image::Options::new(Path::new(""));
+        Self {
+            max_parallel_downloads: options.max_parallel_downloads,
+            progress_timeout: options.progress_timeout.as_secs(),
+        }
+    }
+}
+
+impl Default for RegistryConfig {
+    fn default() -> Self {
+        Self { config_path: image::Options::new(Path::new("")).certs_dir }
+    }
+}

@@ -1,0 +1,149 @@
+//! The configuration: what an administrator decides about this node.
+//!
+//! Entry point: [`Config::load`]. Every key has a default, so that no file is needed. A file
+//! and its drop-ins are laid over the defaults key by key; everything that is wrong in any of
+//! them is reported at once, with its file, line and column, before anything starts.
+
+mod command;
+mod default;
+mod error;
+mod file;
+mod load;
+mod options;
+#[cfg(test)]
+mod tests;
+mod validate;
+mod value;
+
+use std::path::{Path, PathBuf};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
+
+pub(super) use command::command;
+pub use error::{Error, Place, Problem, Problems};
+pub use load::Overrides;
+
+/// Where the configuration is unless the command line names another place.
+pub const DEFAULT_FILE: &str = "/etc/criquet/config.toml";
+
+/// The default configuration with an explanation of each key.
+pub const SAMPLE: &str = include_str!("../../../deploy/config.toml");
+
+/// Everything that can be configured. `deploy/config.toml` explains the keys.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Durable state.
+    pub root: PathBuf,
+    /// State that a reboot takes away.
+    pub state: PathBuf,
+    /// `unix://` and the path of the socket that the CRI is served on.
+    pub listen: String,
+    /// The least important messages that are logged, or directives for single modules.
+    pub log_level: String,
+    /// The program that supervises a pod; none to look for it.
+    #[serde(with = "value::optional_path")]
+    pub monitor_path: Option<PathBuf>,
+    /// The cgroup of pods that name no parent.
+    pub cgroup_parent: PathBuf,
+    /// Where network namespaces are bound.
+    pub netns_dir: PathBuf,
+    /// Runtime handlers, besides the unnamed one.
+    pub runtime_handlers: Vec<String>,
+    /// `/dev/shm` of a pod, in bytes.
+    #[serde(deserialize_with = "value::size")]
+    pub shm_size: u64,
+    /// Whether every user of a pod may use ports below 1024 and send pings.
+    pub unprivileged_ports: bool,
+    /// The built-in network.
+    pub network: NetworkConfig,
+    /// Networks of CNI plugins.
+    pub cni: CniConfig,
+    /// Pulls of images.
+    pub image: ImageConfig,
+    /// Registries.
+    pub registry: RegistryConfig,
+}
+
+/// `[network]`: the built-in network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetworkConfig {
+    /// Whether pods get it where no CNI network is configured.
+    pub builtin: bool,
+    /// The name of its bridge.
+    pub bridge: String,
+    /// The subnet of its IPv4 addresses.
+    #[serde(with = "value::subnet_v4")]
+    pub subnet_v4: Ipv4Net,
+    /// The subnet of its IPv6 addresses; none for a network without.
+    #[serde(with = "value::subnet_v6")]
+    pub subnet_v6: Option<Ipv6Net>,
+    /// Whether pods appear to other machines with the address of the host.
+    pub masquerade: bool,
+    /// The largest packet; 0 for that of the uplink.
+    pub mtu: u32,
+    /// The name of its nftables table.
+    pub table: String,
+}
+
+/// `[cni]`: networks of CNI plugins.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CniConfig {
+    /// The directory of network configurations.
+    pub conf_dir: PathBuf,
+    /// The directories of plugins, in the order of search.
+    pub bin_dirs: Vec<PathBuf>,
+    /// How many networks a pod gets at most; 0 for all.
+    pub max_conf: usize,
+    /// How many seconds one plugin may take.
+    pub timeout: u64,
+}
+
+/// `[image]`: pulls of images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImageConfig {
+    /// Layers of one image that are downloaded side by side.
+    pub max_parallel_downloads: usize,
+    /// After how many seconds without a byte a download has failed.
+    pub progress_timeout: u64,
+}
+
+/// `[registry]`: registries.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RegistryConfig {
+    /// The tree of `HOST/hosts.toml` files.
+    pub config_path: PathBuf,
+}
+
+impl Config {
+    /// The configuration of a file, or of the default one, with its drop-ins.
+    ///
+    /// # Errors
+    /// Everything that is wrong in it, or a named file that cannot be read.
+    pub fn load(file: Option<&Path>) -> Result<Self, Error> {
+        Self::load_with(file, &Overrides::default())
+    }
+
+    /// The same with what the command line decides instead.
+    ///
+    /// # Errors
+    /// Those of [`Config::load`].
+    pub fn load_with(file: Option<&Path>, overrides: &Overrides) -> Result<Self, Error> {
+        load::load(file, overrides)
+    }
+
+    /// What is wrong with the values, whatever file they come from.
+    pub fn validate(&self) -> Vec<Problem> {
+        validate::validate(self)
+    }
+
+    /// The path of the socket in `listen`.
+    pub fn socket(&self) -> &Path {
+        Path::new(self.listen.strip_prefix("unix://").unwrap_or(&self.listen))
+    }
+}

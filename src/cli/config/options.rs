@@ -1,0 +1,87 @@
+//! From the configuration to the options of each module.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{Config, Error};
+use crate::{cli::serve, image, network, pod};
+
+/// Where packages put the monitor.
+const MONITOR: &str = "/usr/libexec/criquet/criquet-monitor";
+
+impl Config {
+    /// What the daemon is started with.
+    ///
+    /// # Errors
+    /// When there is no monitor.
+    pub fn settings(&self) -> Result<serve::Settings, Error> {
+        Ok(serve::Settings {
+            listen: self.socket().to_owned(),
+            monitor: self.monitor_program()?,
+            pods: self.pod_options(),
+            network: self.network_options(),
+            images: self.image_options(),
+        })
+    }
+
+    /// Pods.
+    pub fn pod_options(&self) -> pod::Options {
+        pod::Options {
+            root: self.root.clone(),
+            state: self.state.clone(),
+            netns_dir: self.netns_dir.clone(),
+            cgroup_parent: self.cgroup_parent.clone(),
+            handlers: self.runtime_handlers.clone(),
+            shm_size: self.shm_size,
+            unprivileged_ports: self.unprivileged_ports,
+        }
+    }
+
+    /// Networks.
+    pub fn network_options(&self) -> network::Options {
+        let (network, cni) = (&self.network, &self.cni);
+        network::Options {
+            builtin: network.builtin,
+            bridge: network.bridge.clone(),
+            subnet_v4: network.subnet_v4.into(),
+            subnet_v6: network.subnet_v6.map(Into::into),
+            masquerade: network.masquerade,
+            mtu: (network.mtu != 0).then_some(network.mtu),
+            name_prefix: network.table.clone(),
+            cni_conf_dir: cni.conf_dir.clone(),
+            cni_bin_dirs: cni.bin_dirs.clone(),
+            cni_max_conf: cni.max_conf,
+            cache_dir: self.root.join("cni"),
+            cni_timeout: Duration::from_secs(cni.timeout),
+        }
+    }
+
+    /// Images.
+    pub fn image_options(&self) -> image::Options {
+        image::Options {
+            root: self.root.join("images"),
+            certs_dir: self.registry.config_path.clone(),
+            max_parallel_downloads: self.image.max_parallel_downloads,
+            progress_timeout: Duration::from_secs(self.image.progress_timeout),
+        }
+    }
+
+    /// The monitor: the configured one, or that beside the running program, or the packaged.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn monitor_program(&self) -> Result<PathBuf, Error> {
+        if let Some(path) = &self.monitor_path {
+            return Ok(path.clone());
+        }
+        let beside = std::env::current_exe().ok().map(|p| p.with_file_name("criquet-monitor"));
+        let packaged = PathBuf::from(MONITOR);
+        beside
+            .into_iter()
+            .chain([packaged])
+            .find(|path| path.is_file())
+            .ok_or_else(|| Error::NoMonitor { path: Path::new(MONITOR).to_owned() })
+    }
+}

@@ -1,0 +1,179 @@
+//! What is wrong with values of the right type.
+
+use std::{
+    collections::BTreeSet,
+    path::{Component, Path},
+};
+
+use tracing_subscriber::EnvFilter;
+
+use super::{Config, Problem};
+
+/// The longest path of a socket, `sun_path` without its zero byte.
+const SOCKET_PATH: usize = 107;
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// Everything that is wrong, in the order of the keys.
+pub(super) fn validate(config: &Config) -> Vec<Problem> {
+    let mut checks = Checks::default();
+    checks.places(config);
+    checks.listen(config);
+    checks.log_level(&config.log_level);
+    checks.handlers(&config.runtime_handlers);
+    if !(4096..=i64::MAX as u64).contains(&config.shm_size) {
+        checks.fail("shm_size", "must be at least 4096 bytes, one page");
+    }
+    checks.network(config);
+    checks.cni(config);
+    checks.image(config);
+    checks.absolute("registry.config_path", &config.registry.config_path);
+    checks.problems
+}
+
+#[derive(Default)]
+struct Checks {
+    problems: Vec<Problem>,
+}
+
+impl Checks {
+    fn fail(&mut self, key: &str, reason: impl Into<String>) {
+        self.problems.push(Problem::new(key, reason));
+    }
+
+    fn absolute(&mut self, key: &str, path: &Path) {
+        let plain = path
+            .components()
+            .all(|component| matches!(component, Component::RootDir | Component::Normal(_)));
+        if !path.is_absolute() || !plain {
+            self.fail(key, format!("{path:?} must be an absolute path without \"..\""));
+        } else if path.parent().is_none() {
+            self.fail(key, "must be a directory of its own, not \"/\"");
+        }
+    }
+
+    fn places(&mut self, config: &Config) {
+        self.absolute("root", &config.root);
+        self.absolute("state", &config.state);
+        if config.root.starts_with(&config.state) || config.state.starts_with(&config.root) {
+            let reason = format!(
+                "{:?} and root, {:?}, must not lie one in the other: root outlives a reboot, \
+                 state does not",
+                config.state, config.root
+            );
+            self.fail("state", reason);
+        }
+        if let Some(path) = &config.monitor_path {
+            self.absolute("monitor_path", path);
+        }
+        self.absolute("cgroup_parent", &config.cgroup_parent);
+        self.absolute("netns_dir", &config.netns_dir);
+    }
+
+    fn listen(&mut self, config: &Config) {
+        let reason = "must be unix:// and an absolute path, as in unix:///run/criquet/criquet.sock";
+        match config.listen.strip_prefix("unix://") {
+            Some(path) if path.len() > SOCKET_PATH => {
+                let reason = format!(
+                    "the path has {} bytes and the kernel takes {SOCKET_PATH}; use a shorter one",
+                    path.len()
+                );
+                self.fail("listen", reason);
+            }
+            Some(path) if path.starts_with('/') && !path.ends_with('/') => {}
+            _ => self.fail("listen", reason),
+        }
+    }
+
+    fn log_level(&mut self, level: &str) {
+        let is_directive = level.contains(['=', ',']);
+        if LEVELS.contains(&level) || is_directive && EnvFilter::try_new(level).is_ok() {
+            return;
+        }
+        let reason = format!(
+            "{level:?} is none of {}, and no list such as \"info,criquet::image=debug\"",
+            LEVELS.join(", ")
+        );
+        self.fail("log_level", reason);
+    }
+
+    fn handlers(&mut self, handlers: &[String]) {
+        let key = "runtime_handlers";
+        let is_label = |name: &&String| {
+            let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            (1..=63).contains(&name.len())
+                && name.chars().all(allowed)
+                && !name.starts_with('-')
+                && !name.ends_with('-')
+        };
+        for name in handlers.iter().filter(|name| !is_label(name)) {
+            let rule = "made of small letters, digits and '-' within, as in a RuntimeClass";
+            self.fail(key, format!("{name:?} must be {rule}"));
+        }
+        if handlers.iter().collect::<BTreeSet<_>>().len() != handlers.len() {
+            self.fail(key, "name each handler once");
+        }
+    }
+
+    fn network(&mut self, config: &Config) {
+        let network = &config.network;
+        let allowed = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':' | '%');
+        let bridge = &network.bridge;
+        let fits = (1..=15).contains(&bridge.len()) && !bridge.starts_with('.');
+        if !fits || !bridge.chars().all(allowed) {
+            let rule = "1 to 15 characters, no space, '/', ':' or '%', and no dot first";
+            self.fail("network.bridge", format!("a device's name has {rule}"));
+        }
+        self.subnets(config);
+        if network.mtu != 0 && !(1280..=65535).contains(&network.mtu) {
+            self.fail("network.mtu", "must be 1280 to 65535, or 0 for that of the uplink");
+        }
+        let table = &network.table;
+        let printable = table.chars().all(|c| c.is_ascii_graphic());
+        if !(1..=200).contains(&table.len()) || !printable {
+            let rule = "1 to 200 letters, digits and signs";
+            self.fail("network.table", format!("a table's name has {rule}"));
+        }
+    }
+
+    fn subnets(&mut self, config: &Config) {
+        let network = &config.network;
+        let v4 = network.subnet_v4;
+        let room = "must have room for a gateway and a pod";
+        if v4.prefix_len() > 30 || v4.prefix_len() < 8 {
+            self.fail("network.subnet_v4", format!("{room}; use a prefix of 8 to 30 bits"));
+        } else if v4.trunc() != v4 {
+            let reason = format!("{v4} has bits behind its prefix; write {}", v4.trunc());
+            self.fail("network.subnet_v4", reason);
+        }
+        let Some(v6) = network.subnet_v6 else { return };
+        if v6.prefix_len() > 126 || v6.prefix_len() < 16 {
+            self.fail("network.subnet_v6", format!("{room}; use a prefix of 16 to 126 bits"));
+        } else if v6.trunc() != v6 {
+            let reason = format!("{v6} has bits behind its prefix; write {}", v6.trunc());
+            self.fail("network.subnet_v6", reason);
+        }
+    }
+
+    fn cni(&mut self, config: &Config) {
+        self.absolute("cni.conf_dir", &config.cni.conf_dir);
+        for directory in &config.cni.bin_dirs {
+            self.absolute("cni.bin_dirs", directory);
+        }
+        if config.cni.bin_dirs.is_empty() {
+            self.fail("cni.bin_dirs", "must name at least one directory");
+        }
+        if !(1..=3600).contains(&config.cni.timeout) {
+            self.fail("cni.timeout", "must be 1 to 3600 seconds");
+        }
+    }
+
+    fn image(&mut self, config: &Config) {
+        if !(1..=64).contains(&config.image.max_parallel_downloads) {
+            self.fail("image.max_parallel_downloads", "must be 1 to 64");
+        }
+        if !(1..=86400).contains(&config.image.progress_timeout) {
+            self.fail("image.progress_timeout", "must be 1 to 86400 seconds");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The test image, made from the machine's busybox.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use sha2::{Digest, Sha256};
+
+/// The image's name.
+pub const NAME: &str = "docker.io/library/test:1";
+
+const APPLETS: [&str; 41] = [
+    "[", "cat", "chmod", "chown", "dd", "df", "echo", "env", "false", "grep", "head", "hostname",
+    "httpd", "id", "ip", "kill", "ln", "ls", "mkdir", "mknod", "mount", "nc", "ps", "pwd", "rm",
+    "sed", "seq", "sh", "sleep", "stat", "stty", "tail", "test", "touch", "tr", "trap", "true",
+    "ulimit", "umount", "usleep", "wget",
+];
+
+const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n";
+const GROUP: &str = "root:x:0:\nuser:x:1000:\nextra:x:50000:user\n";
+
+/// Imports the image into the store of a daemon that does not run yet.
+pub fn import(directory: &Path) {
+    let archive = directory.join("image.tar");
+    fs::write(&archive, archive_of(&layer())).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_criquet"))
+        .args(["image", "import"])
+        .arg(&archive)
+        .arg("--config")
+        .arg(directory.join("config.toml"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Statically linked: the image has no libraries.
+fn busybox() -> Vec<u8> {
+    let path =
+        std::env::var_os("CRIQUET_TEST_BUSYBOX").map_or("/bin/busybox".into(), PathBuf::from);
+    fs::read(&path).unwrap_or_else(|error| {
+        panic!("{}: {error}; install busybox-static or set CRIQUET_TEST_BUSYBOX", path.display())
+    })
+}
+
+fn layer() -> Vec<u8> {
+    let mut tar = Tar::default();
+    for directory in ["bin/", "etc/", "home/", "home/user/", "proc/", "root/", "sys/", "tmp/"] {
+        tar.add(directory, b'5', if directory == "tmp/" { 0o1777 } else { 0o755 }, &[], "");
+    }
+    tar.add("bin/busybox", b'0', 0o755, &busybox(), "");
+    for applet in APPLETS {
+        tar.add(&format!("bin/{applet}"), b'2', 0o777, &[], "busybox");
+    }
+    tar.add("etc/passwd", b'0', 0o644, PASSWD.as_bytes(), "");
+    tar.add("etc/group", b'0', 0o644, GROUP.as_bytes(), "");
+    tar.add("etc/secret", b'0', 0o600, b"secret\n", "");
+    tar.add("bin/not-executable", b'0', 0o644, b"text\n", "");
+    tar.add("bin/no-format", b'0', 0o755, b"text\n", "");
+    tar.add("bin/su-id", b'0', 0o4755, &busybox(), "");
+    tar.finish()
+}
+
+/// An archive as `docker save` writes it.
+fn archive_of(layer: &[u8]) -> Vec<u8> {
+    let hex = |bytes: &[u8]| -> String {
+        Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let config = serde_json::json!({
+        "architecture": architecture,
+        "os": "linux",
+        "config": {
+            "Env": ["PATH=/bin", "FROM_IMAGE=yes"],
+            "Cmd": ["sleep", "1000"],
+            "WorkingDir": "/home",
+        },
+        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", hex(layer))] },
+    })
+    .to_string();
+    let config_name = format!("{}.json", hex(config.as_bytes()));
+    let manifest = serde_json::json!([
+        { "Config": config_name, "RepoTags": ["test:1"], "Layers": ["layer.tar"] }
+    ])
+    .to_string();
+    let mut tar = Tar::default();
+    tar.add("manifest.json", b'0', 0o644, manifest.as_bytes(), "");
+    tar.add(&config_name, b'0', 0o644, config.as_bytes(), "");
+    tar.add("layer.tar", b'0', 0o644, layer, "");
+    tar.finish()
+}
+
+/// A writer of ustar archives.
+#[derive(Default)]
+struct Tar(Vec<u8>);
+
+impl Tar {
+    fn add(&mut self, name: &str, kind: u8, mode: u32, content: &[u8], link: &str) {
+        let mut header = [0_u8; 512];
+        let mut put =
+            |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
+        put(0, name);
+        put(100, &format!("{mode:07o}"));
+        put(108, "0000000");
+        put(116, "0000000");
+        put(124, &format!("{:011o}", content.len()));
+        put(136, "00000000000");
+        put(148, "        ");
+        put(157, link);
+        put(257, "ustar\x0000");
+        header[156] = kind;
+        let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
+        header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+        self.0.write_all(&header).unwrap();
+        self.0.write_all(content).unwrap();
+        self.0.resize(self.0.len().next_multiple_of(512), 0);
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.0.extend([0; 1024]);
+        self.0
+    }
+}
+
+/// Writes the archive for somebody else to import.
+pub fn write_archive(path: &Path) {
+    File::create(path).unwrap().write_all(&archive_of(&layer())).unwrap();
+}

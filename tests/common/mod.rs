@@ -1,0 +1,214 @@
+//! A real daemon in a network namespace of its own, with a small image, and its client.
+//!
+//! Tests ask for a [`Node`] and get one that is ready. Everything that a daemon makes lies in
+//! a temporary directory, beneath a cgroup and in a network namespace of its own, so that tests
+//! run side by side; dropping the node ends all of it, also when the test failed.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+pub mod image;
+pub mod leaks;
+pub mod requests;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+use criquet::cri::v1::{
+    self, image_service_client::ImageServiceClient, runtime_service_client::RuntimeServiceClient,
+};
+use tonic::transport::{Channel, Endpoint, Uri};
+
+/// Says why a test does not run, and fails where it should: in a suite that is run as root.
+#[macro_export]
+macro_rules! requires_root {
+    () => {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: {} needs root", module_path!());
+            return;
+        }
+    };
+}
+
+/// One daemon and all that belongs to it.
+pub struct Node {
+    /// Holds everything; removed at the end.
+    pub directory: tempfile::TempDir,
+    /// The name of its cgroup below the root cgroup.
+    pub cgroup: String,
+    /// The calls about pods.
+    pub runtime: RuntimeServiceClient<Channel>,
+    /// The calls about images.
+    pub images: ImageServiceClient<Channel>,
+    holder: Child,
+    daemon: Option<Child>,
+}
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+impl Node {
+    /// A daemon that serves, with the test image.
+    pub async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// The same, with more lines for its configuration.
+    pub async fn start_with(more: &str) -> Self {
+        let directory = tempfile::Builder::new().prefix("criquet-test-").tempdir().unwrap();
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let cgroup = format!("criquet-test-{}-{number}", std::process::id());
+        let path = |name: &str| directory.path().join(name).display().to_string();
+        let config = format!(
+            "root = {:?}\nstate = {:?}\nlisten = \"unix://{}\"\nnetns_dir = {:?}\n\
+             cgroup_parent = \"/{cgroup}\"\nmonitor_path = {:?}\nlog_level = \"debug\"\n{more}\n\
+             [cni]\nconf_dir = {:?}\n[registry]\nconfig_path = {:?}\n",
+            path("root"),
+            path("state"),
+            path("criquet.sock"),
+            path("netns"),
+            env!("CARGO_BIN_EXE_criquet-monitor"),
+            path("cni"),
+            path("certs.d"),
+        );
+        fs::write(directory.path().join("config.toml"), config).unwrap();
+        image::import(directory.path());
+        let holder = network_namespace();
+        let channel = channel(directory.path().join("criquet.sock"));
+        let mut node = Self {
+            directory,
+            cgroup,
+            runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(64 << 20),
+            images: ImageServiceClient::new(channel),
+            holder,
+            daemon: None,
+        };
+        node.start_daemon().await;
+        node
+    }
+
+    /// Starts the daemon and waits until it answers.
+    pub async fn start_daemon(&mut self) {
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.directory.path().join("daemon.log"))
+            .unwrap();
+        let daemon = Command::new("nsenter")
+            .arg(format!("--net=/proc/{}/ns/net", self.holder.id()))
+            .arg("--")
+            .arg(env!("CARGO_BIN_EXE_criquet"))
+            .args(["serve", "--config"])
+            .arg(self.directory.path().join("config.toml"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.daemon = Some(daemon);
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            if self.runtime.version(v1::VersionRequest::default()).await.is_ok() {
+                return;
+            }
+            let ended = self.daemon.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "the daemon ended: {ended:?}\n{}", self.log());
+            assert!(Instant::now() < end, "the daemon does not answer\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// SIGKILL, as the kernel or an administrator in a hurry would.
+    pub fn kill_daemon(&mut self) {
+        let mut daemon = self.daemon.take().unwrap();
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+    }
+
+    /// The process id of the daemon.
+    pub fn daemon_pid(&self) -> u32 {
+        self.daemon.as_ref().unwrap().id()
+    }
+
+    /// What the daemon has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("daemon.log")).unwrap_or_default()
+    }
+
+    /// A path in the node's directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Process ids of the monitors of this daemon.
+    pub fn monitors(&self) -> Vec<i32> {
+        leaks::monitors(self.holder.id(), self)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log of the daemon ---\n{}", self.log());
+        }
+        if let Some(mut daemon) = self.daemon.take() {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+        leaks::end_everything(self);
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+/// A process that holds a new network namespace with its loopback up.
+fn network_namespace() -> Child {
+    let mut holder = Command::new("unshare")
+        .args(["--net", "--", "sh", "-c", "ip link set lo up && echo ready && exec sleep 100000"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("unshare(1) and ip(8) are needed");
+    let mut line = String::new();
+    let output = holder.stdout.take().unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line).unwrap();
+    assert_eq!(line.trim(), "ready");
+    holder
+}
+
+fn channel(socket: PathBuf) -> Channel {
+    Endpoint::from_static("http://criquet").connect_with_connector_lazy(tower::service_fn(
+        move |_: Uri| {
+            let socket = socket.clone();
+            async move {
+                let stream = tokio::net::UnixStream::connect(socket).await?;
+                Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
+            }
+        },
+    ))
+}
+
+/// Waits until a condition holds, and fails with its name when it does not for long.
+pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !condition().await {
+        assert!(Instant::now() < end, "did not come to be: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The texts of a log's lines of one stream, `stdout` or `stderr`.
+pub fn log_texts(path: &Path, stream: &str) -> Vec<String> {
+    fs::read_to_string(path)
+        .unwrap_or_default()
+        .lines()
+        .filter_map(|line| {
+            let mut parts = line.splitn(4, ' ');
+            let (_, name, _, text) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+            (name == stream).then(|| text.to_owned())
+        })
+        .collect()
+}
