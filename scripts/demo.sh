@@ -42,4 +42,4 @@ mkdir -p "$(cpu_hierarchy)/$NAME-daemon"
 say "3. a pod's life"
 # Without exec: the trap must run afterwards.
 "$TARGET/release/examples/demo" --criquet "$CRIQUET" --work "$WORK" --name "$NAME" \
-    --bridge "$BRIDGE" --subnet-v4 "$SUBNET_V4" --image "$REGISTRY/demo/busybox:1"
+    --image "$REGISTRY/demo/busybox:1"

@@ -172,7 +172,7 @@ remove_cgroup() {
 }
 
 # print_counts LOG STATUS [MORE FAILURES]: one line about what test programs have printed.
-# A test that cannot run on a machine prints a line that begins with "skipped:".
+# A test that cannot run on a machine prints a line that begins with "SKIPPED:".
 # Fails when something has failed.
 print_counts() {
     local log=$1 status=$2 more=${3:-0} passed failed skipped
@@ -181,7 +181,7 @@ print_counts() {
             for (i = 2; i <= NF; i++) if ($i == word ";") sum += $(i - 1)
         } END { print sum + 0 }' "$log"
     }
-    skipped=$(grep -c '^skipped:' "$log" || true)
+    skipped=$(grep -c '^SKIPPED:' "$log" || true)
     passed=$(($(counted passed) - skipped))
     failed=$(counted failed)
     # A test program that does not compile, or that dies, has no result of its own.
