@@ -33,13 +33,14 @@ unpack() {
     printf '%s\n' "$directory/$2"
 }
 
-# build_release [TARGETS OF CARGO]: the parts of the release, CRIQUET and MONITOR, which are
+# build_profile PROFILE [TARGETS OF CARGO]: CRIQUET, of this profile, and MONITOR; they are
 # used as they are where they are set beforehand.
-build_release() {
-    if [ -z "${CRIQUET:-}" ]; then
-        cargo build --release --bin criquet "$@"
-        CRIQUET=$TARGET/release/criquet
-    fi
+build_profile() {
+    local profile=$1
+    shift
+    [ -n "${CRIQUET:-}" ] || set -- --bin criquet "$@"
+    [ $# = 0 ] || cargo build --profile "$profile" "$@"
+    CRIQUET=${CRIQUET:-$TARGET/$profile/criquet}
     if [ -z "${MONITOR:-}" ]; then
         # One monitor runs for each pod: small, and static so that it shares nothing but text.
         cargo rustc --profile monitor --no-default-features --bin criquet-monitor -- \
@@ -47,6 +48,8 @@ build_release() {
         MONITOR=$TARGET/monitor/criquet-monitor
     fi
 }
+
+build_release() { build_profile release "$@"; }
 
 # A port that nobody listens at now.
 free_port() {
