@@ -15,6 +15,7 @@ finish() {
     local status=$?
     trap '' INT TERM
     stop_all
+    restore_forwarding
     for cgroup in "$NAME" "$NAME-server" "$NAME-containerd"; do
         remove_cgroup "$cgroup"
     done
@@ -26,6 +27,7 @@ finish() {
     exit "$status"
 }
 BRIDGES=()
+save_forwarding
 trap finish EXIT
 trap 'exit 130' INT TERM
 

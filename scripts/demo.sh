@@ -17,6 +17,7 @@ finish() {
         grep -qs "$WORK" "/proc/$(cat "$WORK/daemon.pid")/cmdline" &&
         stop "$(cat "$WORK/daemon.pid")"
     stop_all
+    restore_forwarding
     remove_cgroup "$NAME"
     remove_cgroup "$NAME-daemon"
     if [ "$status" = 0 ]; then
@@ -28,6 +29,7 @@ finish() {
     fi
     exit "$status"
 }
+save_forwarding
 trap finish EXIT
 trap 'exit 130' INT TERM
 

@@ -67,6 +67,22 @@ wait_for() {
     die "$what is not there after $seconds s"
 }
 
+# A daemon with pods turns on forwarding, which is a setting of the whole machine.
+FORWARDING=()
+save_forwarding() {
+    local file
+    for file in /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding; do
+        [ ! -e "$file" ] || FORWARDING+=("$file=$(cat "$file")")
+    done
+}
+
+restore_forwarding() {
+    local pair
+    for pair in "${FORWARDING[@]}"; do
+        [ "$(cat "${pair%%=*}")" = "${pair#*=}" ] || echo "${pair#*=}" > "${pair%%=*}"
+    done
+}
+
 # Processes that this script has started, ended by finish.
 STARTED=()
 
@@ -193,4 +209,14 @@ print_counts() {
     skipped=$((skipped + $(counted ignored)))
     echo "$passed passed, $failed failed, $skipped skipped"
     [ "$failed" = 0 ]
+}
+
+# What of the output of test programs is worth reading: not what passed, nor what it printed.
+brief() {
+    awk '
+        /^successes:$/ { quiet = 1 }
+        /^failures:$|^test result:|^running [0-9]/ { quiet = 0 }
+        /^SKIPPED:/ { print; fflush(); next }
+        quiet || /^test .* ok$/ || /^$/ { next }
+        { print; fflush() }'
 }

@@ -39,7 +39,9 @@ lint cargo clippy --all-targets -- -D warnings
 
 # --show-output, so that the reason of a skip is seen.
 say "cargo test"
-cargo test --no-fail-fast "$@" -- --show-output 2>&1 | tee "$LOG" | grep -Ev '^test .* ok$|^$' || true
-[ "${PIPESTATUS[0]}" = 0 ] || STATUS=1
+set +e
+cargo test --no-fail-fast "$@" -- --show-output 2>&1 | tee "$LOG" | brief
+STATUS=${PIPESTATUS[0]}
+set -e
 
-print_counts "$LOG" "${STATUS:-0}" "$FAILED"
+print_counts "$LOG" "$STATUS" "$FAILED"
