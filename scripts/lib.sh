@@ -213,10 +213,6 @@ print_counts() {
 
 # What of the output of test programs is worth reading: not what passed, nor what it printed.
 brief() {
-    awk '
-        /^successes:$/ { quiet = 1 }
-        /^failures:$|^test result:|^running [0-9]/ { quiet = 0 }
-        /^SKIPPED:/ { print; fflush(); next }
-        quiet || /^test .* ok$/ || /^$/ { next }
-        { print; fflush() }'
+    sed -u -e '/^successes:$/,/^\(failures:\|test result:\)/{/^\(SKIPPED:\|failures:\|test result:\)/!d}' \
+        -e '/^test .* ok$/d' -e '/^$/d'
 }
