@@ -8,7 +8,7 @@
 
 . "$(dirname "$0")/lib.sh"
 need_root
-NAME=criquet-bench
+NAME=criquet-bench-$$
 WORK=$(mktemp -d /var/tmp/criquet-bench.XXXXXX)
 
 finish() {
@@ -61,7 +61,7 @@ start_containerd() {
     pause_image
     cat > "$directory/cni/10-bridge.conflist" <<- END
 		{"cniVersion": "0.4.0", "name": "bench", "plugins": [
-		  {"type": "bridge", "bridge": "cqbenchctd0", "isGateway": true, "ipMasq": true,
+		  {"type": "bridge", "bridge": "cqc$$", "isGateway": true, "ipMasq": true,
 		   "ipam": {"type": "host-local", "dataDir": "$directory/ipam",
 		            "ranges": [[{"subnet": "10.232.0.0/16"}]],
 		            "routes": [{"dst": "0.0.0.0/0"}]}},
@@ -92,7 +92,7 @@ start_containerd() {
 		BinaryName = "$runc"
 		SystemdCgroup = false
 	END
-    BRIDGES+=(cqbenchctd0)
+    BRIDGES+=("cqc$$")
     start "$directory/log" bash -c \
         '. scripts/lib.sh; in_cgroup "$@"' bash "$NAME-containerd" \
         env PATH="$(dirname "$containerd"):$PATH" \
