@@ -8,19 +8,18 @@
 
 . "$(dirname "$0")/lib.sh"
 need_root
-NAME=criquet-bench
+NAME=criquet-bench-$$
 WORK=$(mktemp -d /var/tmp/criquet-bench.XXXXXX)
 
 finish() {
     local status=$?
     trap '' INT TERM
     stop_all
+    restore_forwarding
     for cgroup in "$NAME" "$NAME-server" "$NAME-containerd"; do
         remove_cgroup "$cgroup"
     done
-    for link in "${BRIDGES[@]}"; do
-        [ -e "/sys/class/net/$link" ] && remove_link "$link"
-    done
+    remove_networks
     # Mounts of containerd's, should it have left any.
     awk -v work="$WORK/" 'index($2, work) == 1 { print $2 }' /proc/mounts | sort -r |
         while read -r mount; do umount -l "$mount"; done
@@ -28,11 +27,19 @@ finish() {
     exit "$status"
 }
 BRIDGES=()
+save_forwarding
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-remove_link() {
-    if command -v ip > /dev/null; then ip link del "$1" || true; fi
+# Bridges and rules stay when a daemon ends, for the pods that run on.
+remove_networks() {
+    local link
+    for link in "${BRIDGES[@]}"; do
+        [ -e "/sys/class/net/$link" ] || continue
+        ip link del "$link" || say "the bridge $link stays; remove it by hand"
+    done
+    [ ${#BRIDGES[@]} = 0 ] || nft delete table inet "$NAME" 2> /dev/null ||
+        say "the packet filter table $NAME may be left; it has no effect without the bridge"
 }
 
 start_criquet() {
@@ -54,7 +61,7 @@ start_containerd() {
     pause_image
     cat > "$directory/cni/10-bridge.conflist" <<- END
 		{"cniVersion": "0.4.0", "name": "bench", "plugins": [
-		  {"type": "bridge", "bridge": "cqbenchctd0", "isGateway": true, "ipMasq": true,
+		  {"type": "bridge", "bridge": "cqc$$", "isGateway": true, "ipMasq": true,
 		   "ipam": {"type": "host-local", "dataDir": "$directory/ipam",
 		            "ranges": [[{"subnet": "10.232.0.0/16"}]],
 		            "routes": [{"dst": "0.0.0.0/0"}]}},
@@ -85,7 +92,7 @@ start_containerd() {
 		BinaryName = "$runc"
 		SystemdCgroup = false
 	END
-    BRIDGES+=(cqbenchctd0)
+    BRIDGES+=("cqc$$")
     start "$directory/log" bash -c \
         '. scripts/lib.sh; in_cgroup "$@"' bash "$NAME-containerd" \
         env PATH="$(dirname "$containerd"):$PATH" \

@@ -17,6 +17,7 @@ finish() {
         grep -qs "$WORK" "/proc/$(cat "$WORK/daemon.pid")/cmdline" &&
         stop "$(cat "$WORK/daemon.pid")"
     stop_all
+    restore_forwarding
     remove_cgroup "$NAME"
     remove_cgroup "$NAME-daemon"
     if [ "$status" = 0 ]; then
@@ -28,11 +29,12 @@ finish() {
     fi
     exit "$status"
 }
+save_forwarding
 trap finish EXIT
 trap 'exit 130' INT TERM
 
 say "1. building"
-build_release --example demo
+build_profile demo --example demo
 say "2. a registry on loopback, with one image"
 BUSYBOX=$(unpack busybox-static bin/busybox)
 start_registry "$WORK/registry"
@@ -41,5 +43,5 @@ write_config "$WORK" "$NAME" "$WORK/registry/certs.d"
 mkdir -p "$(cpu_hierarchy)/$NAME-daemon"
 say "3. a pod's life"
 # Without exec: the trap must run afterwards.
-"$TARGET/release/examples/demo" --criquet "$CRIQUET" --work "$WORK" --name "$NAME" \
-    --bridge "$BRIDGE" --subnet-v4 "$SUBNET_V4" --image "$REGISTRY/demo/busybox:1"
+"$TARGET/demo/examples/demo" --criquet "$CRIQUET" --work "$WORK" --name "$NAME" \
+    --image "$REGISTRY/demo/busybox:1"

@@ -33,13 +33,14 @@ unpack() {
     printf '%s\n' "$directory/$2"
 }
 
-# build_release [TARGETS OF CARGO]: the parts of the release, CRIQUET and MONITOR, which are
+# build_profile PROFILE [TARGETS OF CARGO]: CRIQUET, of this profile, and MONITOR; they are
 # used as they are where they are set beforehand.
-build_release() {
-    if [ -z "${CRIQUET:-}" ]; then
-        cargo build --release --bin criquet "$@"
-        CRIQUET=$TARGET/release/criquet
-    fi
+build_profile() {
+    local profile=$1
+    shift
+    [ -n "${CRIQUET:-}" ] || set -- --bin criquet "$@"
+    [ $# = 0 ] || cargo build --profile "$profile" "$@"
+    CRIQUET=${CRIQUET:-$TARGET/$profile/criquet}
     if [ -z "${MONITOR:-}" ]; then
         # One monitor runs for each pod: small, and static so that it shares nothing but text.
         cargo rustc --profile monitor --no-default-features --bin criquet-monitor -- \
@@ -47,6 +48,8 @@ build_release() {
         MONITOR=$TARGET/monitor/criquet-monitor
     fi
 }
+
+build_release() { build_profile release "$@"; }
 
 # A port that nobody listens at now.
 free_port() {
@@ -62,6 +65,22 @@ wait_for() {
         sleep 0.05
     done
     die "$what is not there after $seconds s"
+}
+
+# A daemon with pods turns on forwarding, which is a setting of the whole machine.
+FORWARDING=()
+save_forwarding() {
+    local file
+    for file in /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding; do
+        [ ! -e "$file" ] || FORWARDING+=("$file=$(cat "$file")")
+    done
+}
+
+restore_forwarding() {
+    local pair
+    for pair in "${FORWARDING[@]}"; do
+        [ "$(cat "${pair%%=*}")" = "${pair#*=}" ] || echo "${pair#*=}" > "${pair%%=*}"
+    done
 }
 
 # Processes that this script has started, ended by finish.
@@ -172,7 +191,7 @@ remove_cgroup() {
 }
 
 # print_counts LOG STATUS [MORE FAILURES]: one line about what test programs have printed.
-# A test that cannot run on a machine prints a line that begins with "skipped:".
+# A test that cannot run on a machine prints a line that begins with "SKIPPED:".
 # Fails when something has failed.
 print_counts() {
     local log=$1 status=$2 more=${3:-0} passed failed skipped
@@ -181,7 +200,7 @@ print_counts() {
             for (i = 2; i <= NF; i++) if ($i == word ";") sum += $(i - 1)
         } END { print sum + 0 }' "$log"
     }
-    skipped=$(grep -c '^skipped:' "$log" || true)
+    skipped=$(grep -c '^SKIPPED:' "$log" || true)
     passed=$(($(counted passed) - skipped))
     failed=$(counted failed)
     # A test program that does not compile, or that dies, has no result of its own.
@@ -190,4 +209,10 @@ print_counts() {
     skipped=$((skipped + $(counted ignored)))
     echo "$passed passed, $failed failed, $skipped skipped"
     [ "$failed" = 0 ]
+}
+
+# What of the output of test programs is worth reading: not what passed, nor what it printed.
+brief() {
+    sed -u -e '/^successes:$/,/^\(failures:\|test result:\)/{/^\(SKIPPED:\|failures:\|test result:\)/!d}' \
+        -e '/^test .* ok$/d' -e '/^$/d'
 }

@@ -4,7 +4,7 @@
 #
 #   scripts/test.sh [ARGUMENTS OF cargo test]
 #
-# A test that cannot run on this machine prints a line that begins with "skipped:" and says
+# A test that cannot run on this machine prints a line that begins with "SKIPPED:" and says
 # why; such tests are counted as skipped, not as passed.
 
 . "$(dirname "$0")/lib.sh"
@@ -13,15 +13,22 @@ LOG=$(mktemp /var/tmp/criquet-test.XXXXXX)
 trap 'rm -f "$LOG"' EXIT
 FAILED=0
 
-# Tests find programs of Debian packages in PATH, installed or not.
-for pair in busybox-static=bin/busybox containernetworking-plugins=usr/lib/cni/bridge \
-    nftables=usr/sbin/nft iproute2=sbin/ip; do
-    program=${pair##*/}
-    if ! command -v "$program" > /dev/null && [ ! -e "/${pair#*=}" ]; then
-        PATH=$(dirname "$(unpack "${pair%%=*}" "${pair#*=}")"):$PATH
-    fi
-done
-export PATH
+# What tests talk to: CNI plugins, and programs that look at what the daemon has made.
+install_missing() {
+    local missing=() pair
+    for pair in /usr/lib/cni/bridge=containernetworking-plugins /usr/sbin/nft=nftables \
+        /usr/sbin/iptables=iptables /sbin/ip=iproute2 /usr/bin/unshare=util-linux; do
+        [ -e "${pair%%=*}" ] || missing+=("${pair#*=}")
+    done
+    [ ${#missing[@]} = 0 ] && return
+    say "installing ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -qq update
+    apt-get -qq install -y --no-remove --no-install-recommends "${missing[@]}"
+}
+install_missing
+CRIQUET_TEST_BUSYBOX=$(unpack busybox-static bin/busybox)
+export CRIQUET_TEST_BUSYBOX
 
 lint() {
     say "$*"
@@ -32,7 +39,9 @@ lint cargo clippy --all-targets -- -D warnings
 
 # --show-output, so that the reason of a skip is seen.
 say "cargo test"
-cargo test --no-fail-fast "$@" -- --show-output 2>&1 | tee "$LOG" | grep -Ev '^test .* ok$|^$' || true
-[ "${PIPESTATUS[0]}" = 0 ] || STATUS=1
+set +e
+cargo test --no-fail-fast "$@" -- --show-output 2>&1 | tee "$LOG" | brief
+STATUS=${PIPESTATUS[0]}
+set -e
 
-print_counts "$LOG" "${STATUS:-0}" "$FAILED"
+print_counts "$LOG" "$STATUS" "$FAILED"

@@ -108,7 +108,7 @@ systemd.show_status=no net.ifnames=0 no_timer_check" \
     -virtfs "local,path=$CONTROL/guest,mount_tag=control,security_model=none,multidevs=remap" \
     "${SHARES[@]}"
 MACHINE=$LAST
-tee "$CONTROL/log" < "$CONTROL/output" 5>&- | grep --line-buffered -Ev '^test .* ok$|^$' &
+{ tee "$CONTROL/log" < "$CONTROL/output" | brief; } 5>&- &
 READER=$!
 wait "$MACHINE" && QEMU=0 || QEMU=$?
 # The end of the output: the last writer closes.

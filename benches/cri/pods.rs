@@ -234,11 +234,7 @@ impl Lab {
             metadata: Some(ContainerMetadata { name: "main".to_owned(), attempt: 0 }),
             image: Some(spec(&self.image)),
             command: vec!["sleep".to_owned(), "100000".to_owned()],
-            envs: vec![KeyValue {
-                key: MARK.to_owned(),
-                value: self.run.clone().into(),
-                ..Default::default()
-            }],
+            envs: vec![KeyValue { key: MARK.to_owned(), value: self.run.clone().into() }],
             log_path: "main.log".to_owned(),
             labels: self.labels(),
             linux: Some(LinuxContainerConfig {

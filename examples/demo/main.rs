@@ -15,6 +15,8 @@ use anyhow::bail;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
+use criquet::cli::config::Config;
+
 use steps::Demo;
 use traces::Traces;
 
@@ -30,15 +32,18 @@ pub struct Args {
     /// The cgroup of the pods, without the leading slash.
     #[arg(long)]
     pub name: String,
-    /// The bridge of the configuration.
-    #[arg(long)]
-    pub bridge: String,
-    /// The subnet of the configuration.
-    #[arg(long)]
-    pub subnet_v4: ipnet::IpNet,
     /// The image: a busybox with a page in /var/www.
     #[arg(long)]
     pub image: String,
+}
+
+/// Where the demonstration takes place.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// What was asked for.
+    pub args: &'a Args,
+    /// What the daemon is started with.
+    pub config: &'a Config,
 }
 
 fn main() -> ExitCode {
@@ -54,8 +59,10 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: &Args) -> anyhow::Result<()> {
-    let before = Traces::take(args, None)?;
-    let mut demo = Demo::start(args).await?;
+    let config = Config::load(Some(&args.work.join("criquet.toml")))?;
+    let place = Place { args, config: &config };
+    let before = Traces::take(&place, None)?;
+    let mut demo = Demo::start(place).await?;
     let mut terminate = signal(SignalKind::terminate())?;
     let result = tokio::select! {
         result = demo.live() => result,
@@ -64,7 +71,7 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     };
     let during = demo.during.take();
     let ended = demo.end().await;
-    let after = Traces::settled(args, &before).await?;
+    let after = Traces::settled(&place, &before).await?;
     traces::print(&before, during.as_ref(), &after);
     result?;
     ended?;

@@ -17,13 +17,13 @@ use criquet::{
         StopPodSandboxRequest, image_service_client::ImageServiceClient,
         runtime_service_client::RuntimeServiceClient,
     },
-    network::{self, Network},
+    network::Network,
     store::{Database, Durability},
 };
 use tonic::transport::Channel;
 
 use crate::{
-    Args,
+    Place,
     daemon::{Daemon, connect},
     traces::Traces,
     web::{check_gapless, get, numbers, wait_for_more},
@@ -34,7 +34,7 @@ const TALK: &str = "i=0; while true; do echo line $i; i=$((i+1)); sleep 0.05; do
 /// The demonstration under way.
 #[derive(Debug)]
 pub struct Demo<'a> {
-    args: &'a Args,
+    place: Place<'a>,
     daemon: Option<Daemon>,
     runtime: RuntimeServiceClient<Channel>,
     images: ImageServiceClient<Channel>,
@@ -45,13 +45,13 @@ pub struct Demo<'a> {
 
 impl<'a> Demo<'a> {
     /// Starts the daemon.
-    pub async fn start(args: &'a Args) -> anyhow::Result<Self> {
+    pub async fn start(place: Place<'a>) -> anyhow::Result<Self> {
         let begin = Instant::now();
-        let daemon = Daemon::start(args).await?;
-        let channel = connect(args).await?;
+        let daemon = Daemon::start(place.args).await?;
+        let channel = connect(place.args).await?;
         told("criquet serves, with a configuration and directories of its own", begin);
         Ok(Self {
-            args,
+            place,
             daemon: Some(daemon),
             runtime: RuntimeServiceClient::new(channel.clone()),
             images: ImageServiceClient::new(channel),
@@ -72,7 +72,7 @@ impl<'a> Demo<'a> {
         let lines = wait_for_more(&log, 10).await?;
         told(&format!("the log of the talker has {} lines", lines.len()), begin);
         self.exec(&web).await?;
-        self.during = Some(Traces::take(self.args, self.pid())?);
+        self.during = Some(Traces::take(&self.place, self.pid())?);
 
         self.kill_daemon(address, &log).await?;
         self.restart_daemon(&[&web, &talker]).await?;
@@ -90,7 +90,7 @@ impl<'a> Demo<'a> {
         let image = Some(self.image());
         let request = PullImageRequest { image, ..Default::default() };
         self.images.pull_image(request).await.context("PullImage")?;
-        told(&format!("PullImage {}", self.args.image), begin);
+        told(&format!("PullImage {}", self.place.args.image), begin);
         Ok(())
     }
 
@@ -181,8 +181,8 @@ impl<'a> Demo<'a> {
 
     async fn restart_daemon(&mut self, containers: &[&str]) -> anyhow::Result<()> {
         let begin = Instant::now();
-        self.daemon = Some(Daemon::start(self.args).await?);
-        let channel = connect(self.args).await?;
+        self.daemon = Some(Daemon::start(self.place.args).await?);
+        let channel = connect(self.place.args).await?;
         self.runtime = RuntimeServiceClient::new(channel.clone());
         self.images = ImageServiceClient::new(channel);
         told("a new daemon serves", begin);
@@ -245,17 +245,10 @@ impl<'a> Demo<'a> {
     /// The bridge and the rules stay when a daemon ends, for the pods that run on.
     async fn dismantle(&self) -> anyhow::Result<()> {
         let begin = Instant::now();
-        let root = self.args.work.join("root");
-        let database = Database::open(&root.join("state.db"), Durability::Process)?;
-        let options = network::Options {
-            bridge: self.args.bridge.clone(),
-            name_prefix: self.args.name.clone(),
-            subnet_v4: self.args.subnet_v4,
-            cni_conf_dir: self.args.work.join("cni"),
-            cache_dir: root.join("cni"),
-            ..Default::default()
-        };
-        Network::open(options, Arc::new(database))?.dismantle().await?;
+        let config = self.place.config;
+        let path = config.root.join("state.db");
+        let database = Arc::new(Database::open(&path, Durability::Process)?);
+        Network::open(config.network_options(), database)?.dismantle().await?;
         told("its bridge and its packet filter rules are removed", begin);
         Ok(())
     }
@@ -265,11 +258,11 @@ impl<'a> Demo<'a> {
     }
 
     fn logs(&self) -> PathBuf {
-        self.args.work.join("logs")
+        self.place.args.work.join("logs")
     }
 
     fn image(&self) -> ImageSpec {
-        ImageSpec { image: self.args.image.clone(), ..Default::default() }
+        ImageSpec { image: self.place.args.image.clone(), ..Default::default() }
     }
 
     fn sandbox_config(&self) -> PodSandboxConfig {

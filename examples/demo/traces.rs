@@ -3,14 +3,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    net::IpAddr,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::Context;
 
-use crate::{Args, daemon::own_cgroup};
+use crate::{Place, daemon::own_cgroup};
 
 /// By kind, everything on this machine that comes from the demonstration.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,33 +18,34 @@ pub struct Traces(BTreeMap<&'static str, BTreeSet<String>>);
 
 impl Traces {
     /// Looks. The daemon itself is not counted.
-    pub fn take(args: &Args, daemon: Option<u32>) -> anyhow::Result<Self> {
+    pub fn take(place: &Place<'_>, daemon: Option<u32>) -> anyhow::Result<Self> {
+        let Place { args, config } = place;
         let work = args.work.to_str().context("the path is not UTF-8")?;
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
         let mounts = mounts.lines().filter(|line| line.contains(work)).map(str::to_owned);
         Ok(Self(BTreeMap::from([
             ("mounts", mounts.collect()),
-            ("network namespaces", names(&args.work.join("netns"))),
-            ("network devices", devices(&args.bridge)),
-            ("addresses", addresses(args)?),
+            ("network namespaces", names(&config.netns_dir)),
+            ("network devices", devices(&config.network.bridge)),
+            ("addresses", addresses(place)?),
             ("cgroups", below(&cgroups(Path::new(&args.name)))),
-            ("processes", processes(args, daemon)),
-            ("pod directories", names(&args.work.join("state/pods"))),
-            ("container directories", names(&args.work.join("root/containers"))),
+            ("processes", processes(place, daemon)),
+            ("pod directories", names(&config.state.join("pods"))),
+            ("container directories", names(&config.root.join("containers"))),
         ])))
     }
 
     /// Looks until there is nothing beyond `before`, for at most five seconds: the kernel
     /// removes the device of a network namespace a moment after its last process.
-    pub async fn settled(args: &Args, before: &Self) -> anyhow::Result<Self> {
+    pub async fn settled(place: &Place<'_>, before: &Self) -> anyhow::Result<Self> {
         for _ in 0..50 {
-            let traces = Self::take(args, None)?;
+            let traces = Self::take(place, None)?;
             if traces == *before {
                 return Ok(traces);
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        Self::take(args, None)
+        Self::take(place, None)
     }
 
     /// What is here and was not there before.
@@ -111,16 +112,20 @@ fn devices(bridge: &str) -> BTreeSet<String> {
 }
 
 /// Addresses of this machine in the subnet.
-fn addresses(args: &Args) -> anyhow::Result<BTreeSet<String>> {
+fn addresses(place: &Place<'_>) -> anyhow::Result<BTreeSet<String>> {
     let text = fs::read_to_string("/proc/net/fib_trie")?;
-    let words = text.split_ascii_whitespace().filter_map(|word| word.parse::<IpAddr>().ok());
-    let ours = words.filter(|address| args.subnet_v4.contains(address));
+    // A line with the address, then one with what it is.
+    let pairs = text.lines().zip(text.lines().skip(1));
+    let local = pairs.filter(|(_, what)| what.trim() == "/32 host LOCAL");
+    let ours = local
+        .filter_map(|(line, _)| line.trim().strip_prefix("|-- ")?.parse::<Ipv4Addr>().ok())
+        .filter(|address| place.config.network.subnet_v4.contains(address));
     Ok(ours.map(|address| address.to_string()).collect())
 }
 
-fn processes(args: &Args, daemon: Option<u32>) -> BTreeSet<String> {
+fn processes(place: &Place<'_>, daemon: Option<u32>) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    let tops = [cgroups(Path::new(&args.name)), cgroups(&own_cgroup(args))].concat();
+    let tops = [cgroups(Path::new(&place.args.name)), cgroups(&own_cgroup(place.args))].concat();
     let all = below(&tops).into_iter().map(PathBuf::from).chain(tops);
     for directory in all {
         let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
