@@ -222,6 +222,7 @@ fn number(capability: Capability) -> u32 {
     }
 }
 
+#[allow(clippy::unnecessary_cast, reason = "the type of the numbers differs between C libraries")]
 fn resource_number(kind: PosixRlimitType) -> u32 {
     use PosixRlimitType as R;
     (match kind {
