@@ -1,0 +1,93 @@
+//! Images and containers that mean no good, and those that are only odd.
+
+mod common;
+
+use std::fs;
+
+use common::{Node, eventually, image::Instead, leaks, requests};
+use criquet::cri::v1;
+
+fn from(image: &str, name: &str, script: &str) -> v1::ContainerConfig {
+    let mut config = requests::script(name, script);
+    config.image.get_or_insert_default().image = format!("{image}:1");
+    config
+}
+
+/// Starts a container of each image that writes to `/etc/hosts` and makes files all over.
+async fn try_all(node: &mut Node, pod: &str, images: &[(&str, &[(&str, Instead)])]) -> Vec<String> {
+    let mut results = Vec::new();
+    for (image, _) in images {
+        let script = "echo mine >> /etc/hosts; echo mine > /etc/resolv.conf; echo mine > /dev/mine;
+            grep -q mine /etc/hosts && echo 1; ls -d /var/run/secrets; pwd; touch mine";
+        let mut config = from(image, image, script);
+        config.mounts.push(v1::Mount {
+            container_path: "/var/run/secrets".to_owned(),
+            host_path: node.path("secret").display().to_string(),
+            ..Default::default()
+        });
+        let log = node.container_log(&config);
+        let id = node.create(pod, config).await.unwrap();
+        results.push(match node.start_container(&id).await {
+            Ok(()) => {
+                node.end_of(&id).await;
+                common::log_texts(&log, "stdout").join(" ")
+            }
+            Err(status) => {
+                assert_eq!(status.code(), tonic::Code::InvalidArgument, "{image}: {status}");
+                status.message().to_owned()
+            }
+        });
+    }
+    results
+}
+
+#[tokio::test]
+async fn links_of_an_image_lead_nowhere_else() {
+    requires_root!();
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("file"), "host\n").unwrap();
+    let target: &'static str = outside.path().join("file").display().to_string().leak();
+    let directory: &'static str = outside.path().display().to_string().leak();
+    let far: &'static str = format!("../../../../../..{target}").leak();
+    let absolute = [("etc/hosts", Instead::Link(target)), ("etc/resolv.conf", Instead::Link(far))];
+    let dangling = [
+        ("etc/resolv.conf", Instead::Link("../run/systemd/resolve/stub-resolv.conf")),
+        ("etc/hosts", Instead::Link("/nowhere/hosts")),
+        ("var", Instead::Directory),
+        ("var/run", Instead::Link("/run")),
+    ];
+    let images: &[(&str, &[(&str, Instead)])] = &[
+        ("absolute", &absolute),
+        ("dangling", &dangling),
+        ("loop", &[("etc/hosts", Instead::Link("/etc/hosts"))]),
+        ("directory", &[("etc/hosts", Instead::Directory)]),
+        ("dev", &[("dev", Instead::Link(directory))]),
+        ("proc", &[("proc", Instead::Link(directory))]),
+        ("sys", &[("sys", Instead::Link(directory))]),
+        ("file", &[("proc", Instead::File)]),
+        ("magic", &[("home", Instead::Link("/proc/self/fd/3"))]),
+        ("home", &[("home", Instead::Link(directory))]),
+    ];
+    let mut node = Node::start().await.with_images(images).await;
+    let pod = node.pod("links").await;
+    let results = try_all(&mut node, &pod, images).await;
+    let home = format!("1 /var/run/secrets {directory}");
+    for ((image, _), (result, expected)) in images.iter().zip(results.iter().zip([
+        "1 /var/run/secrets /home",
+        "1 /var/run/secrets /home",
+        "/etc/hosts",
+        "/etc/hosts",
+        "/dev",
+        "/proc",
+        "/sys",
+        "/proc",
+        "/home",
+        &home,
+    ])) {
+        assert!(result.contains(expected), "{image}: {expected:?} is not in {result:?}");
+    }
+    assert_eq!(fs::read_to_string(target).unwrap(), "host\n");
+    assert_eq!(fs::read_dir(directory).unwrap().count(), 1);
+    node.remove_pod(&pod).await.unwrap();
+    leaks::assert_nothing_left(&node).await;
+}
