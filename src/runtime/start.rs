@@ -99,11 +99,12 @@ fn become_container(request: StartRequest<'_>, reporter: &Reporter) -> Result<In
     unshare(libc::CLONE_NEWCGROUP).during("create", "cgroup namespace")?;
     process::prepare(process)?;
 
-    let sources = mounts::prepare(spec.mounts().as_deref().unwrap_or_default())?;
+    let mounts = spec.mounts().as_deref().unwrap_or_default();
+    let sources = mounts::prepare(mounts)?;
     rootfs::isolate()?;
     let root = rootfs::attach(&rootfs, &mount_point)?;
     mounts::attach_all(root.as_fd(), sources)?;
-    devices::create(root.as_fd(), linux_list(&spec, |linux| linux.devices()))?;
+    devices::create(root.as_fd(), linux_list(&spec, |linux| linux.devices()), mounts)?;
     rootfs::pivot(root.as_fd())?;
     drop(root);
 
