@@ -91,3 +91,64 @@ async fn links_of_an_image_lead_nowhere_else() {
     node.remove_pod(&pod).await.unwrap();
     leaks::assert_nothing_left(&node).await;
 }
+
+/// Options of a pod whose containers share their processes, or of such a container.
+fn shared_pids() -> Option<v1::NamespaceOption> {
+    Some(v1::NamespaceOption { pid: v1::NamespaceMode::Pod.into(), ..Default::default() })
+}
+
+async fn pod_with_shared_pids(node: &mut Node, name: &str) -> String {
+    let mut config = requests::sandbox(node, name);
+    let linux = config.linux.get_or_insert_default();
+    linux.security_context.get_or_insert_default().namespace_options = shared_pids();
+    node.run(config).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_init_of_a_pod_has_no_rights_and_ends_with_its_monitor() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let pod = pod_with_shared_pids(&mut node, "init").await;
+    let show = "grep -E 'Cap|NoNew' /proc/1/status; ls /proc/1/root/ 2>&1";
+    let mut config = requests::script("c", show);
+    requests::security(&mut config).namespace_options = shared_pids();
+    let (_, text) = node.result_of(&pod, config).await;
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert!(text.contains(&format!("{set}:\t0000000000000000")), "{text}");
+    }
+    assert!(text.contains("NoNewPrivs:\t1"), "{text}");
+
+    let monitor = node.monitors()[0];
+    let children = fs::read_to_string(format!("/proc/{monitor}/task/{monitor}/children")).unwrap();
+    let init = children.trim().to_owned();
+    let name = || fs::read_to_string(format!("/proc/{init}/comm")).unwrap_or_default();
+    assert_eq!(name().trim(), "criquet-monitor");
+    let monitor = rustix::process::Pid::from_raw(monitor).unwrap();
+    rustix::process::kill_process(monitor, rustix::process::Signal::KILL).unwrap();
+    eventually("the init has ended", async || name().is_empty()).await;
+    let ready = i32::from(v1::PodSandboxState::SandboxReady);
+    eventually("the pod has ended", async || node.pod_status(&pod).await.unwrap().state != ready)
+        .await;
+    node.remove_pod(&pod).await.unwrap();
+    leaks::assert_nothing_left(&node).await;
+}
+
+#[tokio::test]
+async fn an_init_that_is_gone_is_not_mistaken_for_another_process() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let pod = pod_with_shared_pids(&mut node, "gone").await;
+    let monitor = node.monitors()[0];
+    let children = fs::read_to_string(format!("/proc/{monitor}/task/{monitor}/children")).unwrap();
+    let init = rustix::process::Pid::from_raw(children.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(init, rustix::process::Signal::KILL).unwrap();
+    eventually("it is reaped", async || rustix::process::test_kill_process(init).is_err()).await;
+    let mut config = requests::script("c", "true");
+    requests::security(&mut config).namespace_options = shared_pids();
+    let id = node.create(&pod, config).await.unwrap();
+    let error = node.start_container(&id).await.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::FailedPrecondition, "{error}");
+    assert!(error.message().contains("has ended"), "{error}");
+    node.remove_pod(&pod).await.unwrap();
+    leaks::assert_nothing_left(&node).await;
+}

@@ -38,7 +38,7 @@ use crate::{
         exec::{ExecRequest, exec},
         namespaces::PidNamespace,
         report::{self, Report},
-        start::{Child, StartRequest, pid_namespace_of, start},
+        start::{Child, StartRequest, start},
         stdio::ChildStdio,
     },
     sys::{clone::SingleThreaded, signal, socket},
@@ -261,7 +261,7 @@ impl Server {
         let namespace = self.pid_namespace(&request)?;
         let pid = match (request.pid_mode(), &namespace) {
             (v1::PidMode::Container, _) => PidNamespace::New,
-            (_, Some(namespace)) => PidNamespace::Join(namespace.as_fd()),
+            (_, Some(namespace)) => PidNamespace::Join(*namespace),
             (_, None) => PidNamespace::Inherit,
         };
         let resources = parse_resources(&request.resources)?;
@@ -314,7 +314,7 @@ impl Server {
     }
 
     /// The PID namespace that a container joins; none for its own and for the host's.
-    fn pid_namespace(&self, request: &v1::Start) -> Result<Option<OwnedFd>, Error> {
+    fn pid_namespace(&self, request: &v1::Start) -> Result<Option<BorrowedFd<'_>>, Error> {
         match request.pid_mode() {
             v1::PidMode::Container | v1::PidMode::Node => Ok(None),
             v1::PidMode::Pod => match &self.pod {
@@ -322,7 +322,7 @@ impl Server {
                 None => Err(Error::spec("start", "the pod is not set up")),
             },
             v1::PidMode::Target => match self.containers.get(&request.target) {
-                Some(target) if target.is_running() => pid_namespace_of(target.pid).map(Some),
+                Some(target) if target.is_running() => Ok(Some(target.pidfd.as_fd())),
                 _ => Err(Error::spec(
                     "namespace_options.target_id",
                     format!("container {} does not run in this pod", request.target),

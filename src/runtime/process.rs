@@ -128,6 +128,18 @@ fn become_user(user: &User, capabilities: Option<&LinuxCapabilities>) -> Result<
 struct Wanted {
     bounding: CapabilitySet,
     sets: CapabilitySets,
+/// Takes every capability from this process, for good.
+///
+/// # Errors
+/// Those of `prctl(2)` and `capset(2)`.
+pub fn drop_all_capabilities() -> Result<(), Error> {
+    let none = CapabilitySet::empty();
+    drop_bounding(none)?;
+    clear_ambient_capability_set().during("clear", "ambient capabilities")?;
+    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    set_capabilities(None, sets).during("set", "capabilities")
+}
+
     ambient: CapabilitySet,
 }
 

@@ -153,12 +153,3 @@ fn read_whole(file: OwnedFd) -> Result<Vec<u8>, Error> {
     file.rewind().and_then(|()| file.read_to_end(&mut bytes)).during("read", "bundle")?;
     Ok(bytes)
 }
-
-/// The PID namespace that a process is in.
-///
-/// # Errors
-/// When the process has ended.
-pub fn pid_namespace_of(pid: Pid) -> Result<OwnedFd, Error> {
-    let path = format!("/proc/{}/ns/pid", pid.as_raw_nonzero());
-    File::open(&path).map(OwnedFd::from).during("open", path)
-}
