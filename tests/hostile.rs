@@ -152,3 +152,25 @@ async fn an_init_that_is_gone_is_not_mistaken_for_another_process() {
     node.remove_pod(&pod).await.unwrap();
     leaks::assert_nothing_left(&node).await;
 }
+
+#[tokio::test]
+async fn a_user_can_open_its_streams_by_name() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let pod = node.pod("streams").await;
+    for tty in [false, true] {
+        let name = if tty { "terminal" } else { "pipes" };
+        let mut config =
+            requests::script(name, "echo out > /dev/stdout && echo err > /dev/stderr; sleep 1000");
+        requests::security(&mut config).run_as_user = Some(v1::Int64Value { value: 1000 });
+        config.tty = tty;
+        let log = node.container_log(&config);
+        let id = node.launch(&pod, config).await;
+        let stream = if tty { "stdout" } else { "stderr" };
+        eventually("it writes", async || {
+            common::log_texts(&log, stream).iter().any(|line| line.trim() == "err")
+        })
+        .await;
+        assert_eq!(node.output(&id, "echo out > /dev/stdout").await, "out");
+    }
+}

@@ -24,6 +24,7 @@ use super::{
     error::{During, Error},
     mounts,
     report::Reporter,
+    stdio,
 };
 use crate::sys::{exec, path::Root, seccomp};
 
@@ -69,6 +70,10 @@ pub(super) fn run(
         None => Ok(()),
     };
 
+    // From here on nothing is opened that outlives `execve`. Before the filter, since a profile
+    // may be older than the call.
+    exec::close_on_exec_from(3).during("close", "inherited descriptors")?;
+    stdio::give_to(process.user().uid())?;
     let entered = enter_working_directory(process.cwd());
     if no_new_privileges {
         set_no_new_privs(true).during("set", "no_new_privs")?;
@@ -81,7 +86,6 @@ pub(super) fn run(
     if entered.is_err() {
         enter_working_directory(process.cwd())?;
     }
-    exec::close_on_exec_from(3).during("close", "inherited descriptors")?;
     if no_new_privileges {
         load(filter)?;
     }
@@ -124,10 +128,6 @@ fn become_user(user: &User, capabilities: Option<&LinuxCapabilities>) -> Result<
     Ok(())
 }
 
-/// Capability sets as bits.
-struct Wanted {
-    bounding: CapabilitySet,
-    sets: CapabilitySets,
 /// Takes every capability from this process, for good.
 ///
 /// # Errors
@@ -140,6 +140,10 @@ pub fn drop_all_capabilities() -> Result<(), Error> {
     set_capabilities(None, sets).during("set", "capabilities")
 }
 
+/// Capability sets as bits.
+struct Wanted {
+    bounding: CapabilitySet,
+    sets: CapabilitySets,
     ambient: CapabilitySet,
 }
 
