@@ -7,9 +7,9 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io,
+    io::{self, Write as _},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -256,7 +256,7 @@ impl Server {
         }
         let log = match request.log_path.as_str() {
             "" => None,
-            path => Some(Log::open(PathBuf::from(path)).during("open log file", path)?),
+            path => Some(open_log(&request.log_directory, path)?),
         };
         let namespace = self.pid_namespace(&request)?;
         let pid = match (request.pid_mode(), &namespace) {
@@ -620,7 +620,7 @@ impl Server {
             oom_killed: exit.oom_killed,
         };
         if let Err(error) = record.write(&pod.directory, id) {
-            eprintln!("criquet-monitor: cannot record the exit of container {id}: {error}");
+            complain(format_args!("cannot record the exit of container {id}: {error}"));
         }
     }
 
@@ -729,6 +729,25 @@ fn streams(request: &v1::Start) -> Result<(ChildStdio, Ours), Error> {
 
 fn null_device() -> Result<OwnedFd, Error> {
     let open = File::options().read(true).write(true).open("/dev/null");
+/// A log lies beneath the log directory of its sandbox, or in its own.
+fn open_log(directory: &str, path: &str) -> Result<Log, Error> {
+    let own = || Path::new(path).parent().unwrap_or(Path::new("/"));
+    let directory = if directory.is_empty() { own() } else { Path::new(directory) };
+    match Log::open(directory, Path::new(path)) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::EINVAL)) => {
+            let reason = format!("{path} is a link or no regular file; remove it");
+            Err(Error::spec("log_path", reason))
+        }
+        result => result.during("open log file", path),
+    }
+}
+
+/// Says something that nobody may be there to read: a daemon's standard error can be a pipe
+/// whose reader has ended, and `eprintln` would end the pod for it.
+fn complain(words: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "criquet-monitor: {words}");
+}
+
     open.map(OwnedFd::from).during("open", "/dev/null")
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::DirBuilderExt,
+    os::{fd::AsFd, unix::fs::DirBuilderExt},
     path::{Component, Path, PathBuf},
     sync::Arc,
 };
@@ -31,6 +31,7 @@ use crate::{
         container::{ImageDefaults, Request, Sandbox as SpecSandbox, User},
         signal,
     },
+    sys::path::Root,
 };
 
 impl Pods {
@@ -286,9 +287,14 @@ fn log_path(directory: &str, path: &str) -> Result<Option<PathBuf>, Error> {
         let reason = format!("{path:?} must be a relative path without \"..\"");
         return Err(spec::Error::invalid("log_path", reason).into());
     }
-    let full = Path::new(directory).join(path);
-    if let Some(parent) = full.parent() {
-        fs::create_dir_all(parent).during("create log directory", parent)?;
+    let directory = Path::new(directory);
+    let full = directory.join(path);
+    if let Some(parent) = Path::new(path).parent() {
+        // Beneath the directory, wherever a link that lies there may point.
+        fs::create_dir_all(directory)
+            .and_then(|()| fs::File::open(directory))
+            .and_then(|root| Root::new(root.as_fd()).make_directory(parent, 0o755.into()))
+            .during("create log directory", &directory.join(parent))?;
     }
     Ok(Some(full))
 }

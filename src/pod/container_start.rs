@@ -46,7 +46,10 @@ impl Pods {
         let monitor = sandbox.ready_monitor("starting a container")?;
         let bundle = self.read_bundle(container)?;
         let filter = self.filters.of_container(container)?;
-        let request = request(container, &bundle.spec, filter.as_deref().map_or(0, |f| f.flags))?;
+        let request = v1::Start {
+            log_directory: sandbox.record().config.log_directory.clone(),
+            ..request(container, &bundle.spec, filter.as_deref().map_or(0, |f| f.flags))?
+        };
 
         let _starting = container.starting.lock().await;
         let program = filter.as_deref().map(|filter| filter.program.as_slice());
@@ -112,4 +115,5 @@ fn request(container: &Container, spec: &Spec, filter_flags: u32) -> Result<v1::
         has_filter: false,
         filter_flags,
     })
+        log_directory: String::new(),
 }
