@@ -18,7 +18,7 @@ use prost::Message as _;
 use rustix::{
     net::{SocketFlags, accept_with},
     pipe::{PipeFlags, pipe_with},
-    process::{Pid, WaitOptions, WaitStatus, setsid, wait},
+    process::{Pid, Signal, WaitOptions, WaitStatus, setsid, wait},
 };
 
 use super::{
@@ -214,6 +214,8 @@ impl Server {
             Some(Call::Delete(request)) => self.delete(&request.container),
             Some(Call::KillExec(request)) => {
                 if let Some(exec) = self.execs.get(&request.exec) {
+                    // On v1 it may not have joined its cgroup yet.
+                    let _ = rustix::process::kill_process(exec.pid, Signal::KILL);
                     exec.cgroup.kill()?;
                 }
                 Ok(DONE)
@@ -727,8 +729,6 @@ fn streams(request: &v1::Start) -> Result<(ChildStdio, Ours), Error> {
     Ok((ChildStdio::Streams { stdin, stdout, stderr }, ours))
 }
 
-fn null_device() -> Result<OwnedFd, Error> {
-    let open = File::options().read(true).write(true).open("/dev/null");
 /// A log lies beneath the log directory of its sandbox, or in its own.
 fn open_log(directory: &str, path: &str) -> Result<Log, Error> {
     let own = || Path::new(path).parent().unwrap_or(Path::new("/"));
@@ -748,6 +748,8 @@ fn complain(words: std::fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "criquet-monitor: {words}");
 }
 
+fn null_device() -> Result<OwnedFd, Error> {
+    let open = File::options().read(true).write(true).open("/dev/null");
     open.map(OwnedFd::from).during("open", "/dev/null")
 }
 
