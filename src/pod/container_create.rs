@@ -46,6 +46,7 @@ impl Pods {
         sandbox: &Arc<Sandbox>,
         config: ContainerConfig,
     ) -> Result<ContainerId, Error> {
+        spec::text::check("config", &config)?;
         let key = key_of(&sandbox.id, &config);
         let (pods, sandbox) = (Arc::clone(self), Arc::clone(sandbox));
         let task = {
