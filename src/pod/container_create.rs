@@ -57,7 +57,7 @@ impl Pods {
     }
 
     async fn create_anew(
-        &self,
+        self: Arc<Self>,
         key: String,
         sandbox: &Arc<Sandbox>,
         config: ContainerConfig,
@@ -76,17 +76,21 @@ impl Pods {
         let _guard = sandbox.operation.lock().await;
         sandbox.ready_monitor("creating a container")?;
         let id = ContainerId::random().during("read", Path::new("/dev/urandom"))?;
-        let made = self.make_container(&id, sandbox, config);
-        match made {
+        // Sources of mounts can lie on a file system that does not answer.
+        let made = {
+            let (pods, id, sandbox) = (Arc::clone(&self), id.clone(), Arc::clone(sandbox));
+            tokio::task::spawn_blocking(move || {
+                let made = pods.make_container(&id, &sandbox, config);
+                made.inspect_err(|_| pods.undo_container(&id))
+            })
+        };
+        match made.await.unwrap_or_else(|_| Err(Reason::Aborted.into())) {
             Ok(container) => {
                 self.objects().containers.insert(id.clone(), container);
                 info!(container.id = %id, sandbox.id = %sandbox.id, "container is created");
                 Ok(id)
             }
-            Err(error) => {
-                self.forget_container(&id)?;
-                Err(error)
-            }
+            Err(error) => Err(error),
         }
     }
 
@@ -107,7 +111,7 @@ impl Pods {
         }
         let cgroup = sandbox_record.cgroup.join(id.as_str());
 
-        // From here on something is made: `forget_container` takes it back.
+        // From here on something is made: `undo_container` takes it back.
         let layers = self.parts.images.hold(&image.id, id.as_str())?;
         let spec = self.build_spec(sandbox, &config, &image, &user, &cgroup)?;
         let bundle = self.bundle(id, spec, &layers);

@@ -12,7 +12,10 @@ use super::{
     sandbox_run::now,
 };
 use crate::{
-    monitor::{record::ExitRecord, v1},
+    monitor::{
+        record::ExitRecord,
+        v1::{self, Started},
+    },
     runtime::bundle::Bundle,
     spec::config::NamespaceMode,
 };
@@ -56,17 +59,15 @@ impl Pods {
         match monitor.start(request, &bundle, program).await {
             Ok(started) => {
                 info!(container.id = %container.id, pid = started.pid, "container runs");
-                container.update(&self.parts.database, |record| {
-                    record.phase = ContainerPhase::Running {
-                        pid: started.pid,
-                        started_at: started.started_at,
-                    };
-                })
+                let Started { pid, started_at } = started;
+                let phase = ContainerPhase::Running { pid, started_at };
+                container.observe(&self.parts.database, phase);
+                Ok(())
             }
             Err(error) => {
                 let exit =
                     ExitRecord { exit_code: START_ERROR, finished_at: now(), oom_killed: false };
-                self.end(container, 0, &exit, "StartError", error.to_string())?;
+                self.end(container, 0, &exit, "StartError", error.to_string());
                 Err(error.into())
             }
         }
@@ -114,6 +115,6 @@ fn request(container: &Container, spec: &Spec, filter_flags: u32) -> Result<v1::
         stdin: record.config.stdin,
         has_filter: false,
         filter_flags,
-    })
         log_directory: String::new(),
+    })
 }

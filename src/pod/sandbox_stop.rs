@@ -35,10 +35,7 @@ impl Pods {
             self.kill_and_wait(sandbox, &container).await?;
         }
         self.dismantle(sandbox).await?;
-        sandbox.update(&self.parts.database, |record| {
-            record.phase = SandboxPhase::NotReady;
-            record.network = None;
-        })?;
+        sandbox.ended(&self.parts.database);
         info!(sandbox.id = %sandbox.id, "sandbox is stopped");
         Ok(())
     }
