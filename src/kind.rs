@@ -40,6 +40,8 @@ impl Kind {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::OutOfMemory => {
                 Kind::ResourceExhausted
             }
+            // Only names that come from outside are ever that long, or hold a zero byte.
+            ErrorKind::InvalidFilename => Kind::InvalidArgument,
             _ => Kind::Internal,
         }
     }

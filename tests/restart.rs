@@ -214,3 +214,102 @@ async fn an_image_in_use_stays_until_its_container_goes() {
     })
     .await;
 }
+
+/// Stops every process of a pod where it is, until it is told to go on.
+fn freeze(cgroup: &str, pod: &str, on: bool) {
+    let below = |root: &str| std::path::Path::new(root).join(cgroup).join(pod);
+    let v1 = below("/sys/fs/cgroup/freezer").join("freezer.state");
+    if v1.exists() {
+        return fs::write(v1, if on { "FROZEN" } else { "THAWED" }).unwrap();
+    }
+    let v2 = below("/sys/fs/cgroup").join("cgroup.freeze");
+    fs::write(v2, if on { "1" } else { "0" }).unwrap();
+}
+
+#[tokio::test]
+async fn a_start_goes_on_without_a_daemon() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let pod = node.pod("pod").await;
+    let first = node.launch(&pod, requests::script("first", "sleep 1000")).await;
+    let id = node.create(&pod, requests::script("c", "sleep 1000")).await.unwrap();
+    freeze(&node.cgroup, &pod, true);
+    let mut runtime = node.runtime.clone();
+    let request = v1::StartContainerRequest { container_id: id.clone() };
+    let start = tokio::spawn(async move { runtime.start_container(request).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!start.is_finished());
+    node.kill_daemon();
+    assert!(start.await.unwrap().is_err());
+    let (cgroup, of_pod) = (node.cgroup.clone(), pod.clone());
+    let thaw = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(700));
+        freeze(&cgroup, &of_pod, false);
+    });
+    node.start_daemon().await;
+    thaw.join().unwrap();
+    let running = i32::from(v1::ContainerState::ContainerRunning);
+    for id in [&id, &first] {
+        assert_eq!(node.status(id).await.unwrap().state, running);
+        assert_eq!(node.output(id, "echo here").await, "here");
+    }
+    node.remove_pod(&pod).await.unwrap();
+    leaks::assert_nothing_left(&node).await;
+}
+
+#[tokio::test]
+async fn a_start_that_does_not_end_can_be_stopped() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let pod = node.pod("pod").await;
+    let first = node.launch(&pod, requests::script("first", "sleep 1000")).await;
+    let id = node.create(&pod, requests::script("c", "sleep 1000")).await.unwrap();
+    freeze(&node.cgroup, &pod, true);
+    let error = node.exec(&first, "true", 1).await.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::DeadlineExceeded, "{error}");
+    let mut runtime = node.runtime.clone();
+    let request = v1::StartContainerRequest { container_id: id.clone() };
+    let start = tokio::spawn(async move { runtime.start_container(request).await });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let mut runtime = node.runtime.clone();
+    let request = v1::StopPodSandboxRequest { pod_sandbox_id: pod.clone() };
+    let stop = tokio::spawn(async move { runtime.stop_pod_sandbox(request).await });
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    // What is frozen on v1 ends when it is thawed.
+    freeze(&node.cgroup, &pod, false);
+    stop.await.unwrap().unwrap();
+    assert!(start.await.unwrap().is_err(), "it was killed on its way");
+    assert_eq!(node.status(&id).await.unwrap().reason, "StartError");
+    node.remove_pod(&pod).await.unwrap();
+    leaks::assert_nothing_left(&node).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_ends_nothing() {
+    use rustix::{net, process};
+    requires_root!();
+    let mut node = Node::start().await;
+    let pod = node.pod("pod").await;
+    let id = node.launch(&pod, requests::script("c", "sleep 1000")).await;
+    let before = node.status(&id).await.unwrap();
+    let daemon = process::Pid::from_raw(node.daemon_pid() as i32).unwrap();
+    let daemon = process::pidfd_open(daemon, process::PidfdFlags::empty()).unwrap();
+    let mut broken = 0;
+    for number in 0..100 {
+        let flags = process::PidfdGetfdFlags::empty();
+        let Ok(socket) = process::pidfd_getfd(&daemon, number, flags) else { continue };
+        // Only connections to monitors keep the borders of messages.
+        if net::sockopt::socket_type(&socket) == Ok(net::SocketType::SEQPACKET) {
+            net::shutdown(&socket, net::Shutdown::Both).unwrap();
+            broken += 1;
+        }
+    }
+    assert_eq!(broken, 1);
+    eventually("it is connected anew", async || node.exec(&id, "true", 5).await.is_ok()).await;
+    let after = node.status(&id).await.unwrap();
+    assert_eq!((after.state, after.started_at), (before.state, before.started_at));
+    node.stop(&id, 0).await.unwrap();
+    assert_eq!(node.status(&id).await.unwrap().exit_code, 137);
+    node.remove_pod(&pod).await.unwrap();
+    leaks::assert_nothing_left(&node).await;
+}

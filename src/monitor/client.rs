@@ -226,20 +226,27 @@ impl Monitor {
         started(self.call(Call::Start(request), &fds).await?).map(|(started, _)| started)
     }
 
-    /// Starts a process in a container; returns when its program runs.
+    /// A name for a process that [`Monitor::exec`] starts.
+    pub fn next_exec(&self) -> u64 {
+        self.0.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Starts a process in a container; returns when its program runs, with what will bring the
+    /// exit code, 128 + n after signal n. A caller that gives up
+    /// before kills it with [`Monitor::kill_exec`].
     pub async fn exec(
         &self,
+        id: u64,
         container: &str,
         bundle: &impl Serialize,
         filter: Option<&[u8]>,
         stdio: [BorrowedFd<'_>; 3],
-    ) -> Result<RunningExec, Error> {
+    ) -> Result<oneshot::Receiver<i32>, Error> {
         let bundle = file_of(&serde_json::to_vec(bundle)?)?;
         let filter = filter.map(file_of).transpose()?;
         let mut fds = vec![bundle.as_fd()];
         fds.extend(filter.as_ref().map(AsFd::as_fd));
         fds.extend(stdio);
-        let id = self.0.next.fetch_add(1, Ordering::Relaxed);
         let (sender, exit) = oneshot::channel();
         self.lock().execs.insert(id, sender);
         let request = v1::Exec {
@@ -250,7 +257,7 @@ impl Monitor {
         };
         let result = self.call(Call::Exec(request), &fds).await.and_then(started);
         match result {
-            Ok(_) => Ok(RunningExec { id, exit }),
+            Ok(_) => Ok(exit),
             Err(error) => {
                 self.lock().execs.remove(&id);
                 Err(error)
@@ -258,8 +265,9 @@ impl Monitor {
         }
     }
 
-    /// Kills all that an exec has started.
+    /// Kills all that an exec has started, and forgets it.
     pub async fn kill_exec(&self, exec: u64) -> Result<(), Error> {
+        self.lock().execs.remove(&exec);
         self.call(Call::KillExec(v1::KillExec { exec }), &[]).await.map(drop)
     }
 
@@ -344,15 +352,6 @@ impl Monitor {
     fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
         self.0.lock()
     }
-}
-
-/// A process in a container.
-#[derive(Debug)]
-pub struct RunningExec {
-    /// For [`Monitor::kill_exec`].
-    pub id: u64,
-    /// Brings the exit code, 128 + n after signal n.
-    pub exit: oneshot::Receiver<i32>,
 }
 
 impl Connection {

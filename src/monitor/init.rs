@@ -2,7 +2,8 @@
 //!
 //! It is a copy of the monitor that executes nothing: its program is the monitor's, which no
 //! container can change, and its root is an empty read-only directory, so that nothing of the
-//! host can be reached through `/proc/1`.
+//! host can be reached through `/proc/1`. It has no capability either: a container that may
+//! trace the processes of its pod would make those its own. It ends with the monitor.
 
 use std::{os::fd::OwnedFd, path::Path};
 
@@ -12,11 +13,14 @@ use rustix::{
         UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change,
         move_mount, unmount,
     },
-    process::{Pid, WaitOptions, fchdir, pivot_root, wait},
+    process::{Pid, Signal, WaitOptions, fchdir, pivot_root, wait},
 };
 
 use crate::{
-    runtime::error::{During, Error},
+    runtime::{
+        error::{During, Error},
+        process,
+    },
     sys::{
         clone::{Cloned, SingleThreaded, clone3},
         exec, signal,
@@ -42,7 +46,7 @@ pub(super) fn start(proof: &SingleThreaded, mount_point: &Path) -> Result<Init, 
             for ignored in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
                 signal::ignore(ignored);
             }
-            if enter_empty_root(mount_point).is_err() {
+            if enter_empty_root(mount_point).is_err() || give_up_rights().is_err() {
                 exec::exit(1)
             }
             exec::close_all();
@@ -69,6 +73,13 @@ fn enter_empty_root(mount_point: &Path) -> Result<(), Error> {
     fchdir(&tree).during("enter", object)?;
     pivot_root(".", ".").during("change to", object)?;
     unmount(".", UnmountFlags::DETACH).during("detach", "root of the host")
+}
+
+fn give_up_rights() -> Result<(), Error> {
+    process::drop_all_capabilities()?;
+    rustix::thread::set_no_new_privs(true).during("set", "no_new_privs of the pod's init")?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .during("tie to the monitor", "init of the pod")
 }
 
 /// Orphans of the pod become children of process 1 and would stay as zombies.

@@ -1,15 +1,21 @@
 //! CRI log files: `TIME STREAM P|F TEXT` for each line, or part of one that is too long.
 //!
 //! What a program writes is kept byte for byte: the texts of its parts, and of the full line
-//! that ends them, are what it wrote. Memory is bounded by the longest line.
+//! that ends them, are what it wrote. Memory is bounded by the longest line. A container can
+//! have been given the directory of logs: what it puts there leads to no file elsewhere, and
+//! a FIFO at the place of a log stops nobody.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::PathBuf,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
+
+use rustix::fs::Mode;
+
+use crate::sys::path::Root;
 
 /// The longest text in one line of a log, in bytes, as under containerd.
 const MAX_LINE: usize = 16 * 1024;
@@ -22,6 +28,8 @@ const STREAMS: [&str; 2] = ["stdout", "stderr"];
 /// The log of a container.
 #[derive(Debug)]
 pub(super) struct Log {
+    directory: PathBuf,
+    /// Relative to the directory.
     path: PathBuf,
     file: File,
     /// The unfinished line of each stream.
@@ -31,14 +39,17 @@ pub(super) struct Log {
 }
 
 impl Log {
-    pub(super) fn open(path: PathBuf) -> io::Result<Self> {
-        let file = open(&path)?;
-        Ok(Self { path, file, pending: [Vec::new(), Vec::new()], batch: Vec::new() })
+    /// Opens the log at `path`, which lies beneath `directory`.
+    pub(super) fn open(directory: &Path, path: &Path) -> io::Result<Self> {
+        let path = path.strip_prefix(directory).unwrap_or(path).to_owned();
+        let file = open(directory, &path)?;
+        let directory = directory.to_owned();
+        Ok(Self { directory, path, file, pending: [Vec::new(), Vec::new()], batch: Vec::new() })
     }
 
     /// Opens the file anew, after somebody moved it away. Keeps the old one on failure.
     pub(super) fn reopen(&mut self) -> io::Result<()> {
-        self.file = open(&self.path)?;
+        self.file = open(&self.directory, &self.path)?;
         Ok(())
     }
 
@@ -93,7 +104,7 @@ impl Log {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let result = self.file.write_all(&self.batch);
+        let result = write_whole(&mut self.file, &self.batch);
         // On a full disk the lines are lost; holding them would stop the program or grow.
         self.batch.clear();
         self.batch.shrink_to(BATCH + MAX_LINE);
@@ -101,13 +112,28 @@ impl Log {
     }
 }
 
-fn open(path: &PathBuf) -> io::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .open(path)
+fn open(directory: &Path, path: &Path) -> io::Result<File> {
+    let directory = File::open(directory)?;
+    let file = Root::new(directory.as_fd()).append(path, Mode::from_raw_mode(0o640))?;
+    Ok(file.into())
+}
+
+/// Writes all lines or, when the disk is full, none: a part of one would spoil the next.
+fn write_whole(file: &mut File, lines: &[u8]) -> io::Result<()> {
+    let mut written = 0;
+    while written < lines.len() {
+        match file.write(&lines[written..]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(length) => written += length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                let length = file.metadata()?.len();
+                file.set_len(length.saturating_sub(written as u64))?;
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// RFC 3339 with nanoseconds, in UTC.
@@ -136,14 +162,17 @@ fn date_of(days: u64) -> (u64, u64, u64) {
 mod tests {
     use std::{
         fs,
+        os::unix::fs::symlink,
         time::{Duration, UNIX_EPOCH},
     };
+
+    use rustix::fs::{CWD, FileType};
 
     use super::{Log, MAX_LINE, timestamp};
 
     fn log() -> (tempfile::TempDir, Log) {
         let directory = tempfile::tempdir().unwrap();
-        let log = Log::open(directory.path().join("0.log")).unwrap();
+        let log = Log::open(directory.path(), &directory.path().join("0.log")).unwrap();
         (directory, log)
     }
 
@@ -209,6 +238,26 @@ mod tests {
         let lines = lines(&directory, "0.log");
         let tags: Vec<_> = lines.iter().map(|(_, tag, x)| (tag.as_str(), x.len())).collect();
         assert_eq!(tags, [("P", MAX_LINE), ("F", 0), ("F", 0)]);
+    }
+
+    #[test]
+    fn a_log_is_a_file_beneath_its_directory() {
+        let outer = tempfile::tempdir().unwrap();
+        let directory = outer.path().join("logs");
+        fs::create_dir(&directory).unwrap();
+        fs::create_dir(outer.path().join("far")).unwrap();
+        fs::write(outer.path().join("far/0.log"), "").unwrap();
+        symlink(outer.path().join("far"), directory.join("linked")).unwrap();
+        symlink(outer.path().join("far/0.log"), directory.join("0.log")).unwrap();
+        let fifo = directory.join("fifo");
+        rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, 0o666.into(), 0).unwrap();
+        let reader = fs::File::options().read(true).write(true).open(&fifo).unwrap();
+        for path in ["linked/0.log", "linked/1.log", "0.log", "fifo"] {
+            assert!(Log::open(&directory, &directory.join(path)).is_err(), "{path}");
+        }
+        drop(reader);
+        assert!(Log::open(&directory, &fifo).is_err());
+        assert_eq!(fs::read_dir(outer.path().join("far")).unwrap().count(), 1);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, BorrowedFd},
     path::{Component, Path, PathBuf},
 };
 
@@ -127,19 +127,19 @@ impl Pod {
         Ok(self)
     }
 
-    /// The PID namespace that the containers share.
-    pub(super) fn pid_namespace(&self) -> Result<OwnedFd, Error> {
-        let Some(init) = &self.init else {
-            return Err(Error::spec("pid mode", "the pod has no PID namespace of its own"));
-        };
-        crate::runtime::start::pid_namespace_of(init.pid)
+    /// The first process of the PID namespace that the containers share.
+    pub(super) fn pid_namespace(&self) -> Result<BorrowedFd<'_>, Error> {
+        match &self.init {
+            Some(init) => Ok(init.pidfd.as_fd()),
+            None => Err(Error::spec("pid mode", "the pod has no PID namespace of its own")),
+        }
     }
 
     /// Ends the init and takes away what is mounted.
     pub(super) fn tear_down(&self) -> Result<(), Error> {
         if let Some(init) = &self.init {
             // It may have ended already.
-            let _ = signal::send(std::os::fd::AsFd::as_fd(&init.pidfd), libc::SIGKILL);
+            let _ = signal::send(init.pidfd.as_fd(), libc::SIGKILL);
         }
         self.traces.remove()
     }

@@ -7,9 +7,9 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io,
+    io::{self, Write as _},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -18,7 +18,7 @@ use prost::Message as _;
 use rustix::{
     net::{SocketFlags, accept_with},
     pipe::{PipeFlags, pipe_with},
-    process::{Pid, WaitOptions, WaitStatus, setsid, wait},
+    process::{Pid, Signal, WaitOptions, WaitStatus, setsid, wait},
 };
 
 use super::{
@@ -38,7 +38,7 @@ use crate::{
         exec::{ExecRequest, exec},
         namespaces::PidNamespace,
         report::{self, Report},
-        start::{Child, StartRequest, pid_namespace_of, start},
+        start::{Child, StartRequest, start},
         stdio::ChildStdio,
     },
     sys::{clone::SingleThreaded, signal, socket},
@@ -214,6 +214,8 @@ impl Server {
             Some(Call::Delete(request)) => self.delete(&request.container),
             Some(Call::KillExec(request)) => {
                 if let Some(exec) = self.execs.get(&request.exec) {
+                    // On v1 it may not have joined its cgroup yet.
+                    let _ = rustix::process::kill_process(exec.pid, Signal::KILL);
                     exec.cgroup.kill()?;
                 }
                 Ok(DONE)
@@ -256,12 +258,12 @@ impl Server {
         }
         let log = match request.log_path.as_str() {
             "" => None,
-            path => Some(Log::open(PathBuf::from(path)).during("open log file", path)?),
+            path => Some(open_log(&request.log_directory, path)?),
         };
         let namespace = self.pid_namespace(&request)?;
         let pid = match (request.pid_mode(), &namespace) {
             (v1::PidMode::Container, _) => PidNamespace::New,
-            (_, Some(namespace)) => PidNamespace::Join(namespace.as_fd()),
+            (_, Some(namespace)) => PidNamespace::Join(*namespace),
             (_, None) => PidNamespace::Inherit,
         };
         let resources = parse_resources(&request.resources)?;
@@ -314,7 +316,7 @@ impl Server {
     }
 
     /// The PID namespace that a container joins; none for its own and for the host's.
-    fn pid_namespace(&self, request: &v1::Start) -> Result<Option<OwnedFd>, Error> {
+    fn pid_namespace(&self, request: &v1::Start) -> Result<Option<BorrowedFd<'_>>, Error> {
         match request.pid_mode() {
             v1::PidMode::Container | v1::PidMode::Node => Ok(None),
             v1::PidMode::Pod => match &self.pod {
@@ -322,7 +324,7 @@ impl Server {
                 None => Err(Error::spec("start", "the pod is not set up")),
             },
             v1::PidMode::Target => match self.containers.get(&request.target) {
-                Some(target) if target.is_running() => pid_namespace_of(target.pid).map(Some),
+                Some(target) if target.is_running() => Ok(Some(target.pidfd.as_fd())),
                 _ => Err(Error::spec(
                     "namespace_options.target_id",
                     format!("container {} does not run in this pod", request.target),
@@ -620,7 +622,7 @@ impl Server {
             oom_killed: exit.oom_killed,
         };
         if let Err(error) = record.write(&pod.directory, id) {
-            eprintln!("criquet-monitor: cannot record the exit of container {id}: {error}");
+            complain(format_args!("cannot record the exit of container {id}: {error}"));
         }
     }
 
@@ -725,6 +727,25 @@ fn streams(request: &v1::Start) -> Result<(ChildStdio, Ours), Error> {
     }
     let ours = Ours { outputs: vec![our_stdout, our_stderr], stdin: our_stdin };
     Ok((ChildStdio::Streams { stdin, stdout, stderr }, ours))
+}
+
+/// A log lies beneath the log directory of its sandbox, or in its own.
+fn open_log(directory: &str, path: &str) -> Result<Log, Error> {
+    let own = || Path::new(path).parent().unwrap_or(Path::new("/"));
+    let directory = if directory.is_empty() { own() } else { Path::new(directory) };
+    match Log::open(directory, Path::new(path)) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::EINVAL)) => {
+            let reason = format!("{path} is a link or no regular file; remove it");
+            Err(Error::spec("log_path", reason))
+        }
+        result => result.during("open log file", path),
+    }
+}
+
+/// Says something that nobody may be there to read: a daemon's standard error can be a pipe
+/// whose reader has ended, and `eprintln` would end the pod for it.
+fn complain(words: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "criquet-monitor: {words}");
 }
 
 fn null_device() -> Result<OwnedFd, Error> {

@@ -145,6 +145,19 @@ impl Container {
         Ok(())
     }
 
+    /// Takes over what has happened to it, which is so whether or not it can be stored. What
+    /// is not stored, on a full disk, the monitor tells the next daemon.
+    pub(super) fn observe(&self, database: &Database, phase: ContainerPhase) {
+        {
+            let mut record = self.record();
+            record.phase = phase;
+            if let Err(error) = database.put(CONTAINERS, self.id.as_str(), &*record) {
+                tracing::warn!(container.id = %self.id, %error, "the container's state is not stored");
+            }
+        }
+        self.changes.send_replace(());
+    }
+
     /// Waits until it does not run.
     pub(super) async fn ended(&self) {
         let mut changes = self.changes.subscribe();

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::DirBuilderExt,
+    os::{fd::AsFd, unix::fs::DirBuilderExt},
     path::{Component, Path, PathBuf},
     sync::Arc,
 };
@@ -31,6 +31,7 @@ use crate::{
         container::{ImageDefaults, Request, Sandbox as SpecSandbox, User},
         signal,
     },
+    sys::path::Root,
 };
 
 impl Pods {
@@ -45,6 +46,7 @@ impl Pods {
         sandbox: &Arc<Sandbox>,
         config: ContainerConfig,
     ) -> Result<ContainerId, Error> {
+        spec::text::check("config", &config)?;
         let key = key_of(&sandbox.id, &config);
         let (pods, sandbox) = (Arc::clone(self), Arc::clone(sandbox));
         let task = {
@@ -55,7 +57,7 @@ impl Pods {
     }
 
     async fn create_anew(
-        &self,
+        self: Arc<Self>,
         key: String,
         sandbox: &Arc<Sandbox>,
         config: ContainerConfig,
@@ -74,17 +76,21 @@ impl Pods {
         let _guard = sandbox.operation.lock().await;
         sandbox.ready_monitor("creating a container")?;
         let id = ContainerId::random().during("read", Path::new("/dev/urandom"))?;
-        let made = self.make_container(&id, sandbox, config);
-        match made {
+        // Sources of mounts can lie on a file system that does not answer.
+        let made = {
+            let (pods, id, sandbox) = (Arc::clone(&self), id.clone(), Arc::clone(sandbox));
+            tokio::task::spawn_blocking(move || {
+                let made = pods.make_container(&id, &sandbox, config);
+                made.inspect_err(|_| pods.undo_container(&id))
+            })
+        };
+        match made.await.unwrap_or_else(|_| Err(Reason::Aborted.into())) {
             Ok(container) => {
                 self.objects().containers.insert(id.clone(), container);
                 info!(container.id = %id, sandbox.id = %sandbox.id, "container is created");
                 Ok(id)
             }
-            Err(error) => {
-                self.forget_container(&id)?;
-                Err(error)
-            }
+            Err(error) => Err(error),
         }
     }
 
@@ -105,7 +111,7 @@ impl Pods {
         }
         let cgroup = sandbox_record.cgroup.join(id.as_str());
 
-        // From here on something is made: `forget_container` takes it back.
+        // From here on something is made: `undo_container` takes it back.
         let layers = self.parts.images.hold(&image.id, id.as_str())?;
         let spec = self.build_spec(sandbox, &config, &image, &user, &cgroup)?;
         let bundle = self.bundle(id, spec, &layers);
@@ -293,9 +299,14 @@ fn log_path(directory: &str, path: &str) -> Result<Option<PathBuf>, Error> {
         let reason = format!("{path:?} must be a relative path without \"..\"");
         return Err(spec::Error::invalid("log_path", reason).into());
     }
-    let full = Path::new(directory).join(path);
-    if let Some(parent) = full.parent() {
-        fs::create_dir_all(parent).during("create log directory", parent)?;
+    let directory = Path::new(directory);
+    let full = directory.join(path);
+    if let Some(parent) = Path::new(path).parent() {
+        // Beneath the directory, wherever a link that lies there may point.
+        fs::create_dir_all(directory)
+            .and_then(|()| fs::File::open(directory))
+            .and_then(|root| Root::new(root.as_fd()).make_directory(parent, 0o755.into()))
+            .during("create log directory", &directory.join(parent))?;
     }
     Ok(Some(full))
 }

@@ -15,7 +15,7 @@ use super::{
     container::Container,
     error::{During, Error, Reason},
 };
-use crate::{monitor::client::RunningExec, runtime::bundle::ExecBundle, spec};
+use crate::{runtime::bundle::ExecBundle, spec};
 
 /// What is kept of each stream, in bytes; the rest is read and dropped.
 pub const MAX_OUTPUT: usize = 16 * 1024 * 1024;
@@ -68,11 +68,24 @@ impl Pods {
         let stdin = OwnedFd::from(File::open(null).during("open", null)?);
         let program = filter.as_deref().map(|filter| filter.program.as_slice());
         let stdio = [stdin.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()];
-        let RunningExec { id, exit } =
-            monitor.exec(container.id.as_str(), &bundle, program, stdio).await?;
-        drop((stdout_end, stderr_end));
+        let exec = monitor.next_exec();
         // Whoever stops waiting must not leave a command behind that nobody will ever end.
-        let mut guard = KillOnDrop { monitor: Some(monitor), exec: id };
+        let mut guard = KillOnDrop { monitor: Some(monitor.clone()), exec };
+        let started = monitor.exec(exec, container.id.as_str(), &bundle, program, stdio);
+        let too_long = || Reason::Timeout {
+            command: command.join(" "),
+            container: container.id.to_string(),
+            seconds: timeout,
+        };
+        let exit = match tokio::time::timeout_at(deadline, started).await {
+            Ok(Ok(exit)) => exit,
+            Ok(Err(error)) => {
+                guard.monitor = None;
+                return Err(error.into());
+            }
+            Err(_) => return Err(too_long().into()),
+        };
+        drop((stdout_end, stderr_end));
 
         let mut output = ExecOutput::default();
         let ended = tokio::time::timeout_at(deadline, async {
@@ -101,12 +114,7 @@ impl Pods {
                 Ok(output)
             }
             Ok(Err(_)) => Err(Reason::Monitor(crate::monitor::client::Error::Gone).into()),
-            Err(_) => Err(Reason::Timeout {
-                command: command.join(" "),
-                container: container.id.to_string(),
-                seconds: timeout,
-            }
-            .into()),
+            Err(_) => Err(too_long().into()),
         }
     }
 

@@ -1,6 +1,10 @@
 //! RemoveContainer.
 
-use std::{fs, io, sync::Arc};
+use std::{
+    fs, io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tracing::{info, warn};
 
@@ -10,6 +14,10 @@ use super::{
     error::{During, Error},
     id::ContainerId,
 };
+use crate::monitor::client::{self, Monitor};
+
+/// How long processes get to end after SIGKILL.
+const AFTER_KILL: Duration = Duration::from_secs(10);
 
 impl Pods {
     /// Removes a container, by force where it runs. Its log stays.
@@ -32,9 +40,9 @@ impl Pods {
         let sandbox = self.sandbox_of(container)?;
         self.kill_and_wait(&sandbox, container).await?;
         match sandbox.monitor() {
-            Some(monitor) => match monitor.delete(container.id.as_str()).await {
+            Some(monitor) => match delete(&monitor, container.id.as_str()).await {
                 Ok(()) => {}
-                Err(crate::monitor::client::Error::Gone) => self.remove_cgroup(container).await?,
+                Err(client::Error::Gone) => self.remove_cgroup(container).await?,
                 Err(error) => return Err(error.into()),
             },
             None => self.remove_cgroup(container).await?,
@@ -44,13 +52,28 @@ impl Pods {
         Ok(())
     }
 
-    /// Takes away the record and the directory of a container whose processes are gone.
-    pub(super) fn forget_container(&self, id: &ContainerId) -> Result<(), Error> {
+    /// Takes away the directory and the record of a container whose processes are gone. The
+    /// directory goes first: on a full disk the database needs the room.
+    fn forget_container(&self, id: &ContainerId) -> Result<(), Error> {
+        self.throw_away(id)?;
         self.parts.database.delete(CONTAINERS, id.as_str())?;
         self.objects().containers.remove(id);
         self.parts.images.release(id.as_str())?;
-        self.remove_bundle(id)?;
-        self.throw_away(id)
+        self.remove_bundle(id)
+    }
+
+    /// Takes back whatever was made of a container that never came to be. Goes on past a step
+    /// that fails: the next start of the daemon tries it again.
+    pub(super) fn undo_container(&self, id: &ContainerId) {
+        let steps = [
+            self.throw_away(id),
+            self.remove_bundle(id),
+            self.parts.images.release(id.as_str()).map_err(Error::from),
+            self.parts.database.delete(CONTAINERS, id.as_str()).map_err(Error::from),
+        ];
+        for error in steps.into_iter().filter_map(Result::err) {
+            warn!(container.id = %id, %error, "container is not undone yet");
+        }
     }
 
     pub(super) fn remove_bundle(&self, id: &ContainerId) -> Result<(), Error> {
@@ -78,5 +101,18 @@ impl Pods {
             }
         });
         Ok(())
+    }
+}
+
+/// Processes that were killed with the container's first one may take a moment to end.
+async fn delete(monitor: &Monitor, id: &str) -> Result<(), client::Error> {
+    let end = Instant::now() + AFTER_KILL;
+    loop {
+        match monitor.delete(id).await {
+            Err(client::Error::Refused { .. }) if Instant::now() < end => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            result => return result,
+        }
     }
 }

@@ -12,7 +12,10 @@ use super::{
     sandbox_run::now,
 };
 use crate::{
-    monitor::{record::ExitRecord, v1},
+    monitor::{
+        record::ExitRecord,
+        v1::{self, Started},
+    },
     runtime::bundle::Bundle,
     spec::config::NamespaceMode,
 };
@@ -47,28 +50,26 @@ impl Pods {
         let path = self.bundle_file(&container.id);
         let bundle = fs::File::open(&path).during("open", &path)?;
         let filter = self.filters.of_container(container)?;
-        let request = request(
-            container,
-            &*self.spec_of(container)?,
-            filter.as_deref().map_or(0, |f| f.flags),
-        )?;
+        let spec = self.spec_of(container)?;
+        let request = v1::Start {
+            log_directory: sandbox.record().config.log_directory.clone(),
+            ..request(container, &spec, filter.as_deref().map_or(0, |f| f.flags))?
+        };
 
         let _starting = container.starting.lock().await;
         let program = filter.as_deref().map(|filter| filter.program.as_slice());
         match monitor.start(request, bundle.as_fd(), program).await {
             Ok(started) => {
                 info!(container.id = %container.id, pid = started.pid, "container runs");
-                container.update(&self.parts.database, |record| {
-                    record.phase = ContainerPhase::Running {
-                        pid: started.pid,
-                        started_at: started.started_at,
-                    };
-                })
+                let Started { pid, started_at } = started;
+                let phase = ContainerPhase::Running { pid, started_at };
+                container.observe(&self.parts.database, phase);
+                Ok(())
             }
             Err(error) => {
                 let exit =
                     ExitRecord { exit_code: START_ERROR, finished_at: now(), oom_killed: false };
-                self.end(container, 0, &exit, "StartError", error.to_string())?;
+                self.end(container, 0, &exit, "StartError", error.to_string());
                 Err(error.into())
             }
         }
@@ -117,5 +118,6 @@ fn request(container: &Container, spec: &Spec, filter_flags: u32) -> Result<v1::
         stdin: record.config.stdin,
         has_filter: false,
         filter_flags,
+        log_directory: String::new(),
     })
 }

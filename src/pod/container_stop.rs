@@ -20,9 +20,10 @@ impl Pods {
     /// When the kernel does not end its processes.
     pub async fn stop_container(&self, container: &Container, timeout: i64) -> Result<(), Error> {
         let sandbox = self.sandbox_of(container)?;
-        // Neither lock of the container is taken: a long stop holds up nothing else, and a
-        // start that is under way is told of the end as of any other.
-        self.stop_within(&sandbox, container, timeout.max(0) as u64).await
+        // No lock of the container is kept: a long stop holds up nothing else.
+        let seconds = timeout.max(0) as u64;
+        self.started(&sandbox, container, Duration::from_secs(seconds)).await;
+        self.stop_within(&sandbox, container, seconds).await
     }
 
     /// Ends a container at once.
@@ -31,9 +32,27 @@ impl Pods {
         sandbox: &Sandbox,
         container: &Arc<Container>,
     ) -> Result<(), Error> {
-        // One that is on its way to its program is killed when it runs.
-        drop(container.starting.lock().await);
+        self.started(sandbox, container, Duration::ZERO).await;
         self.stop_within(sandbox, container, 0).await
+    }
+
+    /// Waits for one that is on its way to its program, and kills it there when that takes
+    /// longer than `patience`: it can wait for a file system that never answers.
+    async fn started(&self, sandbox: &Sandbox, container: &Container, patience: Duration) {
+        const MOMENT: Duration = Duration::from_millis(200);
+        let patience = patience.max(MOMENT);
+        if tokio::time::timeout(patience, container.starting.lock()).await.is_ok() {
+            return;
+        }
+        loop {
+            if let Some(monitor) = sandbox.monitor() {
+                // The answer to the start brings the result.
+                let _ = monitor.stop(container.id.as_str(), libc::SIGKILL, 0).await;
+            }
+            if tokio::time::timeout(MOMENT, container.starting.lock()).await.is_ok() {
+                return;
+            }
+        }
     }
 
     async fn stop_within(

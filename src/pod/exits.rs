@@ -49,20 +49,14 @@ impl Pods {
             finished_at: exit.finished_at,
             oom_killed: exit.oom_killed,
         };
-        if let Err(error) = self.record_exit(&container, &record) {
-            warn!(container.id = %container.id, %error, "exit is not recorded");
-        }
+        self.record_exit(&container, &record);
     }
 
     /// Records how a container ended, unless that is known already.
-    pub(super) fn record_exit(
-        &self,
-        container: &Container,
-        exit: &ExitRecord,
-    ) -> Result<(), Error> {
+    pub(super) fn record_exit(&self, container: &Container, exit: &ExitRecord) {
         let phase = container.record().phase.clone();
         let started_at = match phase {
-            ContainerPhase::Exited { .. } => return Ok(()),
+            ContainerPhase::Exited { .. } => return,
             ContainerPhase::Created => 0,
             ContainerPhase::Running { started_at, .. } => started_at,
         };
@@ -71,16 +65,16 @@ impl Pods {
             ExitRecord { exit_code: 0, .. } => "Completed",
             _ => "Error",
         };
-        self.end(container, started_at, exit, reason, String::new())
+        self.end(container, started_at, exit, reason, String::new());
     }
 
-    pub(super) fn record_unknown(&self, container: &Container, message: &str) -> Result<(), Error> {
+    pub(super) fn record_unknown(&self, container: &Container, message: &str) {
         let exit = ExitRecord { exit_code: 255, finished_at: now(), oom_killed: false };
         let started_at = match container.record().phase {
             ContainerPhase::Running { started_at, .. } => started_at,
             _ => 0,
         };
-        self.end(container, started_at, &exit, UNKNOWN, message.to_owned())
+        self.end(container, started_at, &exit, UNKNOWN, message.to_owned());
     }
 
     pub(super) fn end(
@@ -90,18 +84,17 @@ impl Pods {
         exit: &ExitRecord,
         reason: &str,
         message: String,
-    ) -> Result<(), Error> {
+    ) {
         let exit_code = exit.exit_code;
         info!(container.id = %container.id, exit_code, reason, "container has ended");
-        container.update(&self.parts.database, |record| {
-            record.phase = ContainerPhase::Exited {
-                started_at,
-                finished_at: exit.finished_at,
-                exit_code,
-                reason: reason.to_owned(),
-                message,
-            };
-        })
+        let phase = ContainerPhase::Exited {
+            started_at,
+            finished_at: exit.finished_at,
+            exit_code,
+            reason: reason.to_owned(),
+            message,
+        };
+        container.observe(&self.parts.database, phase);
     }
 
     /// A monitor that ends by itself takes its pod with it: nobody else reaps the processes,
@@ -112,8 +105,16 @@ impl Pods {
         if sandbox.record().phase != SandboxPhase::Ready || sandbox.monitor().is_none() {
             return;
         }
-        warn!(sandbox.id = %sandbox.id, "the pod's monitor is gone; ending the pod");
         sandbox.set_monitor(None);
+        // It closes a connection that takes none of its messages, and lives on.
+        if let Some(monitor) = self.connect(sandbox, true) {
+            info!(sandbox.id = %sandbox.id, "connected to the pod's monitor anew");
+            if let Err(error) = self.reconcile(sandbox, &monitor).await {
+                warn!(sandbox.id = %sandbox.id, %error, "sandbox is not reconciled");
+            }
+            return;
+        }
+        warn!(sandbox.id = %sandbox.id, "the pod's monitor is gone; ending the pod");
         if let Err(error) = self.end_orphaned(sandbox).await {
             warn!(sandbox.id = %sandbox.id, %error, "the pod is not ended yet");
         }
@@ -126,16 +127,14 @@ impl Pods {
             self.remove_cgroup(&container).await?;
             if matches!(container.record().phase, ContainerPhase::Running { .. }) {
                 match ExitRecord::read(&directory, container.id.as_str()) {
-                    Some(exit) => self.record_exit(&container, &exit)?,
-                    None => self.record_unknown(&container, "the monitor of its pod was gone")?,
+                    Some(exit) => self.record_exit(&container, &exit),
+                    None => self.record_unknown(&container, "the monitor of its pod was gone"),
                 }
             }
         }
         self.dismantle(sandbox).await?;
-        sandbox.update(&self.parts.database, |record| {
-            record.phase = SandboxPhase::NotReady;
-            record.network = None;
-        })
+        sandbox.ended(&self.parts.database);
+        Ok(())
     }
 
     /// Ends what is left in a container's cgroup and removes it, without a monitor.

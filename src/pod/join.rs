@@ -16,10 +16,13 @@ use super::error::Reason;
 
 type Outcome<T, E> = Option<Result<T, E>>;
 
+/// Where the outcome of each task will be told.
+type Tasks<K, T, E> = Arc<Mutex<HashMap<K, watch::Receiver<Outcome<T, E>>>>>;
+
 /// Tasks under way, by the identity of what they make.
 pub(super) struct Joint<K, T, E> {
     // Held for one look-up.
-    tasks: Arc<Mutex<HashMap<K, watch::Receiver<Outcome<T, E>>>>>,
+    tasks: Tasks<K, T, E>,
 }
 
 impl<K, T, E> Default for Joint<K, T, E> {
@@ -69,7 +72,7 @@ where
 }
 
 struct Entry<K: Eq + Hash, T, E> {
-    tasks: Arc<Mutex<HashMap<K, watch::Receiver<Outcome<T, E>>>>>,
+    tasks: Tasks<K, T, E>,
     key: K,
 }
 

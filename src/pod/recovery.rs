@@ -5,7 +5,12 @@
 //! monitor is asked; without it, the pod is ended. Directories and holds of images that belong
 //! to no record are what a creation left that never came to be, and go.
 
-use std::{collections::BTreeSet, fs, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fs,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -79,7 +84,11 @@ impl Pods {
         }
     }
 
-    fn connect(self: &Arc<Self>, sandbox: &Arc<Sandbox>, same_boot: bool) -> Option<Monitor> {
+    pub(super) fn connect(
+        self: &Arc<Self>,
+        sandbox: &Arc<Sandbox>,
+        same_boot: bool,
+    ) -> Option<Monitor> {
         if !same_boot {
             return None;
         }
@@ -93,22 +102,24 @@ impl Pods {
     async fn end_after_reboot(&self, sandbox: &Sandbox) -> Result<(), Error> {
         for container in self.containers_of(sandbox) {
             if container.is_running() {
-                self.record_unknown(&container, "the node was restarted")?;
+                self.record_unknown(&container, "the node was restarted");
             }
         }
         self.dismantle(sandbox).await?;
-        sandbox.update(&self.parts.database, |record| {
-            record.phase = SandboxPhase::NotReady;
-            record.network = None;
-        })
+        sandbox.ended(&self.parts.database);
+        Ok(())
     }
 
     /// Takes over what happened while no daemon was there.
-    async fn reconcile(&self, sandbox: &Arc<Sandbox>, monitor: &Monitor) -> Result<(), Error> {
-        let states = monitor.state().await?.containers;
+    pub(super) async fn reconcile(
+        &self,
+        sandbox: &Arc<Sandbox>,
+        monitor: &Monitor,
+    ) -> Result<(), Error> {
+        let states = settled(monitor).await?;
         for container in self.containers_of(sandbox) {
             let state = states.iter().find(|state| state.container == container.id.as_str());
-            self.reconcile_container(sandbox, &container, state)?;
+            self.reconcile_container(sandbox, &container, state);
         }
         // What the monitor has and the database does not was removed but for this last step.
         for state in &states {
@@ -127,10 +138,10 @@ impl Pods {
         sandbox: &Sandbox,
         container: &Container,
         state: Option<&v1::ContainerState>,
-    ) -> Result<(), Error> {
+    ) {
         let phase = container.record().phase.clone();
         match (phase, state) {
-            (ContainerPhase::Exited { .. }, _) | (ContainerPhase::Created, None) => Ok(()),
+            (ContainerPhase::Exited { .. }, _) | (ContainerPhase::Created, None) => {}
             (ContainerPhase::Running { .. }, None) => {
                 let directory = self.sandbox_directory(&sandbox.id);
                 match ExitRecord::read(&directory, container.id.as_str()) {
@@ -140,23 +151,17 @@ impl Pods {
             }
             (_, Some(state)) => {
                 if state.started_at != 0 {
-                    container.update(&self.parts.database, |record| {
-                        record.phase = ContainerPhase::Running {
-                            pid: state.pid,
-                            started_at: state.started_at,
-                        };
-                    })?;
+                    let (pid, started_at) = (state.pid, state.started_at);
+                    let phase = ContainerPhase::Running { pid, started_at };
+                    container.observe(&self.parts.database, phase);
                 }
-                match &state.exited {
-                    None => Ok(()),
-                    Some(exit) => {
-                        let exit = ExitRecord {
-                            exit_code: exit.exit_code,
-                            finished_at: exit.finished_at,
-                            oom_killed: exit.oom_killed,
-                        };
-                        self.record_exit(container, &exit)
-                    }
+                if let Some(exit) = &state.exited {
+                    let exit = ExitRecord {
+                        exit_code: exit.exit_code,
+                        finished_at: exit.finished_at,
+                        oom_killed: exit.oom_killed,
+                    };
+                    self.record_exit(container, &exit);
                 }
             }
         }
@@ -193,5 +198,28 @@ impl Pods {
             }
         });
         Ok(())
+    }
+}
+
+/// What a monitor has, once none of its containers is on the way to its program any longer:
+/// the answer to that start went to a daemon that is no more, so one that takes too long is
+/// ended, as its caller will start another.
+async fn settled(monitor: &Monitor) -> Result<Vec<v1::ContainerState>, Error> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let states = monitor.state().await?.containers;
+        let starting =
+            states.iter().filter(|state| state.started_at == 0 && state.exited.is_none());
+        let starting: Vec<_> = starting.map(|state| state.container.clone()).collect();
+        if starting.is_empty() || Instant::now() > end + PATIENCE {
+            return Ok(states);
+        }
+        if Instant::now() > end {
+            for container in starting {
+                monitor.stop(&container, libc::SIGKILL, 0).await?;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -117,6 +117,17 @@ impl Sandbox {
         Ok(())
     }
 
+    /// Takes over that it has ended, which is so whether or not it can be stored. On a full
+    /// disk that is what makes room; the next daemon finds no monitor and ends it once more.
+    pub(super) fn ended(&self, database: &Database) {
+        let mut record = self.record();
+        record.phase = SandboxPhase::NotReady;
+        record.network = None;
+        if let Err(error) = database.put(SANDBOXES, self.id.as_str(), &*record) {
+            tracing::warn!(sandbox.id = %self.id, %error, "the sandbox's state is not stored");
+        }
+    }
+
     pub(super) fn set_monitor(&self, monitor: Option<Monitor>) {
         *self.monitor.lock().unwrap_or_else(PoisonError::into_inner) = monitor;
     }

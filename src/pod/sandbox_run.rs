@@ -56,6 +56,7 @@ impl Pods {
             let known = self.options.handlers.join(", ");
             return Err(Reason::Handler { name: handler.to_owned(), known }.into());
         }
+        spec::text::check("config", config)?;
         for (field, value) in [
             ("metadata.name", &config.metadata.name),
             ("metadata.namespace", &config.metadata.namespace),

@@ -31,14 +31,12 @@ impl Pods {
         if sandbox.record().phase == SandboxPhase::NotReady {
             return Ok(());
         }
-        for container in self.containers_of(sandbox) {
-            self.kill_and_wait(sandbox, &container).await?;
-        }
+        let containers = self.containers_of(sandbox);
+        // All at once: one that is slow to end holds up none of the others.
+        let ends = containers.iter().map(|container| self.kill_and_wait(sandbox, container));
+        futures_util::future::join_all(ends).await.into_iter().collect::<Result<(), _>>()?;
         self.dismantle(sandbox).await?;
-        sandbox.update(&self.parts.database, |record| {
-            record.phase = SandboxPhase::NotReady;
-            record.network = None;
-        })?;
+        sandbox.ended(&self.parts.database);
         info!(sandbox.id = %sandbox.id, "sandbox is stopped");
         Ok(())
     }

@@ -5,15 +5,11 @@ use std::{
     path::Path,
 };
 
-use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, fstatfs, mknodat, symlinkat,
-};
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, mknodat, symlinkat};
 
 use super::error::{During, Error};
 use crate::sys::path::Root;
-
-const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 /// What every container has (OCI runtime spec, "Default Devices").
 const DEFAULT: [(&str, u32, u32); 6] = [
@@ -34,15 +30,20 @@ const LINKS: [(&str, &str); 5] = [
 ];
 
 /// Makes nodes and links, if `/dev` is a new filesystem. One that was bound from the host is
-/// left as it is.
-pub(super) fn create(root: BorrowedFd<'_>, devices: &[LinuxDevice]) -> Result<(), Error> {
+/// left as it is; its type would not tell, since the host's is a `tmpfs` as well.
+pub(super) fn create(
+    root: BorrowedFd<'_>,
+    devices: &[LinuxDevice],
+    mounts: &[Mount],
+) -> Result<(), Error> {
+    let of_dev = mounts.iter().rfind(|mount| mount.destination() == Path::new("/dev"));
+    if of_dev.and_then(|mount| mount.typ().as_deref()) != Some("tmpfs") {
+        return Ok(());
+    }
     let root = Root::new(root);
     let dev = root
         .open_without_links(Path::new("/dev"), OFlags::RDONLY | OFlags::DIRECTORY)
         .during("open", "/dev of the container")?;
-    if fstatfs(&dev).during("inspect", "/dev of the container")?.f_type as u64 != TMPFS_MAGIC {
-        return Ok(());
-    }
     for (name, major, minor) in DEFAULT {
         let mode = Mode::from_raw_mode(0o666);
         let device = rustix::fs::makedev(major, minor);
@@ -87,7 +88,8 @@ fn create_one(root: Root<'_>, device: &LinuxDevice) -> Result<(), Error> {
     Ok(())
 }
 
-/// A node with exactly this mode, whatever the umask. One of that name stays as it is.
+/// A node with exactly this mode: the umask is empty here, and a `chmod` by name might meet a
+/// link that somebody else has put there. One of that name stays as it is.
 fn node(
     directory: BorrowedFd<'_>,
     name: &Path,
@@ -97,7 +99,6 @@ fn node(
 ) -> rustix::io::Result<()> {
     match mknodat(directory, name, kind, mode, device) {
         Err(rustix::io::Errno::EXIST) => Ok(()),
-        Ok(()) => chmodat(directory, name, mode, AtFlags::empty()),
-        Err(error) => Err(error),
+        result => result,
     }
 }

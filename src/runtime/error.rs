@@ -62,6 +62,9 @@ impl Error {
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                     Kind::FailedPrecondition
                 }
+                // A path of the user or the image that leads nowhere.
+                io::ErrorKind::NotADirectory => Kind::InvalidArgument,
+                _ if source.raw_os_error() == Some(libc::ELOOP) => Kind::InvalidArgument,
                 _ => Kind::of_io(source),
             },
             Error::Spec { .. } | Error::Executable { .. } => Kind::InvalidArgument,

@@ -15,7 +15,7 @@ mod mask;
 mod mounts;
 pub mod namespaces;
 mod options;
-mod process;
+pub mod process;
 pub mod report;
 mod rootfs;
 #[cfg(feature = "daemon")]

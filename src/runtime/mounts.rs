@@ -8,6 +8,7 @@
 
 use std::{
     fs::File,
+    io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
@@ -100,6 +101,7 @@ fn attach_one(root: Root<'_>, prepared: Prepared<'_>) -> Result<(), Error> {
             let target = match kind {
                 // A link at the place of these would let an image choose what is protected.
                 "proc" | "sysfs" => plain_directory(root, destination)?,
+                _ if destination == Path::new("/dev") => plain_directory(root, destination)?,
                 _ => directory(root, destination)?,
             };
             let source = mount.source().as_deref();
@@ -114,10 +116,19 @@ fn attach_one(root: Root<'_>, prepared: Prepared<'_>) -> Result<(), Error> {
 fn target_for(root: Root<'_>, tree: &OwnedFd, destination: &Path) -> Result<OwnedFd, Error> {
     let stat = fstat(tree).during("inspect", "mount source")?;
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-        directory(root, destination)
-    } else {
-        root.make_file(destination).during("create", destination.display())
+        return directory(root, destination);
     }
+    let target = root.make_file(destination).during("create", destination.display())?;
+    let stat = fstat(&target).during("inspect", destination.display())?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        let reason = format!(
+            "{} is a directory in the image, and a file of the host cannot be mounted there; \
+             choose another place, or remove the directory from the image",
+            destination.display()
+        );
+        return Err(Error::spec("mounts", reason));
+    }
+    Ok(target)
 }
 
 fn directory(root: Root<'_>, path: &Path) -> Result<OwnedFd, Error> {
@@ -125,6 +136,14 @@ fn directory(root: Root<'_>, path: &Path) -> Result<OwnedFd, Error> {
 }
 
 fn plain_directory(root: Root<'_>, path: &Path) -> Result<OwnedFd, Error> {
+    // An image whose link leads nowhere gets no directory at its end either.
+    match root.open_without_links(path, OFlags::PATH | OFlags::DIRECTORY) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        result => {
+            return result
+                .during("open", format_args!("{} (which must not be a link)", path.display()));
+        }
+    }
     directory(root, path)?;
     root.open_without_links(path, OFlags::PATH | OFlags::DIRECTORY)
         .during("open", format_args!("{} (which must not be a link)", path.display()))

@@ -24,6 +24,7 @@ use super::{
     error::{During, Error},
     mounts,
     report::Reporter,
+    stdio,
 };
 use crate::sys::{exec, path::Root, seccomp};
 
@@ -69,6 +70,10 @@ pub(super) fn run(
         None => Ok(()),
     };
 
+    // From here on nothing is opened that outlives `execve`. Before the filter, since a profile
+    // may be older than the call.
+    exec::close_on_exec_from(3).during("close", "inherited descriptors")?;
+    stdio::give_to(process.user().uid())?;
     let entered = enter_working_directory(process.cwd());
     if no_new_privileges {
         set_no_new_privs(true).during("set", "no_new_privs")?;
@@ -81,7 +86,6 @@ pub(super) fn run(
     if entered.is_err() {
         enter_working_directory(process.cwd())?;
     }
-    exec::close_on_exec_from(3).during("close", "inherited descriptors")?;
     if no_new_privileges {
         load(filter)?;
     }
@@ -122,6 +126,18 @@ fn become_user(user: &User, capabilities: Option<&LinuxCapabilities>) -> Result<
     }
     umask(Mode::from_raw_mode(user.umask().unwrap_or(0o022)));
     Ok(())
+}
+
+/// Takes every capability from this process, for good.
+///
+/// # Errors
+/// Those of `prctl(2)` and `capset(2)`.
+pub fn drop_all_capabilities() -> Result<(), Error> {
+    let none = CapabilitySet::empty();
+    drop_bounding(none)?;
+    clear_ambient_capability_set().during("clear", "ambient capabilities")?;
+    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    set_capabilities(None, sets).during("set", "capabilities")
 }
 
 /// Capability sets as bits.
@@ -222,6 +238,7 @@ fn number(capability: Capability) -> u32 {
     }
 }
 
+#[allow(clippy::unnecessary_cast, reason = "the type of the numbers differs between C libraries")]
 fn resource_number(kind: PosixRlimitType) -> u32 {
     use PosixRlimitType as R;
     (match kind {

@@ -99,11 +99,12 @@ fn become_container(request: StartRequest<'_>, reporter: &Reporter) -> Result<In
     unshare(libc::CLONE_NEWCGROUP).during("create", "cgroup namespace")?;
     process::prepare(process)?;
 
-    let sources = mounts::prepare(spec.mounts().as_deref().unwrap_or_default())?;
+    let mounts = spec.mounts().as_deref().unwrap_or_default();
+    let sources = mounts::prepare(mounts)?;
     rootfs::isolate()?;
     let root = rootfs::attach(&rootfs, &mount_point)?;
     mounts::attach_all(root.as_fd(), sources)?;
-    devices::create(root.as_fd(), linux_list(&spec, |linux| linux.devices()))?;
+    devices::create(root.as_fd(), linux_list(&spec, |linux| linux.devices()), mounts)?;
     rootfs::pivot(root.as_fd())?;
     drop(root);
 
@@ -151,13 +152,4 @@ fn read_whole(file: OwnedFd) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     file.rewind().and_then(|()| file.read_to_end(&mut bytes)).during("read", "bundle")?;
     Ok(bytes)
-}
-
-/// The PID namespace that a process is in.
-///
-/// # Errors
-/// When the process has ended.
-pub fn pid_namespace_of(pid: Pid) -> Result<OwnedFd, Error> {
-    let path = format!("/proc/{}/ns/pid", pid.as_raw_nonzero());
-    File::open(&path).map(OwnedFd::from).during("open", path)
 }

@@ -11,5 +11,6 @@ mod mounts;
 pub mod resources;
 pub mod seccomp;
 pub mod signal;
+pub mod text;
 
 pub use error::Error;

@@ -38,7 +38,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What SQLite says.
-        source: rusqlite::Error,
+        source: Box<rusqlite::Error>,
     },
     /// A statement failed.
     #[error("cannot {operation} {collection}/{key} in the state database")]
@@ -50,7 +50,7 @@ pub enum Error {
         /// The record's key; empty for the whole collection.
         key: String,
         /// What SQLite says.
-        source: rusqlite::Error,
+        source: Box<rusqlite::Error>,
     },
     /// A record is not what its reader expects.
     #[error("record {collection}/{key} of the state database does not parse")]
@@ -71,6 +71,7 @@ impl Error {
             Error::Open { source, .. } | Error::Access { source, .. } => {
                 match source.sqlite_error_code() {
                     Some(rusqlite::ErrorCode::DiskFull) => Kind::ResourceExhausted,
+                    Some(rusqlite::ErrorCode::ReadOnly) => Kind::FailedPrecondition,
                     _ => Kind::Internal,
                 }
             }
@@ -127,7 +128,7 @@ impl Batch {
 impl Database {
     /// Opens the database file, making it where it is absent.
     pub fn open(path: &Path, durability: Durability) -> Result<Self, Error> {
-        let failed = |source| Error::Open { path: path.to_owned(), source };
+        let failed = |source| Error::Open { path: path.to_owned(), source: Box::new(source) };
         let connection = Connection::open(path).map_err(failed)?;
         connection.busy_timeout(Duration::from_secs(30)).map_err(failed)?;
         let synchronous = match durability {
@@ -171,7 +172,7 @@ impl Database {
             operation,
             collection: change.collection.to_owned(),
             key: change.key.clone(),
-            source,
+            source: Box::new(source),
         };
         let Some(first) = batch.changes.first() else { return Ok(()) };
         let transaction = connection
@@ -212,7 +213,7 @@ impl Database {
                 operation: "read",
                 collection: collection.to_owned(),
                 key: key.to_owned(),
-                source,
+                source: Box::new(source),
             })?;
         body.map(|body| decode(collection, key, &body)).transpose()
     }
@@ -232,7 +233,7 @@ impl Database {
                 operation: "list",
                 collection: collection.to_owned(),
                 key: String::new(),
-                source,
+                source: Box::new(source),
             })?;
         rows.into_iter()
             .map(|(key, body)| Ok((key.clone(), decode(collection, &key, &body)?)))

@@ -24,8 +24,30 @@ const GROUP: &str = "root:x:0:\nuser:x:1000:\nextra:x:50000:user\n";
 
 /// Imports the image into the store of a daemon that does not run yet.
 pub fn import(directory: &Path) {
+    import_layer(directory, "test:1", &layer(&[]));
+}
+
+/// What an image has at the place of something that others expect there.
+#[derive(Debug, Clone, Copy)]
+pub enum Instead {
+    /// A symbolic link.
+    Link(&'static str),
+    /// An empty directory.
+    Directory,
+    /// An empty file.
+    File,
+    /// Nothing at all.
+    Nothing,
+}
+
+/// Imports a second image, `name:1`, which differs from the first at some paths.
+pub fn import_other(directory: &Path, name: &str, differences: &[(&str, Instead)]) {
+    import_layer(directory, &format!("{name}:1"), &layer(differences));
+}
+
+fn import_layer(directory: &Path, name: &str, layer: &[u8]) {
     let archive = directory.join("image.tar");
-    fs::write(&archive, archive_of(&layer())).unwrap();
+    fs::write(&archive, archive_of(name, layer)).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_criquet"))
         .args(["image", "import"])
         .arg(&archive)
@@ -45,9 +67,12 @@ fn busybox() -> Vec<u8> {
     })
 }
 
-fn layer() -> Vec<u8> {
+fn layer(differences: &[(&str, Instead)]) -> Vec<u8> {
     let mut tar = Tar::default();
     for directory in ["bin/", "etc/", "home/", "home/user/", "proc/", "root/", "sys/", "tmp/"] {
+        if differences.iter().any(|(path, _)| *path == directory.trim_end_matches('/')) {
+            continue;
+        }
         tar.add(directory, b'5', if directory == "tmp/" { 0o1777 } else { 0o755 }, &[], "");
     }
     tar.add("bin/busybox", b'0', 0o755, &busybox(), "");
@@ -60,11 +85,19 @@ fn layer() -> Vec<u8> {
     tar.add("bin/not-executable", b'0', 0o644, b"text\n", "");
     tar.add("bin/no-format", b'0', 0o755, b"text\n", "");
     tar.add("bin/su-id", b'0', 0o4755, &busybox(), "");
+    for (path, instead) in differences {
+        match instead {
+            Instead::Link(target) => tar.add(path, b'2', 0o777, &[], target),
+            Instead::Directory => tar.add(&format!("{path}/"), b'5', 0o755, &[], ""),
+            Instead::File => tar.add(path, b'0', 0o644, &[], ""),
+            Instead::Nothing => {}
+        }
+    }
     tar.finish()
 }
 
 /// An archive as `docker save` writes it.
-fn archive_of(layer: &[u8]) -> Vec<u8> {
+fn archive_of(name: &str, layer: &[u8]) -> Vec<u8> {
     let hex = |bytes: &[u8]| -> String {
         Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
     };
@@ -82,7 +115,7 @@ fn archive_of(layer: &[u8]) -> Vec<u8> {
     .to_string();
     let config_name = format!("{}.json", hex(config.as_bytes()));
     let manifest = serde_json::json!([
-        { "Config": config_name, "RepoTags": ["test:1"], "Layers": ["layer.tar"] }
+        { "Config": config_name, "RepoTags": [name], "Layers": ["layer.tar"] }
     ])
     .to_string();
     let mut tar = Tar::default();
@@ -126,5 +159,5 @@ impl Tar {
 
 /// Writes the archive for somebody else to import.
 pub fn write_archive(path: &Path) {
-    File::create(path).unwrap().write_all(&archive_of(&layer())).unwrap();
+    File::create(path).unwrap().write_all(&archive_of("test:1", &layer(&[]))).unwrap();
 }

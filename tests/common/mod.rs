@@ -121,6 +121,16 @@ impl Node {
         }
     }
 
+    /// Adds images that differ from the first, while no daemon runs.
+    pub async fn with_images(mut self, images: &[(&str, &[(&str, image::Instead)])]) -> Self {
+        self.kill_daemon();
+        for (name, differences) in images {
+            image::import_other(self.directory.path(), name, differences);
+        }
+        self.start_daemon().await;
+        self
+    }
+
     /// SIGKILL, as the kernel or an administrator in a hurry would.
     pub fn kill_daemon(&mut self) {
         let mut daemon = self.daemon.take().unwrap();

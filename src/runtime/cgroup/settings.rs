@@ -218,12 +218,19 @@ fn set(path: &Path, setting: &Setting) -> Result<(), Error> {
                 Err(Error::Controller { path: path.to_owned() })
             }
         }
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Err(Error::spec(
+        Err(error) if is_refusal(&error) => Err(Error::spec(
             setting.file.clone(),
             format!("the kernel refuses the value {:?}", setting.value),
         )),
         result => result.during("write", format!("{:?} to {}", setting.value, path.display())),
     }
+}
+
+/// What the files of controllers answer to a value that makes no sense to them.
+fn is_refusal(error: &io::Error) -> bool {
+    let number = error.raw_os_error().unwrap_or(0);
+    [libc::EINVAL, libc::ERANGE, libc::EOVERFLOW, libc::E2BIG, libc::ENODEV, libc::EOPNOTSUPP]
+        .contains(&number)
 }
 
 /// v1 keeps memory limit ≤ memory and swap limit at every moment, so that a limit that grows
