@@ -92,7 +92,7 @@ fn attach_one(root: Root<'_>, prepared: Prepared<'_>) -> Result<(), Error> {
     if let Some(tree) = source {
         let target = target_for(root, &tree, destination)?;
         // Attributes of a shared tree change only for this clone of it.
-        set_attributes(tree.as_fd(), &options)?;
+        set_attributes(tree.as_fd(), &options, false)?;
         return attach(tree.as_fd(), target.as_fd());
     }
     match mount.typ().as_deref().unwrap_or("none") {
@@ -106,7 +106,7 @@ fn attach_one(root: Root<'_>, prepared: Prepared<'_>) -> Result<(), Error> {
             };
             let source = mount.source().as_deref();
             let tree = filesystem(kind, source, &options.data)?;
-            set_attributes(tree.as_fd(), &options)?;
+            set_attributes(tree.as_fd(), &options, true)?;
             attach(tree.as_fd(), target.as_fd())
         }
     }
@@ -171,7 +171,9 @@ pub(super) fn filesystem(
         .during("mount", kind)
 }
 
-fn set_attributes(tree: BorrowedFd<'_>, options: &MountOptions) -> Result<(), Error> {
+/// Sets what the options say. `fresh` is a mount that was just made: it has no peers and
+/// nothing below, so that it is private already.
+fn set_attributes(tree: BorrowedFd<'_>, options: &MountOptions, fresh: bool) -> Result<(), Error> {
     let set = |attributes: MountAttributes, recursive| {
         if attributes.is_empty() {
             return Ok(());
@@ -180,7 +182,8 @@ fn set_attributes(tree: BorrowedFd<'_>, options: &MountOptions) -> Result<(), Er
     };
     set(options.attributes, false)?;
     set(options.recursive, true)?;
-    let (propagation, recursive) = options.propagation.unwrap_or((libc::MS_PRIVATE, true));
+    let default = (!fresh).then_some((libc::MS_PRIVATE, true));
+    let Some((propagation, recursive)) = options.propagation.or(default) else { return Ok(()) };
     set(MountAttributes { propagation, ..MountAttributes::default() }, recursive)
 }
 
@@ -202,7 +205,7 @@ fn attach_cgroup(
     if kind == "cgroup2" || version == cgroup::Version::V2 {
         let target = directory(root, destination)?;
         let tree = filesystem("cgroup2", Some(Path::new("cgroup")), &[])?;
-        set_attributes(tree.as_fd(), options)?;
+        set_attributes(tree.as_fd(), options, true)?;
         return attach(tree.as_fd(), target.as_fd());
     }
     let target = directory(root, destination)?;
@@ -214,14 +217,14 @@ fn attach_cgroup(
         let target = directory(root, &place)?;
         let data: Vec<_> = controllers.into_iter().map(split_option).collect();
         let hierarchy = filesystem("cgroup", Some(Path::new("cgroup")), &data)?;
-        set_attributes(hierarchy.as_fd(), options)?;
+        set_attributes(hierarchy.as_fd(), options, true)?;
         attach(hierarchy.as_fd(), target.as_fd())?;
         // `cpu` and `cpuacct` lead to `cpu,cpuacct`.
         for (key, _) in data.iter().filter(|(key, value)| value.is_none() && *key != name) {
             symlinkat(name.as_str(), tree.as_fd(), key.as_str()).during("link", key)?;
         }
     }
-    set_attributes(tree.as_fd(), options)
+    set_attributes(tree.as_fd(), options, true)
 }
 
 fn split_option(option: String) -> (String, Option<String>) {
