@@ -115,12 +115,11 @@ impl Pods {
         let layers = self.parts.images.hold(&image.id, id.as_str())?;
         let spec = self.build_spec(sandbox, &config, &image, &user, &cgroup)?;
         let bundle = self.bundle(id, spec, &layers);
-        let directory = self.container_directory(id);
-        let make = |path: &Path, mode| fs::DirBuilder::new().mode(mode).create(path);
-        make(&directory, 0o700).during("create directory", &directory)?;
-        for (name, mode) in [("upper", 0o755), ("work", 0o700)] {
-            let path = directory.join(name);
-            make(&path, mode).during("create directory", &path)?;
+        // The writable directory shows as the container's root: its mode is that of `/`.
+        let directories = [(self.upper_directory(id), 0o755), (self.work_directory(id), 0o700)];
+        for (path, mode) in directories {
+            let made = fs::DirBuilder::new().mode(mode).create(&path);
+            made.during("create directory", &path)?;
         }
         let file = self.bundle_file(id);
         let json = serde_json::to_vec(&bundle).map_err(std::io::Error::from);
@@ -202,7 +201,6 @@ impl Pods {
     }
 
     fn bundle(&self, id: &ContainerId, spec: Spec, layers: &[PathBuf]) -> Bundle {
-        let directory = self.container_directory(id);
         let parent = layers.first().and_then(|layer| layer.parent());
         let rootfs = Rootfs::Overlay {
             layers: parent.unwrap_or(Path::new("/")).to_owned(),
@@ -212,8 +210,8 @@ impl Pods {
                 .map(PathBuf::from)
                 .chain([self.options.base_layer()])
                 .collect(),
-            upper: directory.join("upper"),
-            work: directory.join("work"),
+            upper: self.upper_directory(id),
+            work: self.work_directory(id),
         };
         Bundle { spec, rootfs, mount_point: self.options.mount_point() }
     }

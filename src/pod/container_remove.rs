@@ -86,18 +86,29 @@ impl Pods {
         }
     }
 
-    /// Moves the directory of a container aside, where a tree of any size is removed without
+    /// Moves the directories of a container aside, where a tree of any size is removed without
     /// anybody waiting for it.
     pub(super) fn throw_away(&self, id: &ContainerId) -> Result<(), Error> {
-        let directory = self.container_directory(id);
-        let trash = self.options.root.join("trash").join(id.as_str());
-        match fs::rename(&directory, &trash) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            result => result.during("move away", &directory)?,
+        let trash = self.options.root.join("trash");
+        let directories = [
+            (self.upper_directory(id), trash.join(id.as_str())),
+            (self.work_directory(id), trash.join(format!("{id}.work"))),
+        ];
+        let mut moved = Vec::new();
+        for (directory, target) in directories {
+            match fs::rename(&directory, &target) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => {
+                    result.during("move away", &directory)?;
+                    moved.push(target);
+                }
+            }
         }
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = fs::remove_dir_all(&trash) {
-                warn!(path = %trash.display(), %error, "cannot remove the files of a container");
+            for path in moved {
+                if let Err(error) = fs::remove_dir_all(&path) {
+                    warn!(path = %path.display(), %error, "cannot remove files of a container");
+                }
             }
         });
         Ok(())

@@ -128,8 +128,14 @@ impl Pods {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn container_directory(&self, id: &ContainerId) -> PathBuf {
+    /// What a container has written.
+    fn upper_directory(&self, id: &ContainerId) -> PathBuf {
         self.options.root.join("containers").join(id.as_str())
+    }
+
+    /// The overlay's own directory for a container.
+    fn work_directory(&self, id: &ContainerId) -> PathBuf {
+        self.options.root.join("work").join(id.as_str())
     }
 
     /// What a container is started from; a reboot takes it away with everything that runs.

@@ -34,6 +34,7 @@ impl Options {
         private(&self.state)?;
         for directory in [
             self.root.join("containers"),
+            self.root.join("work"),
             self.root.join("trash"),
             self.state.join("pods"),
             self.state.join("bundles"),

@@ -171,10 +171,13 @@ impl Pods {
     fn sweep(&self) -> Result<(), Error> {
         let known: BTreeSet<String> =
             self.containers().iter().map(|container| container.id.to_string()).collect();
-        let directory = self.options.root.join("containers");
-        for entry in fs::read_dir(&directory).during("read", &directory)?.flatten() {
-            if let Some(name) = entry.file_name().to_str().filter(|name| !known.contains(*name)) {
-                self.throw_away(&ContainerId::from(name.to_owned()))?;
+        for name in ["containers", "work"] {
+            let directory = self.options.root.join(name);
+            for entry in fs::read_dir(&directory).during("read", &directory)?.flatten() {
+                let name = entry.file_name();
+                if let Some(name) = name.to_str().filter(|name| !known.contains(*name)) {
+                    self.throw_away(&ContainerId::from(name.to_owned()))?;
+                }
             }
         }
         let directory = self.options.state.join("bundles");

@@ -194,19 +194,26 @@ fn compile(profile: &oci_spec::runtime::LinuxSeccomp) -> Result<Filter, Error> {
     Ok(Filter { program: to_bytes(&filter.program), flags: filter.flags })
 }
 
+/// The largest profile, in bytes; Docker's has 15 thousand.
+const MAX_PROFILE: u64 = 4 << 20;
+
 fn local(path: &Path) -> Result<Arc<Filter>, Error> {
     let field = "security_context.seccomp.localhost_ref";
     if !path.is_absolute() {
         let reason = format!("{path:?} must be an absolute path of a profile on this node");
         return Err(spec::Error::invalid(field, reason).into());
     }
-    let json = match fs::read(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let reason = format!("there is no profile at {}", path.display());
-            return Err(spec::Error::invalid(field, reason).into());
-        }
-        result => result.during("read seccomp profile", path)?,
-    };
+    // A path of the user's: a device or a pipe there must not be read.
+    let is_file = fs::metadata(path)
+        .is_ok_and(|metadata| metadata.is_file() && metadata.len() <= MAX_PROFILE);
+    if !is_file {
+        let reason = format!(
+            "there is no profile at {}: it must be a file of at most {MAX_PROFILE} bytes",
+            path.display()
+        );
+        return Err(spec::Error::invalid(field, reason).into());
+    }
+    let json = fs::read(path).during("read seccomp profile", path)?;
     let profile = spec::seccomp::parse(&json).map_err(Reason::from)?;
     compile(&profile).map(Arc::new)
 }

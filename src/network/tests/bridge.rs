@@ -158,6 +158,8 @@ fn a_device_in_the_place_of_the_bridge_is_named() {
 fn nothing_is_made_before_the_first_pod() {
     on_a_host(|| {
         let before = (link_names(), fs::read_to_string("/proc/thread-self/net/route").unwrap());
+        // A new network namespace has what the machine's has.
+        fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
         let host = Host::new();
         block_on(host.network.status()).unwrap();
         let after = (link_names(), fs::read_to_string("/proc/thread-self/net/route").unwrap());
