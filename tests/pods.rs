@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::HashMap;
 
-use common::{Node, leaks, requests};
+use common::{Node, eventually, leaks, requests};
 use criquet::cri::v1;
 use tonic::Code;
 
@@ -222,4 +222,27 @@ async fn host_ports_lead_to_the_pod() {
     node.stop_pod(&pod).await.unwrap();
     let gone = node.exec(&client, "wget -q -T 2 -O - http://10.88.0.1:18080/", 10).await.unwrap();
     assert_ne!(gone.exit_code, 0);
+}
+
+#[tokio::test]
+async fn pods_take_the_monitors_that_wait() {
+    requires_root!();
+    let mut node = Node::start_with("warm_monitors = 1").await;
+    let waiting = |node: &Node| std::fs::read_dir(node.path("state/pool")).unwrap().count();
+    eventually("two monitors wait", async || waiting(&node) == 2 && node.monitors().len() == 2)
+        .await;
+    let pod = node.pod("warm").await;
+    let container = node.launch(&pod, requests::script("c", "sleep 1000")).await;
+    assert_eq!(node.output(&container, "hostname").await, "warm");
+    let ip = node.pod_status(&pod).await.unwrap().network.unwrap().ip;
+    assert!(node.output(&container, "ip addr").await.contains(&ip));
+    eventually("the next ones wait", async || waiting(&node) == 2 && node.monitors().len() == 3)
+        .await;
+    // Those that wait end with their daemon; that of the pod does not.
+    node.kill_daemon();
+    eventually("the pod's monitor is left", async || node.monitors().len() == 1).await;
+    node.start_daemon().await;
+    assert_eq!(node.output(&container, "hostname").await, "warm");
+    node.remove_pod(&pod).await.unwrap();
+    leaks::assert_nothing_left(&node).await;
 }

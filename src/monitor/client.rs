@@ -199,6 +199,20 @@ impl Monitor {
         self.0.pid
     }
 
+    /// Whether the connection is closed.
+    pub fn is_gone(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Makes the network, IPC and UTS namespaces of a pod that is not known yet.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn prepare(&self) -> Result<(), Error> {
+        let prepare = v1::Prepare { network: true, ipc: true, uts: true };
+        self.call(Call::Prepare(prepare), &[]).await.map(drop)
+    }
+
     /// Makes the namespaces of the pod.
     pub async fn set_up(&self, setup: v1::Setup) -> Result<(), Error> {
         self.call(Call::Setup(setup), &[]).await.map(drop)

@@ -79,8 +79,13 @@ fn detach(path: &Path, remove: impl Fn(&Path) -> io::Result<()>) -> Result<(), E
 }
 
 impl Pod {
-    /// Moves this process into the pod's namespaces and makes what belongs to them.
-    pub(super) fn set_up(proof: &SingleThreaded, setup: &v1::Setup) -> Result<Self, Error> {
+    /// Moves this process into the pod's namespaces, those of them that it is not in yet, and
+    /// makes what belongs to them.
+    pub(super) fn set_up(
+        proof: &SingleThreaded,
+        setup: &v1::Setup,
+        prepared: libc::c_int,
+    ) -> Result<Self, Error> {
         let path = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
         let pod = Pod {
             directory: PathBuf::from(&setup.directory),
@@ -91,7 +96,7 @@ impl Pod {
                 cgroup: path(&setup.cgroup),
             },
         };
-        let result = pod.fill(proof, setup);
+        let result = pod.fill(proof, setup, prepared);
         result.inspect_err(|_| {
             // The first error says what is wrong; the daemon removes what stays as well.
             let traces =
@@ -100,14 +105,13 @@ impl Pod {
         })
     }
 
-    fn fill(mut self, proof: &SingleThreaded, setup: &v1::Setup) -> Result<Self, Error> {
-        let flags = [
-            (setup.network, libc::CLONE_NEWNET),
-            (setup.ipc, libc::CLONE_NEWIPC),
-            (setup.uts, libc::CLONE_NEWUTS),
-        ];
-        let flags = flags.iter().filter(|(on, _)| *on).fold(0, |all, (_, flag)| all | flag);
-        unshare(flags).during("create", "namespaces of the pod")?;
+    fn fill(
+        mut self,
+        proof: &SingleThreaded,
+        setup: &v1::Setup,
+        prepared: libc::c_int,
+    ) -> Result<Self, Error> {
+        make_namespaces(namespaces(setup.network, setup.ipc, setup.uts) & !prepared)?;
         if setup.uts {
             rustix::system::sethostname(setup.hostname.as_bytes())
                 .during("set host name to", &setup.hostname)?;
@@ -143,6 +147,18 @@ impl Pod {
         }
         self.traces.remove()
     }
+}
+
+/// `CLONE_NEW*` of the namespaces that a pod has of its own.
+pub(super) fn namespaces(network: bool, ipc: bool, uts: bool) -> libc::c_int {
+    let flags =
+        [(network, libc::CLONE_NEWNET), (ipc, libc::CLONE_NEWIPC), (uts, libc::CLONE_NEWUTS)];
+    flags.iter().filter(|(on, _)| *on).fold(0, |all, (_, flag)| all | flag)
+}
+
+/// Moves this process into new namespaces.
+pub(super) fn make_namespaces(flags: libc::c_int) -> Result<(), Error> {
+    unshare(flags).during("create", "namespaces of the pod")
 }
 
 fn bind_network_namespace(path: &Path) -> Result<(), Error> {

@@ -26,7 +26,7 @@ use super::{
     container::{Caller, Container, Phase},
     exec::Exec,
     log::Log,
-    pod::Pod,
+    pod::{self, Pod},
     record::ExitRecord,
     sources::{Meaning, Sources, Token},
     v1::{self, message::Content, reply::Result as Answer, request::Call},
@@ -61,6 +61,8 @@ struct Server {
     version: Version,
     sources: Sources,
     pod: Option<Pod>,
+    /// Namespaces (`CLONE_NEW*`) that were made ahead of the pod.
+    prepared: libc::c_int,
     containers: BTreeMap<String, Container>,
     execs: BTreeMap<u64, Exec>,
     /// cgroups of execs that have ended and left processes behind.
@@ -114,6 +116,7 @@ impl Server {
             version: Version::detect().during("inspect", "cgroups")?,
             sources,
             pod: None,
+            prepared: 0,
             containers: BTreeMap::new(),
             execs: BTreeMap::new(),
             left_behind: Vec::new(),
@@ -162,16 +165,14 @@ impl Server {
         let request = match socket::receive(fd, &mut self.buffer) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(_) | Ok((0, _)) => {
-                self.sources.remove(connection);
-                return;
+                return self.disconnect(connection);
             }
             Ok((length, fds)) => v1::Request::decode(&self.buffer[..length]).map(|r| (r, fds)),
         };
         // Requests are rare and their buffer is a tenth of this process.
         self.buffer = Vec::new();
         let Ok((request, fds)) = request else {
-            self.sources.remove(connection);
-            return;
+            return self.disconnect(connection);
         };
         let caller = Caller { connection, request: request.id };
         match self.call(request.call, fds, caller) {
@@ -189,7 +190,13 @@ impl Server {
     ) -> Result<Outcome, Error> {
         match call {
             Some(Call::Setup(setup)) => {
-                self.pod = Some(Pod::set_up(&self.proof, &setup)?);
+                self.pod = Some(Pod::set_up(&self.proof, &setup, self.prepared)?);
+                Ok(DONE)
+            }
+            Some(Call::Prepare(prepare)) => {
+                let flags = pod::namespaces(prepare.network, prepare.ipc, prepare.uts);
+                pod::make_namespaces(flags & !self.prepared)?;
+                self.prepared |= flags;
                 Ok(DONE)
             }
             Some(Call::State(_)) => Ok(Outcome::Now(Answer::States(self.states()))),
@@ -697,8 +704,14 @@ impl Server {
         let Some(socket) = self.sources.fd(connection) else { return };
         let message = v1::Message { content: Some(content.clone()) };
         if socket::send(socket, &message.encode_to_vec(), fds).is_err() {
-            self.sources.remove(connection);
+            self.disconnect(connection);
         }
+    }
+
+    /// A monitor that waits for a pod belongs to the daemon that keeps it, and ends with it.
+    fn disconnect(&mut self, connection: Token) {
+        self.sources.remove(connection);
+        self.over |= self.pod.is_none() && self.sources.connections().is_empty();
     }
 }
 

@@ -28,6 +28,7 @@ mod sandbox_remove;
 mod sandbox_run;
 mod sandbox_stop;
 mod security;
+mod warm;
 
 use std::{
     collections::BTreeMap,
@@ -76,6 +77,7 @@ pub struct Pods {
     parts: Parts,
     boot_id: String,
     filters: security::Filters,
+    pool: warm::Pool,
     // Held for look-ups and changes of the maps, never across an await.
     objects: Mutex<Objects>,
     runs: Joint<String, SandboxId, Error>,
@@ -101,11 +103,13 @@ impl Pods {
             parts,
             boot_id,
             filters: security::Filters::default(),
+            pool: warm::Pool::default(),
             objects: Mutex::default(),
             runs: Joint::default(),
             creations: Joint::default(),
         });
         pods.recover().await?;
+        pods.open_pool()?;
         Ok(pods)
     }
 

@@ -23,6 +23,8 @@ pub struct Options {
     pub handlers: Vec<String>,
     /// `/dev/shm` of a pod, in bytes.
     pub shm_size: u64,
+    /// Monitors that are kept ready, of each kind.
+    pub warm_monitors: usize,
     /// Let every user of a pod use ports below 1024 and send pings, as nodes of other
     /// runtimes do.
     pub unprivileged_ports: bool,
@@ -38,6 +40,7 @@ impl Options {
             self.root.join("trash"),
             self.state.join("pods"),
             self.state.join("bundles"),
+            self.pool_directory(),
             self.mount_point(),
         ] {
             private(&directory)?;
@@ -58,6 +61,11 @@ impl Options {
             fs::File::create(&path).during("create", &path)?;
         }
         Ok(())
+    }
+
+    /// Sockets of monitors that wait for a pod.
+    pub(super) fn pool_directory(&self) -> PathBuf {
+        self.state.join("pool")
     }
 
     pub(super) fn base_layer(&self) -> PathBuf {

@@ -18,7 +18,7 @@ use super::{
     files::{self, Files},
     id::SandboxId,
     sandbox::{Sandbox, SandboxPhase, SandboxRecord, key_of},
-    security,
+    security, warm,
 };
 use crate::{
     monitor::{client::Monitor, v1},
@@ -97,6 +97,7 @@ impl Pods {
         // Recorded before anything of it is made, so that a restart can undo it.
         self.parts.database.put(SANDBOXES, id.as_str(), &*sandbox.record())?;
         let made = self.make_sandbox(&sandbox).instrument(span.clone()).await;
+        self.fill_pool();
         match made {
             Ok(()) => {
                 self.objects().sandboxes.insert(id.clone(), sandbox);
@@ -163,12 +164,24 @@ impl Pods {
         })
     }
 
+    /// A monitor that waits, or else a new one.
     fn start_monitor(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> Result<Monitor, Error> {
-        let (events, receiver) = mpsc::unbounded_channel();
         let socket = self.socket_of(&sandbox.id);
-        let monitor = self.parts.program.spawn(&socket, events)?;
+        let modes = sandbox.record().config.security.namespaces.clone();
+        let isolated = modes.network != NamespaceMode::Node && modes.ipc != NamespaceMode::Node;
+        let kind = if isolated { warm::Kind::Isolated } else { warm::Kind::Plain };
+        let (monitor, events) = match self.pool.take(kind) {
+            Some(warm) => {
+                fs::rename(&warm.socket, &socket).during("take over", &warm.socket)?;
+                (warm.monitor, warm.events)
+            }
+            None => {
+                let (sender, events) = mpsc::unbounded_channel();
+                (self.parts.program.spawn(&socket, sender)?, events)
+            }
+        };
         sandbox.set_monitor(Some(monitor.clone()));
-        exits::watch(self, sandbox, receiver);
+        exits::watch(self, sandbox, events);
         Ok(monitor)
     }
 

@@ -53,7 +53,7 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 impl Node {
     /// A daemon that serves, with the test image.
     pub async fn start() -> Self {
-        Self::start_with("").await
+        Self::start_with("warm_monitors = 0").await
     }
 
     /// The same, with more lines for its configuration.

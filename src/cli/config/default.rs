@@ -19,6 +19,7 @@ impl Default for Config {
             netns_dir: "/run/netns".into(),
             runtime_handlers: vec!["criquet".to_owned()],
             shm_size: 64 << 20,
+            warm_monitors: 1,
             unprivileged_ports: true,
             network: NetworkConfig::default(),
             cni: CniConfig::default(),

@@ -54,6 +54,8 @@ pub struct Config {
     /// `/dev/shm` of a pod, in bytes.
     #[serde(deserialize_with = "value::size")]
     pub shm_size: u64,
+    /// Monitors that are kept ready for pods to come, of each kind.
+    pub warm_monitors: usize,
     /// Whether every user of a pod may use ports below 1024 and send pings.
     pub unprivileged_ports: bool,
     /// The built-in network.

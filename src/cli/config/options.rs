@@ -35,6 +35,7 @@ impl Config {
             cgroup_parent: self.cgroup_parent.clone(),
             handlers: self.runtime_handlers.clone(),
             shm_size: self.shm_size,
+            warm_monitors: self.warm_monitors,
             unprivileged_ports: self.unprivileged_ports,
         }
     }

@@ -24,6 +24,9 @@ pub(super) fn validate(config: &Config) -> Vec<Problem> {
     if !(4096..=i64::MAX as u64).contains(&config.shm_size) {
         checks.fail("shm_size", "must be at least 4096 bytes, one page");
     }
+    if config.warm_monitors > 100 {
+        checks.fail("warm_monitors", "must be at most 100; each is a process that waits");
+    }
     checks.network(config);
     checks.cni(config);
     checks.image(config);

@@ -1,0 +1,108 @@
+//! Monitors that wait for a pod.
+//!
+//! The start of a process and the making of namespaces take as long as all the rest of a
+//! sandbox, and need not know which pod they are for. A few are kept ready; they end with the
+//! daemon, since a monitor without a pod ends when its connection is closed.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tracing::warn;
+
+use super::{
+    Pods,
+    error::{During, Error},
+};
+use crate::monitor::client::{Event, Monitor};
+
+/// What a waiting monitor has made already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Network, IPC and UTS namespaces, as most pods have them.
+    Isolated,
+    /// Nothing: for pods that share some of them with the host.
+    Plain,
+}
+
+/// A monitor that waits.
+pub(super) struct Warm {
+    kind: Kind,
+    /// Where it listens.
+    pub socket: PathBuf,
+    /// The connection to it.
+    pub monitor: Monitor,
+    /// What it tells.
+    pub events: UnboundedReceiver<Event>,
+}
+
+/// Those that wait.
+#[derive(Default)]
+pub(super) struct Pool {
+    // Held for one look.
+    waiting: Mutex<Vec<Warm>>,
+    next: AtomicU64,
+}
+
+impl Pool {
+    fn waiting(&self) -> MutexGuard<'_, Vec<Warm>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One that still lives, if there is one.
+    pub(super) fn take(&self, kind: Kind) -> Option<Warm> {
+        let mut waiting = self.waiting();
+        waiting.retain(|warm| !warm.monitor.is_gone());
+        let position = waiting.iter().position(|warm| warm.kind == kind)?;
+        Some(waiting.swap_remove(position))
+    }
+
+    fn count(&self, kind: Kind) -> usize {
+        self.waiting().iter().filter(|warm| warm.kind == kind).count()
+    }
+}
+
+impl Pods {
+    /// Removes the sockets of those that waited for an earlier daemon, and starts new ones.
+    pub(super) fn open_pool(self: &Arc<Self>) -> Result<(), Error> {
+        let directory = self.options.pool_directory();
+        for entry in fs::read_dir(&directory).during("read", &directory)?.flatten() {
+            fs::remove_file(entry.path()).during("remove", &entry.path())?;
+        }
+        self.fill_pool();
+        Ok(())
+    }
+
+    /// Starts what is missing, in the background.
+    pub(super) fn fill_pool(self: &Arc<Self>) {
+        for kind in [Kind::Isolated, Kind::Plain] {
+            if self.pool.count(kind) < self.options.warm_monitors {
+                let pods = Arc::clone(self);
+                tokio::spawn(async move {
+                    // A pod that finds none waiting starts its own, and says why it cannot.
+                    if let Err(error) = pods.add_to_pool(kind).await {
+                        warn!(%error, "no monitor is kept ready");
+                    }
+                });
+            }
+        }
+    }
+
+    async fn add_to_pool(&self, kind: Kind) -> Result<(), Error> {
+        let number = self.pool.next.fetch_add(1, Ordering::Relaxed);
+        let socket = self.options.pool_directory().join(number.to_string());
+        let (sender, events) = mpsc::unbounded_channel();
+        let monitor = self.parts.program.spawn(&socket, sender)?;
+        if kind == Kind::Isolated {
+            monitor.prepare().await?;
+        }
+        self.pool.waiting().push(Warm { kind, socket, monitor, events });
+        Ok(())
+    }
+}
