@@ -7,4 +7,3 @@ mod cni;
 mod cni_plugins;
 mod host_ports;
 mod lifecycle;
-mod speed;

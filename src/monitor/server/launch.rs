@@ -1,0 +1,217 @@
+//! Starts of containers and execs: what is made before the clone, and watched after it.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::{Outcome, Server, null_device, requests::parse_resources};
+use crate::{
+    monitor::{
+        container::{Caller, Container, Phase},
+        exec::Exec,
+        log::Log,
+        sources::{Meaning, Token},
+        v1,
+    },
+    runtime::{
+        cgroup::Cgroup,
+        error::{During, Error},
+        exec::{ExecRequest, exec},
+        namespaces::PidNamespace,
+        start::{Child, StartRequest, start},
+        stdio::ChildStdio,
+    },
+};
+
+impl Server {
+    pub(super) fn start(
+        &mut self,
+        request: v1::Start,
+        fds: Vec<OwnedFd>,
+        caller: Caller,
+    ) -> Result<Outcome, Error> {
+        let mut fds = fds.into_iter();
+        let bundle = fds.next().ok_or_else(|| Error::spec("start", "no bundle came with it"))?;
+        let filter = if request.has_filter { fds.next() } else { None };
+        let id = &request.container;
+        if self.containers.contains_key(id) {
+            return Err(Error::spec("container", format!("{id} has been started already")));
+        }
+        let log = match request.log_path.as_str() {
+            "" => None,
+            path => Some(open_log(&request.log_directory, path)?),
+        };
+        let namespace = self.pid_namespace(&request)?;
+        let pid = match (request.pid_mode(), &namespace) {
+            (v1::PidMode::Container, _) => PidNamespace::New,
+            (_, Some(namespace)) => PidNamespace::Join(*namespace),
+            (_, None) => PidNamespace::Inherit,
+        };
+        let resources = parse_resources(&request.resources)?;
+        let (stdio, ours) = streams(&request)?;
+        let path = PathBuf::from(&request.cgroup);
+        let cgroup = Cgroup::create(self.version, &path, Some(&resources))?;
+        let oom_kills_before = cgroup.oom_kills();
+        let child = start(
+            &self.proof,
+            StartRequest {
+                bundle,
+                filter,
+                filter_flags: request.filter_flags,
+                cgroup: &cgroup,
+                pid,
+                stdio,
+            },
+        );
+        let Child { pid, pidfd, report } = match child {
+            Ok(child) => child,
+            Err(error) => {
+                // Nothing ever ran in it.
+                let _ = cgroup.remove();
+                return Err(error);
+            }
+        };
+        let report = self.watch(report, Meaning::ContainerReport(id.clone()))?;
+        let mut outputs = Vec::new();
+        for (stream, fd) in ours.outputs.into_iter().enumerate() {
+            outputs.push(self.watch(fd, Meaning::Output(id.clone(), stream))?);
+        }
+        let container = Container {
+            cgroup,
+            pid,
+            pidfd,
+            phase: Phase::Starting { caller, report, ready: false, failure: None },
+            log,
+            outputs,
+            _stdin: ours.stdin,
+            shares_pid_namespace: request.pid_mode() != v1::PidMode::Container,
+            deadline: None,
+            oom_kills_before,
+        };
+        self.containers.insert(request.container, container);
+        Ok(Outcome::Later)
+    }
+
+    pub(super) fn watch(&mut self, fd: OwnedFd, meaning: Meaning) -> Result<Token, Error> {
+        self.sources.add(fd, meaning).during("watch", "descriptor")
+    }
+
+    /// The PID namespace that a container joins; none for its own and for the host's.
+    pub(super) fn pid_namespace(
+        &self,
+        request: &v1::Start,
+    ) -> Result<Option<BorrowedFd<'_>>, Error> {
+        match request.pid_mode() {
+            v1::PidMode::Container | v1::PidMode::Node => Ok(None),
+            v1::PidMode::Pod => match &self.pod {
+                Some(pod) => pod.pid_namespace().map(Some),
+                None => Err(Error::spec("start", "the pod is not set up")),
+            },
+            v1::PidMode::Target => match self.containers.get(&request.target) {
+                Some(target) if target.is_running() => Ok(Some(target.pidfd.as_fd())),
+                _ => Err(Error::spec(
+                    "namespace_options.target_id",
+                    format!("container {} does not run in this pod", request.target),
+                )),
+            },
+        }
+    }
+
+    pub(super) fn exec(
+        &mut self,
+        request: v1::Exec,
+        fds: Vec<OwnedFd>,
+        caller: Caller,
+    ) -> Result<Outcome, Error> {
+        let missing = || Error::spec("exec", "descriptors are missing");
+        let mut fds = fds.into_iter();
+        let bundle = fds.next().ok_or_else(missing)?;
+        let filter = if request.has_filter { Some(fds.next().ok_or_else(missing)?) } else { None };
+        let stdio = if request.terminal {
+            ChildStdio::Terminal { rows: request.rows as u16, columns: request.columns as u16 }
+        } else {
+            let (Some(stdin), Some(stdout), Some(stderr)) = (fds.next(), fds.next(), fds.next())
+            else {
+                return Err(missing());
+            };
+            ChildStdio::Streams { stdin, stdout, stderr }
+        };
+        let container = self.containers.get(&request.container).filter(|c| c.is_running());
+        let Some(container) = container else {
+            return Err(Error::Child {
+                kind: crate::kind::Kind::FailedPrecondition,
+                message: format!("container {} is not running", request.container),
+            });
+        };
+        self.left_behind.retain(|cgroup| !cgroup.is_empty() || cgroup.remove().is_err());
+        let cgroup = container.cgroup.create_child(&format!("exec-{}", request.exec))?;
+        let child = exec(
+            &self.proof,
+            ExecRequest { bundle, filter, cgroup: &cgroup, init: container.pidfd.as_fd(), stdio },
+        );
+        let Child { pid, report, .. } = match child {
+            Ok(child) => child,
+            Err(error) => {
+                // Nothing ever ran in it.
+                let _ = cgroup.remove();
+                return Err(error);
+            }
+        };
+        let report = Some(self.watch(report, Meaning::ExecReport(request.exec))?);
+        let exec = Exec {
+            container: request.container,
+            cgroup,
+            pid,
+            caller,
+            report,
+            ready: false,
+            failure: None,
+            terminal: None,
+        };
+        self.execs.insert(request.exec, exec);
+        Ok(Outcome::Later)
+    }
+}
+
+/// Our ends of a container's streams.
+struct Ours {
+    outputs: Vec<OwnedFd>,
+    stdin: Option<OwnedFd>,
+}
+
+fn streams(request: &v1::Start) -> Result<(ChildStdio, Ours), Error> {
+    if request.terminal {
+        let ours = Ours { outputs: Vec::new(), stdin: None };
+        return Ok((ChildStdio::Terminal { rows: 0, columns: 0 }, ours));
+    }
+    let pipe = || pipe_with(PipeFlags::CLOEXEC).during("create", "pipe");
+    let (stdin, our_stdin) = if request.stdin {
+        let (read, write) = pipe()?;
+        (read, Some(write))
+    } else {
+        (null_device()?, None)
+    };
+    let (our_stdout, stdout) = pipe()?;
+    let (our_stderr, stderr) = pipe()?;
+    for fd in [&our_stdout, &our_stderr] {
+        rustix::io::ioctl_fionbio(fd, true).during("prepare", "pipe")?;
+    }
+    let ours = Ours { outputs: vec![our_stdout, our_stderr], stdin: our_stdin };
+    Ok((ChildStdio::Streams { stdin, stdout, stderr }, ours))
+}
+
+/// A log lies beneath the log directory of its sandbox, or in its own.
+fn open_log(directory: &str, path: &str) -> Result<Log, Error> {
+    let own = || Path::new(path).parent().unwrap_or(Path::new("/"));
+    let directory = if directory.is_empty() { own() } else { Path::new(directory) };
+    match Log::open(directory, Path::new(path)) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::EINVAL)) => {
+            let reason = format!("{path} is a link or no regular file; remove it");
+            Err(Error::spec("log_path", reason))
+        }
+        result => result.during("open log file", path),
+    }
+}

@@ -1,0 +1,165 @@
+//! The event loop of the monitor.
+//!
+//! One thread waits for requests, reports of children, output and ends of children, and does
+//! each at once; nothing in it blocks on the daemon. Descriptor 0 is the listening socket and
+//! descriptor 1 a first connection, both from the daemon that started it.
+
+mod answers;
+mod children;
+mod launch;
+mod output;
+mod requests;
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Write as _},
+    os::fd::{BorrowedFd, OwnedFd},
+    time::Instant,
+};
+
+use rustix::{
+    net::{SocketFlags, accept_with},
+    process::setsid,
+};
+
+use super::{
+    container::Container,
+    exec::Exec,
+    pod::Pod,
+    sources::{Meaning, Sources, Token},
+    v1::{self, reply::Result as Answer},
+};
+use crate::{
+    runtime::{
+        cgroup::{Cgroup, Version},
+        error::{During, Error},
+    },
+    sys::{clone::SingleThreaded, signal},
+};
+
+/// What a request comes to: an answer, or a child whose report will bring it.
+enum Outcome {
+    Now(Answer),
+    Later,
+}
+
+const DONE: Outcome = Outcome::Now(Answer::Done(v1::Done {}));
+
+/// The monitor of one pod.
+struct Server {
+    proof: SingleThreaded,
+    version: Version,
+    sources: Sources,
+    pod: Option<Pod>,
+    /// Namespaces (`CLONE_NEW*`) that were made ahead of the pod.
+    prepared: libc::c_int,
+    containers: BTreeMap<String, Container>,
+    execs: BTreeMap<u64, Exec>,
+    /// cgroups of execs that have ended and left processes behind.
+    left_behind: Vec<Cgroup>,
+    buffer: Vec<u8>,
+    /// Set by the last request.
+    over: bool,
+}
+
+/// Runs the monitor until it is told to end.
+///
+/// # Errors
+/// When the process cannot be set up, or the event loop itself fails.
+pub fn run() -> Result<(), Error> {
+    let mut server = Server::new()?;
+    while !server.over {
+        server.turn()?;
+    }
+    Ok(())
+}
+
+impl Server {
+    fn new() -> Result<Self, Error> {
+        let proof = SingleThreaded::prove().during("start", "monitor")?;
+        // Not for those who look at /proc: descriptors of the host are open here, and for a
+        // moment in children that already are in a container's PID namespace.
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+            .during("protect", "monitor")?;
+        // Executed by descriptor, its name would be a number.
+        rustix::thread::set_name(c"criquet-monitor").during("name", "monitor")?;
+        // The daemon may start it as the leader of a group.
+        let _ = setsid();
+        let own = Some(rustix::process::getpid());
+        rustix::process::set_child_subreaper(own).during("become", "subreaper")?;
+        signal::ignore(libc::SIGPIPE);
+        signal::ignore(libc::SIGHUP);
+
+        let mut sources = Sources::new().during("create", "event loop")?;
+        let add = |sources: &mut Sources, fd: OwnedFd, meaning| {
+            sources.add(fd, meaning).during("watch", "descriptor")
+        };
+        add(&mut sources, moved(rustix::stdio::stdin())?, Meaning::Listener)?;
+        add(&mut sources, moved(rustix::stdio::stdout())?, Meaning::Connection)?;
+        let signals = signal::signalfd(&[libc::SIGCHLD]).during("create", "signalfd")?;
+        add(&mut sources, signals, Meaning::Signals)?;
+        let null = null_device()?;
+        rustix::stdio::dup2_stdin(&null).during("close", "stdin")?;
+        rustix::stdio::dup2_stdout(&null).during("close", "stdout")?;
+        Ok(Server {
+            proof,
+            version: Version::detect().during("inspect", "cgroups")?,
+            sources,
+            pod: None,
+            prepared: 0,
+            containers: BTreeMap::new(),
+            execs: BTreeMap::new(),
+            left_behind: Vec::new(),
+            buffer: Vec::new(),
+            over: false,
+        })
+    }
+
+    fn turn(&mut self) -> Result<(), Error> {
+        let now = Instant::now();
+        let deadline = self.containers.values().filter_map(|c| c.deadline).min();
+        let timeout = deadline.map(|deadline| deadline.saturating_duration_since(now));
+        let ready = self.sources.wait(timeout).during("wait for", "events")?;
+        for token in ready {
+            // An earlier event of the same round may have removed it.
+            match self.sources.meaning(token) {
+                None => {}
+                Some(Meaning::Listener) => self.accept(token),
+                Some(Meaning::Signals) => self.reap(token),
+                Some(Meaning::Connection) => self.serve(token),
+                Some(Meaning::ContainerReport(id)) => self.container_report(&id),
+                Some(Meaning::ExecReport(id)) => self.exec_report(id),
+                Some(Meaning::Output(id, stream)) => {
+                    self.output(token, &id, stream);
+                }
+            }
+        }
+        self.end_overdue();
+        Ok(())
+    }
+
+    fn accept(&mut self, listener: Token) {
+        let Some(fd) = self.sources.fd(listener) else { return };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        if let Ok(connection) = accept_with(fd, flags) {
+            // Whoever connects and is not heard tries again.
+            let _ = self.sources.add(connection, Meaning::Connection);
+        }
+    }
+}
+
+/// Says something that nobody may be there to read: a daemon's standard error can be a pipe
+/// whose reader has ended, and `eprintln` would end the pod for it.
+fn complain(words: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "criquet-monitor: {words}");
+}
+
+fn null_device() -> Result<OwnedFd, Error> {
+    let open = File::options().read(true).write(true).open("/dev/null");
+    open.map(OwnedFd::from).during("open", "/dev/null")
+}
+
+fn moved(fd: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
+    rustix::io::fcntl_dupfd_cloexec(fd, 3).during("take over", "descriptor")
+}
