@@ -42,13 +42,13 @@ for line in sys.stdin:
 }
 
 # Every daemon reads the monitor's program whole, which with what debuggers want of it is a
-# hundred megabytes: the machine gets copies without, in its memory, at the same places.
+# hundred megabytes: the machine gets copies without, on its own disk, at the same places.
 lighter_programs() {
     mkdir -p "$IMAGE/stripped"
     local name
     for name in criquet criquet-monitor; do
         strip -o "$IMAGE/stripped/$name" "$TARGET/debug/$name"
-        printf 'cp %q /run/%s && mount --bind /run/%s %q || exit 125\n' \
+        printf 'cp %q /usr/local/bin/%s && mount --bind /usr/local/bin/%s %q || exit 125\n' \
             "$IMAGE/stripped/$name" "$name" "$name" "$TARGET/debug/$name"
     done
 }
