@@ -51,7 +51,7 @@ pub async fn assert_nothing_left(node: &Node) {
 /// The same, for a test that has mounted something itself.
 pub async fn assert_nothing_left_but_mounts(node: &Node, own: &[&str]) {
     let own: Vec<_> = own.iter().map(|name| node.path(name).display().to_string()).collect();
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
     loop {
         let mut left = traces(node);
         left.mounts.retain(|point| !own.contains(point));

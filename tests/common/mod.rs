@@ -203,7 +203,7 @@ fn channel(socket: PathBuf) -> Channel {
 
 /// Waits until a condition holds, and fails with its name when it does not for long.
 pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + Duration::from_secs(120);
     while !condition().await {
         assert!(Instant::now() < end, "did not come to be: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;

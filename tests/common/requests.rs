@@ -111,7 +111,7 @@ impl Node {
     /// Waits for the end of a container and returns its status.
     pub async fn end_of(&mut self, id: &str) -> v1::ContainerStatus {
         let exited = i32::from(v1::ContainerState::ContainerExited);
-        for _ in 0..3000 {
+        for _ in 0..18_000 {
             let status = self.status(id).await.unwrap();
             if status.state == exited {
                 return status;
