@@ -68,10 +68,6 @@ impl Server {
             Some(Call::State(_)) => Ok(Outcome::Now(Answer::States(self.states()))),
             Some(Call::Start(request)) => self.start(request, fds, caller),
             Some(Call::Exec(request)) => self.exec(request, fds, caller),
-            Some(Call::Signal(request)) => {
-                self.container(&request.container)?.signal(request.signal)?;
-                Ok(DONE)
-            }
             Some(Call::Stop(request)) => self.stop(&request),
             Some(Call::ReopenLog(request)) => {
                 if let Some(log) = &mut self.container(&request.container)?.log {
@@ -94,7 +90,7 @@ impl Server {
                 Ok(DONE)
             }
             Some(Call::Shutdown(_)) => self.shut_down(),
-            Some(Call::ResizeTerminal(_)) | None => Err(Error::spec(
+            None => Err(Error::spec(
                 "request",
                 "this monitor is older than the daemon and does not know it; restart the pod",
             )),
