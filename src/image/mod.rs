@@ -21,6 +21,7 @@ mod layers;
 mod manifest;
 mod platform;
 mod pull;
+mod recipe;
 mod reference;
 mod registry;
 mod settle;
@@ -30,6 +31,7 @@ mod stream;
 mod tar;
 mod unpack;
 mod users;
+mod verify;
 
 #[cfg(test)]
 mod tests;

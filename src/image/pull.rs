@@ -254,8 +254,8 @@ impl Pull {
         let layers = self.store.layers.clone();
         let expected = Expected { compressed: Some(wanted.compressed), diff_id: wanted.diff_id };
         let unpacking = self.unpacking.spawn_blocking(move || {
-            let (growing, root) = layers.begin()?;
-            let unpacked = unpack_layer(Parts { receiver, part: Bytes::new() }, root, &expected)?;
+            let (growing, target) = layers.begin()?;
+            let unpacked = unpack_layer(Parts { receiver, part: Bytes::new() }, target, &expected)?;
             growing.finish(expected.diff_id, unpacked)
         });
         let downloaded = self.session.download(&wanted.compressed, wanted.size, sender).await;

@@ -16,15 +16,16 @@ use super::{
     images::{self, IMAGES, Images, Names, Record},
     import,
     join::Joint,
-    layers::{Layer, Layers, Lease, io_error},
+    layers::{Depth, Layer, Layers, Lease, RECIPES, io_error},
     pull,
     registry::Clients,
     stack::Stack,
+    verify,
 };
 use crate::store::{Batch, Database};
 
 /// The database's collection of layers, by number.
-const LAYERS: &str = "layers";
+pub(super) const LAYERS: &str = "layers";
 /// All pulls together run at most this many times the downloads of one.
 const PULLS_AT_ONCE: usize = 4;
 
@@ -36,13 +37,15 @@ pub struct ImageStore {
     // A short critical section: never held while the disk is waited for.
     state: Mutex<State>,
     /// Changes of images are made one after the other; taken before `state`.
-    changes: Mutex<()>,
+    pub(super) changes: Mutex<()>,
     /// Layers join their stacks one image after the other.
     pub(super) settling: Mutex<()>,
     pub(super) clients: Clients,
     pub(super) permits: Semaphore,
     pulls: Joint<(String, Option<Auth>), ImageId>,
     pub(super) downloads: Joint<(Digest, Digest), Lease>,
+    /// The machine went down before without an orderly end.
+    pub(super) after_crash: bool,
 }
 
 pub(super) struct State {
@@ -65,12 +68,12 @@ impl ImageStore {
     pub fn open(options: Options, database: Arc<Database>) -> Result<Self, Error> {
         // The one provider of cryptography; a second start within a process changes nothing.
         rustls::crypto::ring::default_provider().install_default().ok();
-        let [layers, temporary, holders] =
-            ["layers", "tmp", "holders"].map(|name| options.root.join(name));
+        let [layers, temporary, holders, recipes] =
+            ["layers", "tmp", "holders", RECIPES].map(|name| options.root.join(name));
         fs::remove_dir_all(&temporary)
             .or_else(absent_is_fine)
             .map_err(io_error("empty", &temporary))?;
-        for directory in [&options.root, &layers, &temporary, &holders] {
+        for directory in [&options.root, &layers, &temporary, &holders, &recipes] {
             private_directory(directory)?;
         }
         let known: Vec<(u64, Layer)> = database
@@ -82,6 +85,7 @@ impl ImageStore {
         let layers = Arc::new(Layers::open(layers, temporary, known)?);
         let images = Images::load(&database, |number| layers.get(number).is_some())?;
         let permits = Semaphore::new(options.max_parallel_downloads.max(1) * PULLS_AT_ONCE);
+        let after_crash = verify::begin(&database, layers.boot())?;
         let store = Self {
             options,
             database,
@@ -93,7 +97,11 @@ impl ImageStore {
             permits,
             pulls: Joint::default(),
             downloads: Joint::default(),
+            after_crash,
         };
+        if after_crash {
+            store.verify_to(Depth::Sizes)?;
+        }
         store.collect_garbage()?;
         Ok(store)
     }
@@ -261,13 +269,13 @@ impl ImageStore {
 
     /// Takes layers that nobody needs out of the table, so that nobody will; the caller
     /// removes them when the state is free again.
-    fn take_unneeded(&self, state: &State) -> Vec<u64> {
+    pub(super) fn take_unneeded(&self, state: &State) -> Vec<u64> {
         let mut needed = state.images.layers();
         needed.extend(state.holders.layers());
         self.layers.take_unneeded(&needed)
     }
 
-    fn remove_layers(&self, numbers: &[u64]) -> Result<(), Error> {
+    pub(super) fn remove_layers(&self, numbers: &[u64]) -> Result<(), Error> {
         let mut batch = Batch::new();
         for number in numbers {
             batch.delete(LAYERS, &number.to_string());
@@ -279,6 +287,10 @@ impl ImageStore {
             result = result.and(self.layers.remove(*number));
         }
         result
+    }
+
+    pub(super) fn database(&self) -> &Database {
+        &self.database
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -306,7 +318,7 @@ pub(super) fn alone(lock: &Mutex<()>) -> MutexGuard<'_, ()> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn absent(id: &ImageId) -> Error {
+pub(super) fn absent(id: &ImageId) -> Error {
     Error::Absent { name: id.to_string() }
 }
 
