@@ -173,13 +173,39 @@ impl ImageStore {
     /// Keeps the layers of an image for `holder`, also beyond the image's removal and the
     /// daemon's end, until they are released. Gives them as [`ImageStore::layers`] does.
     pub fn hold(&self, id: &ImageId, holder: &str) -> Result<Vec<PathBuf>, Error> {
-        let layers = {
+        self.hold_with_volumes(id, &[], holder).map(|(layers, _)| layers)
+    }
+
+    /// The same, with images that are mounted beside it: their layers come in their order.
+    pub fn hold_with_volumes(
+        &self,
+        id: &ImageId,
+        volumes: &[ImageId],
+        holder: &str,
+    ) -> Result<(Vec<PathBuf>, Vec<Vec<PathBuf>>), Error> {
+        let held = {
             let mut state = self.lock();
-            let layers = state.layers(id).ok_or_else(|| absent(id))?.to_vec();
-            state.holders.hold(holder, Held { image: *id, layers: layers.clone() })?;
-            layers
+            let held = |id: &ImageId| {
+                let layers = state.layers(id).ok_or_else(|| absent(id))?.to_vec();
+                Ok::<_, Error>(Held { image: *id, layers, volumes: Vec::new() })
+            };
+            let volumes = volumes.iter().map(held).collect::<Result<_, _>>()?;
+            let held = Held { volumes, ..held(id)? };
+            state.holders.hold(holder, held.clone())?;
+            held
         };
-        Ok(self.directories(&layers))
+        let volumes = held.volumes.iter().map(|volume| self.directories(&volume.layers)).collect();
+        Ok((self.directories(&held.layers), volumes))
+    }
+
+    /// Whether an image has something at a path, as a container would see it.
+    ///
+    /// # Errors
+    /// An image that is not here, or that cannot be read.
+    pub fn has_path(&self, id: &ImageId, path: &Path) -> Result<bool, Error> {
+        let directories = self.layers(id)?;
+        let failed = io_error("look into", self.layers.directory());
+        Stack::open(&directories).and_then(|stack| stack.has(path)).map_err(failed)
     }
 
     /// What a holder holds, as [`ImageStore::hold`] gave it; the image may have been removed
