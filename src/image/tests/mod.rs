@@ -3,6 +3,7 @@
 mod fixtures;
 mod imports;
 mod kills;
+mod large;
 mod pulls;
 mod registry;
 
