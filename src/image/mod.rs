@@ -12,6 +12,7 @@ mod auth;
 mod config;
 mod digest;
 mod error;
+mod fetch;
 mod holders;
 mod hosts;
 mod images;
@@ -19,12 +20,15 @@ mod import;
 mod join;
 mod layers;
 mod manifest;
+mod metrics;
 mod platform;
+mod progress;
 mod pull;
 mod recipe;
 mod reference;
 mod registry;
 mod settle;
+mod spool;
 mod stack;
 mod store;
 mod stream;
@@ -43,6 +47,7 @@ pub use config::ImageConfig;
 pub use digest::{Digest, DigestError, ImageId};
 pub use error::Error;
 pub use images::Image;
+pub use progress::{LayerProgress, LayerState, PullProgress};
 pub use reference::{Reference, Version};
 pub use store::ImageStore;
 pub use users::{User, Users};
@@ -56,6 +61,11 @@ pub struct Options {
     pub certs_dir: PathBuf,
     /// Layers of one image that are downloaded and unpacked side by side.
     pub max_parallel_downloads: usize,
+    /// Ranges of one large layer that are downloaded side by side.
+    pub max_parallel_ranges: usize,
+    /// Layers of at least so many bytes, compressed, are downloaded in ranges, and go on
+    /// where they were after the daemon was killed.
+    pub large_layer: u64,
     /// A registry that sends nothing for this long has failed.
     pub progress_timeout: Duration,
 }
@@ -67,6 +77,8 @@ impl Options {
             root: root.into(),
             certs_dir: PathBuf::from("/etc/criquet/certs.d"),
             max_parallel_downloads: 4,
+            max_parallel_ranges: 4,
+            large_layer: 8 << 20,
             progress_timeout: Duration::from_secs(300),
         }
     }

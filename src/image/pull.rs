@@ -1,34 +1,27 @@
 //! A pull, step by step: hosts, manifest, configuration, layers, commit.
 
-use std::{
-    collections::BTreeMap,
-    io::{self, Read},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio::task::spawn_blocking;
 use tokio_util::task::TaskTracker;
 
 use super::{
     Auth, Digest, Error, ImageId, ImageStore,
     config::Document as Config,
+    fetch::Wanted,
     hosts,
     images::{Names, Record},
     layers::Lease,
     manifest::{self, CONFIG_LIMIT, Descriptor, Document, Manifest},
     platform::Platform,
+    progress::{Pulls, Watched},
     reference::Reference,
-    registry::{Interrupted, Session, SharedSession},
+    registry::{Session, SharedSession},
     settle,
     store::{Complete, alone},
-    stream::{Expected, unpack_layer},
 };
 
-/// Parts of a layer that wait to be decompressed.
-const PARTS: usize = 8;
 /// Indexes may list indexes, but not without end.
 const INDEX_DEPTH: usize = 3;
 
@@ -37,11 +30,11 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the steps of one pull share.
 #[derive(Clone)]
-struct Pull {
-    store: Arc<ImageStore>,
-    session: SharedSession,
+pub(super) struct Pull {
+    pub(super) store: Arc<ImageStore>,
+    pub(super) session: SharedSession,
     /// The layers that are being unpacked.
-    unpacking: TaskTracker,
+    pub(super) unpacking: TaskTracker,
 }
 
 /// Pulls the image and gives back its id. Every error names the reference.
@@ -51,19 +44,25 @@ pub(super) async fn pull(
     auth: Option<Auth>,
 ) -> Result<ImageId, Error> {
     let name = reference.to_string();
-    steps(store, reference, auth).await.map_err(|error| error.while_pulling(name))
+    let watched = store.pulls.begin(name.clone());
+    let result = steps(store.clone(), reference, auth, &watched).await;
+    let metrics = &store.metrics;
+    if result.is_ok() { &metrics.pulls_succeeded } else { &metrics.pulls_failed }.add(1);
+    result.map_err(|error| error.while_pulling(name))
 }
 
 async fn steps(
     store: Arc<ImageStore>,
     reference: Reference,
     auth: Option<Auth>,
+    watched: &Watched,
 ) -> Result<ImageId, Error> {
     let session = open_session(&store, reference, auth).await?;
     let (manifest, digest) = image_manifest(&session).await?;
     let names = Names::of(&session.reference, &digest);
     let (document, config) = configuration(&store, &session, &manifest).await?;
-    let layers: Vec<Wanted> = pair_up(&session.reference, &manifest, &config)?;
+    let layers: Vec<Wanted> = pair_up(&session.reference, &manifest, &config, &store.pulls)?;
+    watched.has_layers(layers.iter().map(|wanted| wanted.counters.clone()).collect());
     let diff_ids: Vec<Digest> = layers.iter().map(|wanted| wanted.diff_id).collect();
     let size = layers.iter().map(|wanted| wanted.size).sum::<u64>() + document.len() as u64;
     let id = ImageId(manifest.config.digest);
@@ -157,18 +156,11 @@ pub(super) fn check_platform(reference: &impl ToString, offered: &Platform) -> R
     })
 }
 
-/// A layer of the image: what to download, and what it must turn out to be.
-#[derive(Debug, Clone)]
-struct Wanted {
-    compressed: Digest,
-    size: u64,
-    diff_id: Digest,
-}
-
 fn pair_up(
     reference: &Reference,
     manifest: &Manifest,
     config: &Config,
+    pulls: &Pulls,
 ) -> Result<Vec<Wanted>, Error> {
     let diff_ids = &config.rootfs.diff_ids;
     if diff_ids.len() != manifest.layers.len() {
@@ -183,6 +175,7 @@ fn pair_up(
         compressed: layer.digest,
         size: layer.size,
         diff_id: *diff_id,
+        counters: pulls.layer((layer.digest, *diff_id), layer.size),
     };
     Ok(manifest.layers.iter().zip(diff_ids).map(pair).collect())
 }
@@ -227,44 +220,6 @@ impl Pull {
         let store = self.store.clone();
         blocking(move || store.settle(&numbers, &diff_id)).await
     }
-
-    /// One layer: the one that is here, the one that is on its way, or a new one.
-    async fn layer(&self, wanted: Wanted) -> Result<Lease, Error> {
-        loop {
-            if let Some(lease) = self.store.layers.find(&wanted.diff_id) {
-                return Ok(lease);
-            }
-            let key = (wanted.compressed, wanted.diff_id);
-            let start = || self.clone().download(wanted.clone());
-            match self.store.downloads.run(key, start).await {
-                (_, Ok(lease)) => return Ok(lease),
-                (true, Err(error)) => return Err(Error::Joined(error)),
-                // Another pull failed, perhaps for its own credentials or hosts.
-                (false, Err(error)) => {
-                    tracing::debug!(%error, "joined download failed; trying alone")
-                }
-            }
-        }
-    }
-
-    /// Downloads, verifies and unpacks one layer in one pass.
-    async fn download(self, wanted: Wanted) -> Result<Lease, Error> {
-        let _permit = self.store.permits.acquire().await.map_err(|_| Error::Task)?;
-        let (sender, receiver) = mpsc::channel(PARTS);
-        let layers = self.store.layers.clone();
-        let expected = Expected { compressed: Some(wanted.compressed), diff_id: wanted.diff_id };
-        let unpacking = self.unpacking.spawn_blocking(move || {
-            let (growing, target) = layers.begin()?;
-            let unpacked = unpack_layer(Parts { receiver, part: Bytes::new() }, target, &expected)?;
-            growing.finish(expected.diff_id, unpacked)
-        });
-        let downloaded = self.session.download(&wanted.compressed, wanted.size, sender).await;
-        let unpacked = unpacking.await.map_err(|_| Error::Task)?;
-        match downloaded {
-            Err(Interrupted::Failed(error)) => Err(error),
-            Err(Interrupted::NotWanted) | Ok(()) => unpacked,
-        }
-    }
 }
 
 /// The layers of an image that is here as a whole.
@@ -283,27 +238,7 @@ impl ImageStore {
     }
 }
 
-/// The downloaded parts as a stream for a blocking thread.
-struct Parts {
-    receiver: mpsc::Receiver<Bytes>,
-    part: Bytes,
-}
-
-impl Read for Parts {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.part.is_empty() {
-            match self.receiver.blocking_recv() {
-                Some(part) => self.part = part,
-                None => return Ok(0),
-            }
-        }
-        let length = self.part.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&self.part.split_to(length));
-        Ok(length)
-    }
-}
-
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     spawn_blocking(work).await.map_err(|_| Error::Task)?

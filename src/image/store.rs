@@ -16,9 +16,12 @@ use super::{
     images::{self, IMAGES, Images, Names, Record},
     import,
     join::Joint,
-    layers::{Depth, Layer, Layers, Lease, RECIPES, io_error},
+    layers::{Depth, Layer, Layers, Lease, RECIPES, boot_id, io_error},
+    metrics::{Gauges, Metrics},
+    progress::{PullProgress, Pulls},
     pull,
     registry::Clients,
+    spool::Spools,
     stack::Stack,
     verify,
 };
@@ -42,7 +45,12 @@ pub struct ImageStore {
     pub(super) settling: Mutex<()>,
     pub(super) clients: Clients,
     pub(super) permits: Semaphore,
-    pulls: Joint<(String, Option<Auth>), ImageId>,
+    /// Requests for ranges of large layers.
+    pub(super) connections: Semaphore,
+    pub(super) spools: Arc<Spools>,
+    pub(super) pulls: Arc<Pulls>,
+    pub(super) metrics: Metrics,
+    joint_pulls: Joint<(String, Option<Auth>), ImageId>,
     pub(super) downloads: Joint<(Digest, Digest), Lease>,
     /// The machine went down before without an orderly end.
     pub(super) after_crash: bool,
@@ -84,8 +92,10 @@ impl ImageStore {
             .collect();
         let layers = Arc::new(Layers::open(layers, temporary, known)?);
         let images = Images::load(&database, |number| layers.get(number).is_some())?;
-        let permits = Semaphore::new(options.max_parallel_downloads.max(1) * PULLS_AT_ONCE);
         let after_crash = verify::begin(&database, layers.boot())?;
+        let spools = Spools::open(&options.root.join("spool"), boot_id().trim())?;
+        let [permits, connections] =
+            [(); 2].map(|()| Semaphore::new(options.max_parallel_downloads.max(1) * PULLS_AT_ONCE));
         let store = Self {
             options,
             database,
@@ -95,7 +105,11 @@ impl ImageStore {
             settling: Mutex::new(()),
             clients: Clients::default(),
             permits,
-            pulls: Joint::default(),
+            connections,
+            spools,
+            pulls: Arc::default(),
+            metrics: Metrics::default(),
+            joint_pulls: Joint::default(),
             downloads: Joint::default(),
             after_crash,
         };
@@ -116,8 +130,29 @@ impl ImageStore {
         let reference = Reference::parse(reference)?;
         let key = (reference.to_string(), auth.clone());
         let store = self.clone();
-        let (_, result) = self.pulls.run(key, || pull::pull(store, reference, auth)).await;
+        let (_, result) = self.joint_pulls.run(key, || pull::pull(store, reference, auth)).await;
         result.map_err(Error::Joined)
+    }
+
+    /// The pulls that are under way, in the order of their beginnings.
+    pub fn pulls(&self) -> Vec<PullProgress> {
+        self.pulls.list()
+    }
+
+    /// The pull of a reference that is under way.
+    pub fn pull_progress(&self, reference: &Reference) -> Option<PullProgress> {
+        self.pulls.find(&reference.to_string())
+    }
+
+    /// Figures since the store was opened, in the text format of Prometheus.
+    pub fn metrics(&self) -> String {
+        let usage = self.fs_usage();
+        self.metrics.text(&Gauges {
+            pulls: self.pulls.list().len() as u64,
+            images: self.lock().images.list().len() as u64,
+            bytes: usage.used_bytes,
+            inodes: usage.inodes_used,
+        })
     }
 
     /// All images, in the order of their ids.
@@ -158,9 +193,11 @@ impl ImageStore {
         self.lock().images.put(*id, record).map_err(|_| absent(id))
     }
 
-    /// The size of all layers, as it was recorded when they were unpacked.
+    /// The size of all layers, as it was recorded when they were unpacked, and of what is
+    /// here of large layers on their way.
     pub fn fs_usage(&self) -> FsUsage {
-        let (used_bytes, inodes_used) = self.layers.usage();
+        let (layer_bytes, inodes_used) = self.layers.usage();
+        let used_bytes = layer_bytes + self.spools.usage();
         FsUsage { path: self.options.root.clone(), used_bytes, inodes_used }
     }
 
@@ -302,6 +339,7 @@ impl ImageStore {
     }
 
     pub(super) fn remove_layers(&self, numbers: &[u64]) -> Result<(), Error> {
+        self.spools.sweep()?;
         let mut batch = Batch::new();
         for number in numbers {
             batch.delete(LAYERS, &number.to_string());

@@ -67,6 +67,8 @@ impl Default for ImageConfig {
         let options = image::Options::new(Path::new(""));
         Self {
             max_parallel_downloads: options.max_parallel_downloads,
+            max_parallel_ranges: options.max_parallel_ranges,
+            large_layer: options.large_layer,
             progress_timeout: options.progress_timeout.as_secs(),
         }
     }

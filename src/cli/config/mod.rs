@@ -110,6 +110,11 @@ pub struct CniConfig {
 pub struct ImageConfig {
     /// Layers of one image that are downloaded side by side.
     pub max_parallel_downloads: usize,
+    /// Ranges of one large layer that are downloaded side by side.
+    pub max_parallel_ranges: usize,
+    /// From how many bytes on a layer is large.
+    #[serde(deserialize_with = "value::size")]
+    pub large_layer: u64,
     /// After how many seconds without a byte a download has failed.
     pub progress_timeout: u64,
 }

@@ -65,6 +65,8 @@ impl Config {
             root: self.root.join("images"),
             certs_dir: self.registry.config_path.clone(),
             max_parallel_downloads: self.image.max_parallel_downloads,
+            max_parallel_ranges: self.image.max_parallel_ranges,
+            large_layer: self.image.large_layer,
             progress_timeout: Duration::from_secs(self.image.progress_timeout),
         }
     }

@@ -175,6 +175,12 @@ impl Checks {
         if !(1..=64).contains(&config.image.max_parallel_downloads) {
             self.fail("image.max_parallel_downloads", "must be 1 to 64");
         }
+        if !(1..=64).contains(&config.image.max_parallel_ranges) {
+            self.fail("image.max_parallel_ranges", "must be 1 to 64");
+        }
+        if !((1 << 20)..=i64::MAX as u64).contains(&config.image.large_layer) {
+            self.fail("image.large_layer", "must be at least 1MiB, the least that is recorded");
+        }
         if !(1..=86400).contains(&config.image.progress_timeout) {
             self.fail("image.progress_timeout", "must be 1 to 86400 seconds");
         }

@@ -26,7 +26,7 @@ pub(super) use verify::Depth;
 /// The directory of recipes, beside that of layers.
 pub(super) const RECIPES: &str = "recipes";
 /// How long the layers of a broken pull wait for the next attempt.
-const PATIENCE: Duration = Duration::from_secs(600);
+pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What is known of a layer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -92,7 +92,7 @@ impl Layers {
         trash: PathBuf,
         known: Vec<(u64, Layer)>,
     ) -> Result<Self, Error> {
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let boot = boot_id();
         let mut slots: BTreeMap<u64, Slot> = known
             .into_iter()
             .map(|(number, layer)| {
@@ -367,6 +367,11 @@ impl Layers {
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Names the time since the machine was started, as a line of its own.
+pub(super) fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
 }
 
 fn read_note(path: &Path) -> Option<Layer> {

@@ -1,12 +1,16 @@
-//! Downloads of layers: a stream of parts that survives cut connections.
+//! Downloads of layers: streams of parts that survive cut connections.
 
-use std::time::Duration;
+use std::{
+    future::Future,
+    ops::Range,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use reqwest::{Response, StatusCode, header};
-use tokio::sync::mpsc;
 
-use super::{Failure, Host, Retry, Session, wait_before_retry};
+use super::{Failure, Host, Retry, Session, Span, wait_before_retry};
 use crate::image::{Digest, Error};
 
 /// Between a connection that broke and its successor.
@@ -14,45 +18,70 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Why a download ended early.
 pub(in super::super) enum Interrupted {
-    /// The registry failed.
+    /// The registry failed, or the disk.
     Failed(Error),
     /// The one who unpacks has ended, and knows why.
     NotWanted,
+    /// The registry only sends whole blobs.
+    NoRanges,
+}
+
+/// Takes the parts of a blob, in order and each once.
+pub(in super::super) trait Sink: Send {
+    /// Takes the next part.
+    fn accept(&mut self, part: Bytes) -> impl Future<Output = Result<(), Interrupted>> + Send;
+}
+
+/// A blob that may be fetched in several ranges at once.
+pub(in super::super) struct Blob<'a> {
+    session: &'a Session,
+    digest: &'a Digest,
+    /// The size that the manifest gives, or 0.
+    size: u64,
+    hosts: Vec<&'a Host>,
+    /// Hosts before this one have failed.
+    first_host: AtomicUsize,
 }
 
 /// How far a download has come; any host can go on from there.
 struct Progress {
     offset: u64,
-    /// The size that the manifest gives.
-    size: u64,
-}
-
-enum Step {
-    Complete,
-    NotWanted,
+    end: u64,
 }
 
 impl Session {
-    /// Sends the blob's parts to `sink`, in order and each once. A connection that breaks
-    /// is taken up again where it broke, as long as each attempt brings something.
-    pub(in super::super) async fn download(
-        &self,
-        digest: &Digest,
-        size: u64,
-        sink: mpsc::Sender<Bytes>,
-    ) -> Result<(), Interrupted> {
+    pub(in super::super) fn blob<'a>(&'a self, digest: &'a Digest, size: u64) -> Blob<'a> {
         let hosts = self.able_hosts(false);
-        let mut progress = Progress { offset: 0, size };
+        Blob { session: self, digest, size, hosts, first_host: AtomicUsize::new(0) }
+    }
+}
+
+impl Blob<'_> {
+    /// Sends the whole blob to `sink`.
+    pub(in super::super) async fn fetch_whole(
+        &self,
+        sink: &mut impl Sink,
+    ) -> Result<(), Interrupted> {
+        self.fetch(0..self.size, sink).await
+    }
+
+    /// Sends a range of the blob to `sink`. A connection that breaks is taken up again where
+    /// it broke, as long as each attempt brings something.
+    pub(in super::super) async fn fetch(
+        &self,
+        range: Range<u64>,
+        sink: &mut impl Sink,
+    ) -> Result<(), Interrupted> {
+        let mut progress = Progress { offset: range.start, end: range.end };
         let mut attempt = 0;
-        let mut index = 0;
         loop {
-            let Some(host) = hosts.get(index) else {
-                return Err(Interrupted::Failed(self.no_host()));
+            let index = self.first_host.load(Ordering::Relaxed);
+            let Some(host) = self.hosts.get(index) else {
+                return Err(Interrupted::Failed(self.session.no_host()));
             };
             let before = progress.offset;
-            let failure = match self.step(host, digest, &mut progress, &sink).await {
-                Ok(Step::Complete) => return Ok(()),
-                Ok(Step::NotWanted) => return Err(Interrupted::NotWanted),
+            let failure = match self.step(host, &mut progress, sink).await? {
+                Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
             let is_passing = !matches!(failure.retry, Retry::Never)
@@ -61,70 +90,91 @@ impl Session {
                 attempt = 0;
                 tracing::debug!(host = host.name(), error = %failure.error, "download goes on");
                 tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-            if index + 1 < hosts.len() {
+            } else if index + 1 < self.hosts.len() {
                 tracing::debug!(host = host.name(), error = %failure.error, "mirror passed over");
-                index += 1;
-                continue;
+                self.first_host.fetch_max(index + 1, Ordering::Relaxed);
+            } else {
+                attempt += 1;
+                wait_before_retry(failure, attempt).await.map_err(Interrupted::Failed)?;
             }
-            attempt += 1;
-            wait_before_retry(failure, attempt).await.map_err(Interrupted::Failed)?;
         }
     }
 
+    /// One request. What ends the download whatever host is asked is the outer error.
     async fn step(
         &self,
         host: &Host,
-        digest: &Digest,
         progress: &mut Progress,
-        sink: &mpsc::Sender<Bytes>,
-    ) -> Result<Step, Failure> {
-        if progress.offset > 0 && progress.offset == progress.size {
+        sink: &mut impl Sink,
+    ) -> Result<Result<(), Failure>, Interrupted> {
+        if progress.offset > 0 && progress.offset == progress.end {
             // It broke after the last byte.
-            return Ok(Step::Complete);
+            return Ok(Ok(()));
         }
-        let mut response =
-            self.get(host, &format!("blobs/{digest}"), None, progress.offset).await?;
-        let mut skip = self.skip(host, &response, progress.offset)?;
-        while let Some(mut chunk) = self.chunk(host, &mut response).await? {
-            let skipped = skip.min(chunk.len() as u64);
+        let part_only = progress.end < self.size;
+        let span = Span { start: progress.offset, end: part_only.then_some(progress.end) };
+        let path = format!("blobs/{}", self.digest);
+        let mut response = match self.session.get(host, &path, None, span).await {
+            Ok(response) => response,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        if part_only && response.status() != StatusCode::PARTIAL_CONTENT {
+            return Err(Interrupted::NoRanges);
+        }
+        match self.skip(host, &response, span) {
+            Ok(skip) => self.body(host, &mut response, skip, progress, sink).await,
+            Err(failure) => Ok(Err(failure)),
+        }
+    }
+
+    async fn body(
+        &self,
+        host: &Host,
+        response: &mut Response,
+        mut skip: u64,
+        progress: &mut Progress,
+        sink: &mut impl Sink,
+    ) -> Result<Result<(), Failure>, Interrupted> {
+        loop {
+            let mut part = match self.session.chunk(host, response).await {
+                Ok(Some(part)) => part,
+                Ok(None) => break,
+                Err(failure) => return Ok(Err(failure)),
+            };
+            let skipped = skip.min(part.len() as u64);
             skip -= skipped;
-            let chunk = chunk.split_off(skipped as usize);
-            if chunk.is_empty() {
+            let part = part.split_off(skipped as usize);
+            if part.is_empty() {
                 continue;
             }
-            progress.offset += chunk.len() as u64;
-            if progress.size > 0 && progress.offset > progress.size {
-                return Err(
-                    self.protocol(host, format!("{digest} is larger than its manifest says"))
-                );
+            progress.offset += part.len() as u64;
+            if self.size > 0 && progress.offset > progress.end {
+                let reason = format!("{} is larger than its manifest says", self.digest);
+                return Ok(Err(self.session.protocol(host, reason)));
             }
-            if sink.send(chunk).await.is_err() {
-                return Ok(Step::NotWanted);
-            }
+            sink.accept(part).await?;
         }
-        if progress.offset < progress.size {
-            let failure = self.protocol(host, format!("{digest} ends early"));
-            return Err(Failure { retry: Retry::Soon, ..failure });
+        if progress.offset < progress.end {
+            let failure = self.session.protocol(host, format!("{} ends early", self.digest));
+            return Ok(Err(Failure { retry: Retry::Soon, ..failure }));
         }
-        Ok(Step::Complete)
+        Ok(Ok(()))
     }
 
     /// How many bytes of the answer are known already: none of a part, all of a whole.
-    fn skip(&self, host: &Host, response: &Response, offset: u64) -> Result<u64, Failure> {
-        if offset == 0 || response.status() != StatusCode::PARTIAL_CONTENT {
-            return Ok(offset);
+    fn skip(&self, host: &Host, response: &Response, span: Span) -> Result<u64, Failure> {
+        if response.status() != StatusCode::PARTIAL_CONTENT {
+            return Ok(span.start);
         }
         let range = response.headers().get(header::CONTENT_RANGE).and_then(|v| v.to_str().ok());
         let start = range
             .and_then(|range| range.strip_prefix("bytes "))
             .and_then(|range| range.split('-').next())
             .and_then(|start| start.parse::<u64>().ok());
-        if start == Some(offset) {
+        if start == Some(span.start) {
             Ok(0)
         } else {
-            Err(self.protocol(host, "it answers with another part than was asked for"))
+            Err(self.session.protocol(host, "it answers with another part than was asked for"))
         }
     }
 }

@@ -13,9 +13,10 @@ use std::{sync::Arc, time::Duration};
 use reqwest::{Response, header};
 use tokio::sync::Mutex;
 
-pub(super) use blob::Interrupted;
+pub(super) use blob::{Blob, Interrupted, Sink};
 pub(super) use clients::Clients;
 use failure::{Failure, Retry, wait_before_retry};
+use request::Span;
 
 use super::{
     Auth, Digest, Error,
@@ -125,7 +126,7 @@ impl Session {
         expected: Option<&Digest>,
         limit: u64,
     ) -> Result<(Vec<u8>, String, Digest), Failure> {
-        let response = self.get(host, path, accept, 0).await?;
+        let response = self.get(host, path, accept, Span::default()).await?;
         let media_type = response.headers().get(header::CONTENT_TYPE);
         let media_type = media_type.and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
         let bytes = self.read_whole(host, response, limit, path).await?;

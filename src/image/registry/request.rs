@@ -15,24 +15,24 @@ const REDIRECTS: usize = 5;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Session {
-    /// Gets `path` of the image's repository, from the byte `offset` on.
+    /// Gets `path` of the image's repository, or a part of what is there.
     pub(super) async fn get(
         &self,
         host: &Host,
         path: &str,
         accept: Option<&'static str>,
-        offset: u64,
+        span: Span,
     ) -> Result<Response, Failure> {
         let url = self.url(host, path);
         let shown = host.authorization.lock().await.clone();
-        let mut response = self.send(host, &url, accept, offset, shown.as_ref()).await?;
+        let mut response = self.send(host, &url, accept, span, shown.as_ref()).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
             // A token that has run out, or the first request of all.
             let Some(fresh) = self.authorize(host, &response).await? else {
                 return Err(self.refused(host, path, response).await);
             };
             *host.authorization.lock().await = Some(fresh.clone());
-            response = self.send(host, &url, accept, offset, Some(&fresh)).await?;
+            response = self.send(host, &url, accept, span, Some(&fresh)).await?;
         }
         if response.status().is_success() {
             return Ok(response);
@@ -60,7 +60,7 @@ impl Session {
         host: &Host,
         url: &Url,
         accept: Option<&'static str>,
-        offset: u64,
+        span: Span,
         authorization: Option<&HeaderValue>,
     ) -> Result<Response, Failure> {
         let mut target = url.clone();
@@ -71,8 +71,8 @@ impl Session {
             if let Some(accept) = accept {
                 request = request.header(header::ACCEPT, accept);
             }
-            if offset > 0 {
-                request = request.header(header::RANGE, format!("bytes={offset}-"));
+            if let Some(range) = span.header() {
+                request = request.header(header::RANGE, range);
             }
             if at_home {
                 request = request.headers(host.endpoint.headers.clone());
@@ -115,6 +115,25 @@ impl Session {
             return Err(self.protocol(host, "it redirects from https to an address that is not"));
         }
         Ok(target)
+    }
+}
+
+/// Which bytes of a document are asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Span {
+    pub(super) start: u64,
+    /// Nothing for all that there are.
+    pub(super) end: Option<u64>,
+}
+
+impl Span {
+    /// The value of the `Range` header; the whole needs none.
+    fn header(self) -> Option<String> {
+        match (self.start, self.end) {
+            (0, None) => None,
+            (start, None) => Some(format!("bytes={start}-")),
+            (start, Some(end)) => Some(format!("bytes={start}-{}", end.saturating_sub(1))),
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use super::{registry::Registry, *};
 use crate::image::tar::tests::Builder;
 
-const ROOT: &str = "CRIQUET_TEST_KILL_ROOT";
-const REFERENCE: &str = "CRIQUET_TEST_KILL_REFERENCE";
+pub(super) const ROOT: &str = "CRIQUET_TEST_KILL_ROOT";
+pub(super) const REFERENCE: &str = "CRIQUET_TEST_KILL_REFERENCE";
 
 /// Not a test of its own: what the killed process runs.
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@ mod broken;
 mod fixtures;
 mod imports;
 mod kills;
+mod large;
 mod pulls;
 mod registry;
 

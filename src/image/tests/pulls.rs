@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::json;
 
 use super::{
-    registry::{Pushed, Registry, Reply, gzip},
+    registry::{Pushed, Registry, Reply, gzip, noise_bytes},
     *,
 };
 use crate::{image::tar::tests::Builder, kind::Kind};
@@ -22,16 +22,7 @@ fn base() -> Pushed {
 
 /// A layer that no compression makes small.
 fn noise(name: &str, length: usize) -> Pushed {
-    let mut word = 0x9e37_79b9_7f4a_7c15u64;
-    let data: Vec<u8> = std::iter::repeat_with(|| {
-        word ^= word << 13;
-        word ^= word >> 7;
-        word ^= word << 17;
-        word as u8
-    })
-    .take(length)
-    .collect();
-    gzip(Builder::default().file(name, &data).end())
+    gzip(Builder::default().file(name, &noise_bytes(length)).end())
 }
 
 fn is_blob(path: &str) -> bool {

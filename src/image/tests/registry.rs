@@ -78,6 +78,18 @@ pub(super) fn gzip(plain: Vec<u8>) -> Pushed {
     Pushed { stored: encoder.finish().unwrap(), plain }
 }
 
+/// Bytes that no compression makes fewer.
+pub(super) fn noise_bytes(length: usize) -> Vec<u8> {
+    let mut word = 0x9e37_79b9_7f4a_7c15u64;
+    let bytes = std::iter::repeat_with(|| {
+        word ^= word << 13;
+        word ^= word >> 7;
+        word ^= word << 17;
+        word as u8
+    });
+    bytes.take(length).collect()
+}
+
 impl Registry {
     pub(super) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -179,23 +191,22 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> Option<()> {
     send(stream, &reply)
 }
 
-/// What is stored under the request's path, from where its range starts.
+/// What is stored under the request's path, in the range that it asks for.
 fn content(state: &State, request: &Request) -> Reply {
     let path = request.path.split('?').next().unwrap_or_default();
     let found = state.documents.iter().find(|(name, _)| path.ends_with(name.as_str()));
     let Some((_, (media_type, body))) = found else { return Reply::status(404) };
-    let start = request
-        .header("range")
-        .strip_prefix("bytes=")
-        .and_then(|r| r.trim_end_matches('-').parse().ok());
-    let start: usize = start.unwrap_or(0);
-    let reply = Reply { body: body[start.min(body.len())..].to_vec(), ..Reply::status(200) };
+    let range = request.header("range").strip_prefix("bytes=").and_then(|r| r.split_once('-'));
+    let (start, end) = range.unwrap_or_default();
+    let start = start.parse().unwrap_or(0).min(body.len());
+    let end = end.parse().map_or(body.len(), |last: usize| (last + 1).min(body.len()));
+    let reply = Reply { body: body[start..end].to_vec(), ..Reply::status(200) };
     let reply = reply.with("Content-Type", media_type);
-    if start == 0 {
+    if range.is_none() {
         return reply;
     }
     Reply { status: 206, ..reply }
-        .with("Content-Range", format!("bytes {start}-{}/{}", body.len() - 1, body.len()))
+        .with("Content-Range", format!("bytes {start}-{}/{}", end - 1, body.len()))
 }
 
 /// A hook's reply of status 0 is the stored content, cut or stalled as the hook says.

@@ -1,0 +1,304 @@
+//! From a layer that an image wants to one that is unpacked: the one that is here, the one
+//! that is on its way, or a new one. A large layer goes through a spool, which several
+//! connections fill and which survives the daemon; the bytes of a small one go straight from
+//! the connection to the unpacker.
+
+use std::{
+    io::{self, Read},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::{sync::mpsc, task::JoinHandle};
+
+use super::{
+    Digest, Error,
+    layers::Lease,
+    progress::{Counters, LayerState},
+    pull::{Pull, blocking},
+    registry::{Blob, Interrupted, Sink},
+    spool::Spool,
+    stream::{Expected, unpack_layer},
+};
+use crate::kind::Kind;
+
+/// Parts of a layer that wait to be decompressed.
+const PARTS: usize = 8;
+/// What is collected before a thread writes it to the spool.
+const WRITE: usize = 512 << 10;
+/// Ranges of one request: short enough that all connections work until the end, and long
+/// enough that few requests are made.
+const SHORTEST_RANGE: u64 = 4 << 20;
+const LONGEST_RANGE: u64 = 64 << 20;
+
+/// A layer of the image: what to download, and what it must turn out to be.
+#[derive(Clone)]
+pub(super) struct Wanted {
+    pub(super) compressed: Digest,
+    pub(super) size: u64,
+    pub(super) diff_id: Digest,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl Pull {
+    pub(super) async fn layer(&self, wanted: Wanted) -> Result<Lease, Error> {
+        let metrics = &self.store.metrics;
+        loop {
+            if let Some(lease) = self.store.layers.find(&wanted.diff_id) {
+                wanted.counters.set_present();
+                metrics.layers_reused.add(1);
+                return Ok(lease);
+            }
+            let key = (wanted.compressed, wanted.diff_id);
+            let start = || self.clone().download(wanted.clone());
+            match self.store.downloads.run(key, start).await {
+                (_, Ok(lease)) => return Ok(lease),
+                (true, Err(error)) => return Err(Error::Joined(error)),
+                // Another pull failed, perhaps for its own credentials or hosts.
+                (false, Err(error)) => {
+                    tracing::debug!(%error, "joined download failed; trying alone")
+                }
+            }
+        }
+    }
+
+    /// Downloads, verifies and unpacks one layer in one pass.
+    pub(super) async fn download(self, wanted: Wanted) -> Result<Lease, Error> {
+        let _permit = self.store.permits.acquire().await.map_err(|_| Error::Task)?;
+        let lease = match self.spool(&wanted).await? {
+            Some(spool) => self.through_spool(&wanted, spool).await?,
+            None => self.directly(&wanted).await?,
+        };
+        wanted.counters.set(LayerState::Complete);
+        self.store.metrics.layers_fetched.add(1);
+        Ok(lease)
+    }
+
+    async fn directly(&self, wanted: &Wanted) -> Result<Lease, Error> {
+        wanted.counters.begin(0);
+        let (sender, receiver) = mpsc::channel(PARTS);
+        let unpacking = self.unpack(wanted, Parts { receiver, part: Bytes::new() });
+        let blob = self.session.blob(&wanted.compressed, wanted.size);
+        let downloaded = {
+            let mut sink = Direct { pull: self, wanted, sender };
+            blob.fetch_whole(&mut sink).await
+        };
+        let unpacked = unpacking.await.map_err(|_| Error::Task)?;
+        match downloaded {
+            Err(Interrupted::Failed(error)) => Err(error),
+            Err(Interrupted::NotWanted | Interrupted::NoRanges) | Ok(()) => unpacked,
+        }
+    }
+
+    /// The spool of a large layer. Nothing when another task has it for a moment.
+    async fn spool(&self, wanted: &Wanted) -> Result<Option<Arc<Spool>>, Error> {
+        if wanted.size == 0 || wanted.size < self.store.options.large_layer {
+            return Ok(None);
+        }
+        let spools = self.store.spools.clone();
+        let (digest, size) = (wanted.compressed, wanted.size);
+        blocking(move || spools.take(&digest, size)).await
+    }
+
+    /// What an earlier attempt left may be wrong, which only the whole tells: then the layer
+    /// is downloaded once more from its beginning.
+    async fn through_spool(&self, wanted: &Wanted, spool: Arc<Spool>) -> Result<Lease, Error> {
+        let is_resumed = spool.resumed() > 0;
+        let error = match self.attempt(wanted, spool).await {
+            Err(error) if is_resumed && error.kind() == Kind::DataLoss => error,
+            result => return result,
+        };
+        tracing::warn!(layer = %wanted.compressed, %error, "what an earlier attempt left is wrong");
+        match self.spool(wanted).await? {
+            Some(spool) => self.attempt(wanted, spool).await,
+            None => self.directly(wanted).await,
+        }
+    }
+
+    async fn attempt(&self, wanted: &Wanted, spool: Arc<Spool>) -> Result<Lease, Error> {
+        wanted.counters.begin(spool.resumed());
+        self.store.metrics.bytes_resumed.add(spool.resumed());
+        let result = self.fill_and_unpack(wanted, &spool).await;
+        match &result {
+            Err(error) if error.may_continue() => {}
+            _ => blocking(move || spool.discard()).await?,
+        }
+        result.map_err(|error| no_room(wanted, error))
+    }
+
+    async fn fill_and_unpack(&self, wanted: &Wanted, spool: &Arc<Spool>) -> Result<Lease, Error> {
+        let filling = spool.filling();
+        let mut unpacking = self.unpack(wanted, spool.reader());
+        tokio::select! {
+            // Whole, or broken in a way that no further byte mends.
+            unpacked = &mut unpacking => unpacked.map_err(|_| Error::Task)?,
+            filled = self.fill(wanted, spool) => {
+                drop(filling);
+                let unpacked = unpacking.await.map_err(|_| Error::Task)?;
+                filled.and(unpacked)
+            }
+        }
+    }
+
+    /// Fetches what is missing, in several ranges at once, or in one where the registry does
+    /// not know ranges.
+    async fn fill(&self, wanted: &Wanted, spool: &Arc<Spool>) -> Result<(), Error> {
+        let parallel = self.store.options.max_parallel_ranges.max(1);
+        let limit = (wanted.size / (4 * parallel as u64)).clamp(SHORTEST_RANGE, LONGEST_RANGE);
+        let blob = self.session.blob(&wanted.compressed, wanted.size);
+        let ranges = std::iter::from_fn(|| spool.claim(limit));
+        let fetched = stream::iter(ranges)
+            .map(|range| self.fill_range(wanted, spool, &blob, range))
+            .buffer_unordered(parallel)
+            .try_collect::<()>()
+            .await;
+        match fetched {
+            Err(Interrupted::NoRanges) => {}
+            other => return finished(other),
+        }
+        match spool.claim_rest() {
+            Some(rest) => finished(self.fill_range(wanted, spool, &blob, rest).await),
+            None => Ok(()),
+        }
+    }
+
+    async fn fill_range(
+        &self,
+        wanted: &Wanted,
+        spool: &Arc<Spool>,
+        blob: &Blob<'_>,
+        range: std::ops::Range<u64>,
+    ) -> Result<(), Interrupted> {
+        let permit = self.store.connections.acquire().await;
+        let _permit = permit.map_err(|_| Interrupted::Failed(Error::Task))?;
+        let mut writer = Writer {
+            pull: self,
+            wanted,
+            spool,
+            start: range.start,
+            done: 0,
+            pending: Vec::new(),
+            pending_bytes: 0,
+        };
+        blob.fetch(range, &mut writer).await?;
+        writer.write().await
+    }
+
+    /// Unpacks on a thread of its own.
+    fn unpack(
+        &self,
+        wanted: &Wanted,
+        source: impl Read + Send + 'static,
+    ) -> JoinHandle<Result<Lease, Error>> {
+        let layers = self.store.layers.clone();
+        let expected = Expected { compressed: Some(wanted.compressed), diff_id: wanted.diff_id };
+        let source = Counted { source, counters: wanted.counters.clone() };
+        self.unpacking.spawn_blocking(move || {
+            let (growing, target) = layers.begin()?;
+            let unpacked = unpack_layer(source, target, &expected)?;
+            growing.finish(expected.diff_id, unpacked)
+        })
+    }
+
+    fn count(&self, wanted: &Wanted, part: &Bytes) {
+        wanted.counters.fetched(part.len() as u64);
+        self.store.metrics.bytes_fetched.add(part.len() as u64);
+    }
+}
+
+fn finished(result: Result<(), Interrupted>) -> Result<(), Error> {
+    match result {
+        Err(Interrupted::Failed(error)) => Err(error),
+        // Nobody ends a spool but the one who unpacks, and his answer counts.
+        Err(Interrupted::NotWanted | Interrupted::NoRanges) | Ok(()) => Ok(()),
+    }
+}
+
+/// A spool that finds no room fails as its layer does.
+fn no_room(wanted: &Wanted, error: Error) -> Error {
+    match error {
+        Error::Io { path, source, .. } if Kind::of_io(&source) == Kind::ResourceExhausted => {
+            Error::Full { layer: wanted.diff_id, path: path.display().to_string(), source }
+        }
+        other => other,
+    }
+}
+
+/// Hands parts to the unpacker as they come.
+struct Direct<'a> {
+    pull: &'a Pull,
+    wanted: &'a Wanted,
+    sender: mpsc::Sender<Bytes>,
+}
+
+impl Sink for Direct<'_> {
+    async fn accept(&mut self, part: Bytes) -> Result<(), Interrupted> {
+        self.pull.count(self.wanted, &part);
+        self.sender.send(part).await.map_err(|_| Interrupted::NotWanted)
+    }
+}
+
+/// Writes parts of a range to a spool, some of them at a time.
+struct Writer<'a> {
+    pull: &'a Pull,
+    wanted: &'a Wanted,
+    spool: &'a Arc<Spool>,
+    start: u64,
+    /// Bytes of the range that are written.
+    done: u64,
+    pending: Vec<Bytes>,
+    pending_bytes: usize,
+}
+
+impl Sink for Writer<'_> {
+    async fn accept(&mut self, part: Bytes) -> Result<(), Interrupted> {
+        self.pull.count(self.wanted, &part);
+        self.pending_bytes += part.len();
+        self.pending.push(part);
+        if self.pending_bytes < WRITE { Ok(()) } else { self.write().await }
+    }
+}
+
+impl Writer<'_> {
+    async fn write(&mut self) -> Result<(), Interrupted> {
+        let parts = std::mem::take(&mut self.pending);
+        let (spool, start, done) = (self.spool.clone(), self.start, self.done);
+        self.done += std::mem::take(&mut self.pending_bytes) as u64;
+        blocking(move || spool.write(start, done, &parts)).await.map_err(Interrupted::Failed)
+    }
+}
+
+/// The downloaded parts as a stream for a blocking thread.
+struct Parts {
+    receiver: mpsc::Receiver<Bytes>,
+    part: Bytes,
+}
+
+impl Read for Parts {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.part.is_empty() {
+            match self.receiver.blocking_recv() {
+                Some(part) => self.part = part,
+                None => return Ok(0),
+            }
+        }
+        let length = self.part.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&self.part.split_to(length));
+        Ok(length)
+    }
+}
+
+/// Counts what the unpacker takes.
+struct Counted<R> {
+    source: R,
+    counters: Arc<Counters>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.source.read(buffer)?;
+        self.counters.unpacked(length as u64);
+        Ok(length)
+    }
+}
