@@ -126,7 +126,9 @@ impl v1::image_service_server::ImageService for ImageServer {
         let image = name_of(request.image)?;
         self.check_handler(&image)?;
         let auth = request.auth.map(auth_in);
-        let id = self.images().pull(&image.image, auth).await?;
+        let of_pod = request.sandbox_config.and_then(|config| config.metadata);
+        let namespace = of_pod.map(|metadata| metadata.namespace).unwrap_or_default();
+        let id = self.images().pull_for(&image.image, auth, &namespace).await?;
         info!(image = image.image, %id, "image is pulled");
         Ok(Response::new(v1::PullImageResponse { image_ref: id.to_string() }))
     }

@@ -50,7 +50,7 @@ pub struct ImageStore {
     pub(super) spools: Arc<Spools>,
     pub(super) pulls: Arc<Pulls>,
     pub(super) metrics: Metrics,
-    joint_pulls: Joint<(String, Option<Auth>), ImageId>,
+    joint_pulls: Joint<(String, Option<Auth>, String), ImageId>,
     pub(super) downloads: Joint<(Digest, Digest), Lease>,
     /// The machine went down before without an orderly end.
     pub(super) after_crash: bool,
@@ -127,10 +127,22 @@ impl ImageStore {
         reference: &str,
         auth: Option<Auth>,
     ) -> Result<ImageId, Error> {
+        self.pull_for(reference, auth, "").await
+    }
+
+    /// The same for a pod of a namespace, whose signature policy decides.
+    pub async fn pull_for(
+        self: &Arc<Self>,
+        reference: &str,
+        auth: Option<Auth>,
+        namespace: &str,
+    ) -> Result<ImageId, Error> {
         let reference = Reference::parse(reference)?;
-        let key = (reference.to_string(), auth.clone());
+        let key = (reference.to_string(), auth.clone(), namespace.to_owned());
         let store = self.clone();
-        let (_, result) = self.joint_pulls.run(key, || pull::pull(store, reference, auth)).await;
+        let namespace = namespace.to_owned();
+        let start = || pull::pull(store, reference, auth, namespace);
+        let (_, result) = self.joint_pulls.run(key, start).await;
         result.map_err(Error::Joined)
     }
 
@@ -308,7 +320,10 @@ impl ImageStore {
         record.layers = numbers;
         let changed = {
             let state = self.lock();
-            let record = state.images.record(&id).cloned().unwrap_or(record);
+            let record = match state.images.record(&id).cloned() {
+                Some(known) => known.with_what_is_signed(record),
+                None => record,
+            };
             state.images.with_names(id, record, &names)
         };
         let mut batch = Batch::new();

@@ -115,6 +115,12 @@ pub struct ImageConfig {
     /// From how many bytes on a layer is large.
     #[serde(deserialize_with = "value::size")]
     pub large_layer: u64,
+    /// Which images are let in: a file of containers-policy.json(5); none to let all in.
+    #[serde(with = "value::optional_path")]
+    pub signature_policy: Option<PathBuf>,
+    /// Policies of single namespaces, before the one above.
+    #[serde(with = "value::optional_path")]
+    pub signature_policy_dir: Option<PathBuf>,
     /// After how many seconds without a byte a download has failed.
     pub progress_timeout: u64,
 }

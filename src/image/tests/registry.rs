@@ -124,6 +124,11 @@ impl Registry {
         self.log().iter().filter(|request| request.path.contains(part)).count()
     }
 
+    /// What is stored under a name.
+    pub(super) fn content(&self, name: &str) -> Vec<u8> {
+        self.state.lock().unwrap().documents[name].1.clone()
+    }
+
     pub(super) fn blob(&self, bytes: &[u8]) -> Value {
         let digest = Digest::of(bytes).to_string();
         let documents = &mut self.state.lock().unwrap().documents;
