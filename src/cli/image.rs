@@ -64,7 +64,7 @@ pub(super) fn import(config: &Config, archive: &Path) -> Result<String, Error> {
 }
 
 fn import_alone(config: &Config, archive: &Path) -> Result<Vec<ImportedImage>, Error> {
-    let _lock = serve::lock(&config.root)?;
+    let _locks = [serve::lock(&config.root)?, serve::lock(&config.image_options().root)?];
     let path = config.root.join("state.db");
     let database = Arc::new(Database::open(&path, Durability::Power)?);
     let store = ImageStore::open(config.image_options(), database)?;

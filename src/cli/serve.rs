@@ -112,7 +112,7 @@ fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> E
 /// # Errors
 /// What keeps the daemon from serving.
 pub async fn run(settings: Settings) -> Result<(), Error> {
-    let _lock = lock(&settings.pods.root)?;
+    let _locks = [lock(&settings.pods.root)?, lock(&settings.images.root)?];
     let node = node()?;
     let listener = listen(&settings.listen).await?;
     let pods = open(&settings, node).await?;

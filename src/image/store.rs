@@ -84,12 +84,7 @@ impl ImageStore {
         for directory in [&options.root, &layers, &temporary, &holders, &recipes] {
             private_directory(directory)?;
         }
-        let known: Vec<(u64, Layer)> = database
-            .list::<Layer>(LAYERS)?
-            .into_iter()
-            .filter_map(|(key, layer)| Some((key.parse::<u64>().ok()?, layer)))
-            .filter(|(number, _)| layers.join(number.to_string()).is_dir())
-            .collect();
+        let known = known_layers(&database, &layers)?;
         let layers = Arc::new(Layers::open(layers, temporary, known)?);
         let images = Images::load(&database, |number| layers.get(number).is_some())?;
         let after_crash = verify::begin(&database, layers.boot())?;
@@ -390,6 +385,19 @@ impl std::fmt::Debug for ImageStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ImageStore").field("options", &self.options).finish_non_exhaustive()
     }
+}
+
+/// The layers of the database that are on the disk. The others are forgotten, so that none of
+/// their numbers is ever taken for a layer that has nothing to do with it.
+fn known_layers(database: &Database, directory: &Path) -> Result<Vec<(u64, Layer)>, Error> {
+    let mut known = Vec::new();
+    for (key, layer) in database.list::<Layer>(LAYERS)? {
+        match key.parse::<u64>() {
+            Ok(number) if directory.join(&key).is_dir() => known.push((number, layer)),
+            _ => database.delete(LAYERS, &key)?,
+        }
+    }
+    Ok(known)
 }
 
 /// Waits until nobody else has the lock, which guards no data.

@@ -66,6 +66,7 @@ impl Default for ImageConfig {
     fn default() -> Self {
         let options = image::Options::new(Path::new(""));
         Self {
+            root: None,
             max_parallel_downloads: options.max_parallel_downloads,
             max_parallel_ranges: options.max_parallel_ranges,
             large_layer: options.large_layer,

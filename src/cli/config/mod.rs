@@ -108,6 +108,9 @@ pub struct CniConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ImageConfig {
+    /// Where images are, which may be another disk; none for `images` below the root.
+    #[serde(with = "value::optional_path")]
+    pub root: Option<PathBuf>,
     /// Layers of one image that are downloaded side by side.
     pub max_parallel_downloads: usize,
     /// Ranges of one large layer that are downloaded side by side.

@@ -62,7 +62,7 @@ impl Config {
     /// Images.
     pub fn image_options(&self) -> image::Options {
         image::Options {
-            root: self.root.join("images"),
+            root: self.image.root.clone().unwrap_or_else(|| self.root.join("images")),
             certs_dir: self.registry.config_path.clone(),
             signature_policy: self.image.signature_policy.clone(),
             signature_policy_dir: self.image.signature_policy_dir.clone(),
