@@ -6,6 +6,7 @@ mod fixtures;
 mod imports;
 mod kills;
 mod large;
+mod power_cut;
 mod pulls;
 mod registry;
 
