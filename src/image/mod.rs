@@ -14,6 +14,8 @@ mod config;
 mod digest;
 mod error;
 mod fetch;
+#[doc(hidden)]
+pub mod fuzz;
 mod holders;
 mod hosts;
 mod images;

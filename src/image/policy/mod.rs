@@ -85,6 +85,14 @@ impl Policy {
     }
 }
 
+/// Reads any bytes as a policy, and decides with what it says.
+pub(super) fn fuzz(data: &[u8]) {
+    let Ok(file) = file::File::parse(data) else { return };
+    let Ok(reference) = Reference::parse("registry.example/a/b:1") else { return };
+    let policy = Policy { path: PathBuf::new(), file };
+    let _ = policy.decide(&Candidate { reference: &reference, digests: &[] }, &[]);
+}
+
 fn refused(candidate: &Candidate<'_>, reason: impl Into<String>) -> Error {
     Error::Signature { reference: candidate.reference.to_string(), reason: reason.into() }
 }
