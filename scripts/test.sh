@@ -29,6 +29,8 @@ install_missing() {
 install_missing
 CRIQUET_TEST_BUSYBOX=$(unpack busybox-static bin/busybox)
 export CRIQUET_TEST_BUSYBOX
+CRIQUET_TEST_CONTAINERD=$(dirname "$(unpack containerd usr/bin/containerd)")
+export CRIQUET_TEST_CONTAINERD
 
 lint() {
     say "$*"
