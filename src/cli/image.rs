@@ -37,7 +37,7 @@ pub enum Error {
     Runtime(#[source] io::Error),
     /// The root is in use by a daemon that does not listen at the configured socket.
     #[error(transparent)]
-    Root(#[from] serve::Error),
+    Root(#[from] Box<serve::Error>),
     /// State.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -64,7 +64,7 @@ pub(super) fn import(config: &Config, archive: &Path) -> Result<String, Error> {
 }
 
 fn import_alone(config: &Config, archive: &Path) -> Result<Vec<ImportedImage>, Error> {
-    let _lock = serve::lock(&config.root)?;
+    let _lock = serve::lock(&config.root).map_err(Box::new)?;
     let path = config.root.join("state.db");
     let database = Arc::new(Database::open(&path, Durability::Power)?);
     let store = ImageStore::open(config.image_options(), database)?;

@@ -72,8 +72,9 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Serve(arguments) => {
-            let file = arguments.file.config.as_deref();
-            serve(&Config::load_with(file, &arguments.overrides())?)?;
+            let load =
+                move || Config::load_with(arguments.file.config.as_deref(), &arguments.overrides());
+            serve(&load()?, Box::new(move || Ok(load()?.image_rules())))?;
         }
         Command::Check(arguments) => {
             let config = Config::load(arguments.file.config.as_deref())?;
@@ -89,14 +90,14 @@ fn run(command: Command) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn serve(config: &Config) -> Result<(), Error> {
+fn serve(config: &Config, reload: serve::Reload) -> Result<(), Error> {
     let settings = config.settings()?;
     log::start(&config.log_level);
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(Error::Runtime)?
-        .block_on(serve::run(settings))
+        .block_on(serve::run(settings, reload))
         .map_err(Box::new)?;
     Ok(())
 }

@@ -37,7 +37,7 @@ pub(super) enum Document {
     /// Several manifests to choose from.
     Index(Vec<Descriptor>),
     /// One image.
-    Image(Manifest),
+    Image(Box<Manifest>),
 }
 
 /// One image: its configuration and its layers, the lowest first.
@@ -108,7 +108,8 @@ impl Document {
         if layers.len() > LAYER_LIMIT {
             return Err(format!("it has more than {LAYER_LIMIT} layers; squash some of them"));
         }
-        Ok(Document::Image(Manifest { config, layers, annotations: raw.annotations }))
+        let manifest = Manifest { config, layers, annotations: raw.annotations };
+        Ok(Document::Image(Box::new(manifest)))
     }
 
     /// Whether it is an index. The media type inside, the one outside and the fields that

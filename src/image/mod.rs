@@ -9,6 +9,7 @@
 //! layers without an image); `layers` and `holders` say what may be lost when.
 
 mod auth;
+mod auth_file;
 mod config;
 mod digest;
 mod error;
@@ -26,6 +27,7 @@ mod progress;
 mod pull;
 mod reference;
 mod registry;
+mod rules;
 mod settle;
 mod spool;
 mod stack;
@@ -47,6 +49,7 @@ pub use error::Error;
 pub use images::Image;
 pub use progress::{LayerProgress, LayerState, PullProgress};
 pub use reference::{Reference, Version};
+pub use rules::{NamePattern, PatternError, RegistryPattern, Rules};
 pub use store::ImageStore;
 pub use users::{User, Users};
 
@@ -66,6 +69,8 @@ pub struct Options {
     pub large_layer: u64,
     /// A registry that sends nothing for this long has failed.
     pub progress_timeout: Duration,
+    /// What holds until [`ImageStore::set_rules`] says otherwise.
+    pub rules: Rules,
 }
 
 impl Options {
@@ -78,6 +83,7 @@ impl Options {
             max_parallel_ranges: 4,
             large_layer: 8 << 20,
             progress_timeout: Duration::from_secs(300),
+            rules: Rules::default(),
         }
     }
 }

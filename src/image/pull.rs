@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     Auth, Digest, Error, ImageId, ImageStore,
+    auth_file::NodeAuth,
     config::Document as Config,
     fetch::Wanted,
     hosts,
@@ -94,9 +95,14 @@ async fn open_session(
 ) -> Result<SharedSession, Error> {
     let store = store.clone();
     blocking(move || {
-        let endpoints = hosts::endpoints(&store.options.certs_dir, &reference.registry)?;
+        let rules = store.rules();
+        rules.check(&reference)?;
+        let insecure = rules.is_insecure(&reference);
+        let endpoints = hosts::endpoints(&store.options.certs_dir, &reference.registry, insecure)?;
+        let node = NodeAuth::read(&rules.auth_files)?;
         let timeout = store.options.progress_timeout;
-        Session::new(reference, endpoints, auth.as_ref(), &store.clients, timeout).map(Arc::new)
+        Session::new(reference, endpoints, auth.as_ref(), &node, &store.clients, timeout)
+            .map(Arc::new)
     })
     .await
 }
@@ -109,7 +115,7 @@ async fn image_manifest(session: &Session) -> Result<(Manifest, Digest), Error> 
         let document = Document::parse(&bytes, &media_type)
             .map_err(|reason| unusable(&session.reference, reason))?;
         let manifests = match document {
-            Document::Image(manifest) => return Ok((manifest, digest)),
+            Document::Image(manifest) => return Ok((*manifest, digest)),
             Document::Index(manifests) => manifests,
         };
         let chosen =

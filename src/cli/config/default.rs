@@ -70,12 +70,18 @@ impl Default for ImageConfig {
             max_parallel_ranges: options.max_parallel_ranges,
             large_layer: options.large_layer,
             progress_timeout: options.progress_timeout.as_secs(),
+            pinned_images: Vec::new(),
         }
     }
 }
 
 impl Default for RegistryConfig {
     fn default() -> Self {
-        Self { config_path: image::Options::new(Path::new("")).certs_dir }
+        Self {
+            config_path: image::Options::new(Path::new("")).certs_dir,
+            blocked: Vec::new(),
+            insecure: Vec::new(),
+            auth_files: Vec::new(),
+        }
     }
 }

@@ -117,6 +117,8 @@ pub struct ImageConfig {
     pub large_layer: u64,
     /// After how many seconds without a byte a download has failed.
     pub progress_timeout: u64,
+    /// Names of images that garbage collection passes over, perhaps with `*`.
+    pub pinned_images: Vec<String>,
 }
 
 /// `[registry]`: registries.
@@ -125,6 +127,12 @@ pub struct ImageConfig {
 pub struct RegistryConfig {
     /// The tree of `HOST/hosts.toml` files.
     pub config_path: PathBuf,
+    /// Registries that nothing is pulled from.
+    pub blocked: Vec<String>,
+    /// Registries that need no known certificate, nor TLS at all.
+    pub insecure: Vec<String>,
+    /// Docker's files of credentials.
+    pub auth_files: Vec<PathBuf>,
 }
 
 impl Config {

@@ -68,7 +68,7 @@ fn manifest(archive: &Archive, entry: &Descriptor) -> Result<Manifest, Error> {
         let document =
             Document::parse(&bytes, &entry.media_type).map_err(|reason| archive.wrong(reason))?;
         match document {
-            Document::Image(manifest) => return Ok(manifest),
+            Document::Image(manifest) => return Ok(*manifest),
             Document::Index(entries) => {
                 let chosen = choose(&entries, &here).map_err(|offered| Error::Platform {
                     reference: archive.name(),
@@ -83,16 +83,16 @@ fn manifest(archive: &Archive, entry: &Descriptor) -> Result<Manifest, Error> {
 }
 
 fn blob_name(digest: &Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
+    format!("blobs/{}/{}", digest.algorithm(), digest.hex())
 }
 
 /// A small blob, which must have the digest that is its name.
 fn blob(archive: &Archive, digest: &Digest, limit: u64) -> Result<Vec<u8>, Error> {
     let bytes = archive.read(&blob_name(digest), limit)?;
-    let found = Digest::of(&bytes);
+    let found = digest.same_of(&bytes);
     if found == *digest {
         return Ok(bytes);
     }
     let what = format!("blob {digest} of {}", archive.name());
-    Err(Error::Corrupt { what, expected: *digest, found })
+    Err(Error::Corrupt { what, expected: *digest, found: Box::new(found) })
 }

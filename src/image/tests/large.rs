@@ -241,7 +241,7 @@ async fn a_large_layer_that_nobody_waits_for_ends_and_is_taken_up() {
     let progress = store.pulls();
     assert_eq!((progress.len(), progress[0].reference.as_str()), (1, reference.as_str()));
     assert_eq!(progress[0].layers[0].state, LayerState::Fetching);
-    assert!(progress[0].layers[0].fetched >= 4 << 20);
+    assert!(progress[0].layers[0].fetched >= 3 << 20, "one of four chunks is short");
     pull.abort();
     let layers = directory.path().join("images/layers");
     until("the end of the pull", || {

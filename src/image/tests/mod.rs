@@ -4,8 +4,10 @@ mod fixtures;
 mod imports;
 mod kills;
 mod large;
+mod nodes;
 mod pulls;
 mod registry;
+mod tls;
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
