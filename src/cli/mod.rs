@@ -10,7 +10,7 @@ mod log;
 mod output;
 pub mod serve;
 
-use std::{error::Error as _, io, process::ExitCode};
+use std::{io, process::ExitCode};
 
 use clap::Parser;
 use thiserror::Error;
@@ -103,7 +103,7 @@ fn serve(config: &Config, reload: serve::Reload) -> Result<(), Error> {
 }
 
 /// An error with its sources, each of which adds its own fact.
-fn chain(error: &Error) -> String {
+fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

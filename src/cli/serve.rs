@@ -121,7 +121,11 @@ pub async fn run(settings: Settings, reload: Reload) -> Result<(), Error> {
     let node = node()?;
     let listener = listen(&settings.listen).await?;
     let pods = open(&settings, node).await?;
-    let reloading = tokio::spawn(reload_on_signal(Arc::clone(pods.images()), reload));
+    let images = Arc::clone(pods.images());
+    let reloading = tokio::spawn(reload_on_signal(Arc::clone(&images), reload));
+    if images.is_suspicious() {
+        verify_aside(Arc::clone(&images))?;
+    }
 
     let (stop, stopped) = oneshot::channel();
     let limit = MAX_REQUEST;
@@ -153,10 +157,31 @@ pub async fn run(settings: Settings, reload: Reload) -> Result<(), Error> {
         Ok(Err(_)) => warn!("the server was ended by a panic"),
         Err(_) => info!("calls that were under way are given up; repeats will join them"),
     }
+    if let Err(error) = images.close() {
+        warn!(error = %super::chain(&error), "cannot note the orderly end");
+    }
     // Only the name that is ours: a daemon that was started meanwhile has another.
     let _ = fs::remove_file(&settings.listen);
     info!("stopped; pods run on");
     Ok(())
+}
+
+/// After a power cut all content of images is read and compared, behind everything else that
+/// wants the disk.
+fn verify_aside(images: Arc<ImageStore>) -> Result<(), Error> {
+    warn!("the machine went down without an orderly end; images are verified");
+    let verify = move || {
+        if let Err(error) = crate::sys::priority::only_when_idle() {
+            warn!(%error, "verification takes its share of the disk");
+        }
+        match images.verify() {
+            Ok(removed) => info!(removed = removed.len(), "images are verified"),
+            Err(error) => warn!(error = %super::chain(&error), "images cannot be verified"),
+        }
+    };
+    let name = "verify".to_owned();
+    let failed = io_error("start a thread of", Path::new("the image store"));
+    std::thread::Builder::new().name(name).spawn(verify).map(drop).map_err(failed)
 }
 
 /// Holds the root directory for this daemon alone.

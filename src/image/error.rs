@@ -225,6 +225,29 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A layer on disk is not what was unpacked.
+    #[error("layer {layer} is broken on this disk: {reason}; pull its images again")]
+    Broken {
+        /// The layer's diff id.
+        layer: Digest,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The archive of a layer cannot be made again.
+    #[error(
+        "layer {layer} cannot be exported: its archive has entries that replace each other, or it \
+         was unpacked by an older release; pull the image with another tool"
+    )]
+    NoRecipe {
+        /// The layer's diff id.
+        layer: Digest,
+    },
+    /// What an archive is written to failed.
+    #[error("the archive cannot be written")]
+    Sink {
+        /// What the kernel says.
+        source: io::Error,
+    },
     /// There is no room for a layer.
     #[error(
         "layer {layer} cannot be written at {path:?}; make room on the file system of the image store, or raise its quota, and pull again"
@@ -285,10 +308,12 @@ impl Error {
             Error::Unreachable { .. } | Error::Status { .. } => Kind::Unavailable,
             Error::Stalled { .. } => Kind::DeadlineExceeded,
             Error::Protocol { .. } => Kind::Unavailable,
-            Error::Corrupt { .. } | Error::Damaged { .. } => Kind::DataLoss,
+            Error::Corrupt { .. } | Error::Damaged { .. } | Error::Broken { .. } => Kind::DataLoss,
             Error::Limit { .. } | Error::Full { .. } => Kind::ResourceExhausted,
-            Error::Hosts { .. } | Error::AuthFile { .. } => Kind::FailedPrecondition,
-            Error::Io { source, .. } => Kind::of_io(source),
+            Error::Hosts { .. } | Error::AuthFile { .. } | Error::NoRecipe { .. } => {
+                Kind::FailedPrecondition
+            }
+            Error::Io { source, .. } | Error::Sink { source } => Kind::of_io(source),
             Error::Database(source) => source.kind(),
             Error::Cancelled => Kind::Cancelled,
             Error::Task => Kind::Internal,

@@ -26,7 +26,7 @@ use crate::kind::Kind;
 /// Parts of a layer that wait to be decompressed.
 const PARTS: usize = 8;
 /// What is collected before a thread writes it to the spool.
-const WRITE: usize = 512 << 10;
+const WRITE: usize = 256 << 10;
 /// Ranges of one request: short enough that all connections work until the end, and long
 /// enough that few requests are made.
 const SHORTEST_RANGE: u64 = 4 << 20;
@@ -195,8 +195,8 @@ impl Pull {
         let expected = Expected { compressed: Some(wanted.compressed), diff_id: wanted.diff_id };
         let source = Counted { source, counters: wanted.counters.clone() };
         self.unpacking.spawn_blocking(move || {
-            let (growing, root) = layers.begin()?;
-            let unpacked = unpack_layer(source, root, &expected)?;
+            let (growing, target) = layers.begin()?;
+            let unpacked = unpack_layer(source, target, &expected)?;
             growing.finish(expected.diff_id, unpacked)
         })
     }

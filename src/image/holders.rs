@@ -20,6 +20,15 @@ pub(super) struct Held {
     pub(super) image: ImageId,
     /// The lowest layer first.
     pub(super) layers: Vec<u64>,
+    /// Images that are mounted beside it, as volumes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) volumes: Vec<Held>,
+}
+
+impl Held {
+    fn all(&self) -> impl Iterator<Item = &Held> {
+        std::iter::once(self).chain(&self.volumes)
+    }
 }
 
 pub(super) struct Holders {
@@ -72,12 +81,14 @@ impl Holders {
     }
 
     pub(super) fn layers(&self) -> BTreeSet<u64> {
-        self.held.values().flat_map(|held| held.layers.iter().copied()).collect()
+        let all = self.held.values().flat_map(Held::all);
+        all.flat_map(|held| held.layers.iter().copied()).collect()
     }
 
     /// The layers of an image that somebody holds.
     pub(super) fn layers_of(&self, image: &ImageId) -> Option<&[u64]> {
-        self.held.values().find(|held| held.image == *image).map(|held| held.layers.as_slice())
+        let mut all = self.held.values().flat_map(Held::all);
+        all.find(|held| held.image == *image).map(|held| held.layers.as_slice())
     }
 
     pub(super) fn layers_held_by(&self, holder: &str) -> Option<&[u64]> {

@@ -163,6 +163,16 @@ impl Images {
     }
 
     /// Numbers of all layers of all images.
+    /// The images that have at least one of the layers.
+    pub(super) fn with_any_of(&self, layers: &BTreeSet<u64>) -> Vec<Image> {
+        let mut images = self.list();
+        images.retain(|image| {
+            let record = self.record(&image.id);
+            record.is_some_and(|record| record.layers.iter().any(|n| layers.contains(n)))
+        });
+        images
+    }
+
     pub(super) fn layers(&self) -> BTreeSet<u64> {
         self.entries.values().flat_map(|entry| entry.record.layers.iter().copied()).collect()
     }

@@ -25,6 +25,7 @@ mod metrics;
 mod platform;
 mod progress;
 mod pull;
+mod recipe;
 mod reference;
 mod registry;
 mod rules;
@@ -36,6 +37,7 @@ mod stream;
 mod tar;
 mod unpack;
 mod users;
+mod verify;
 
 #[cfg(test)]
 mod tests;

@@ -52,7 +52,9 @@ pub(super) fn settle(
         }
     }
     let Some((lease, layer, owners)) = fresh else { return Ok(None) };
-    apply(layers, lease.number, &layer, &owners)?;
+    if apply(layers, lease.number, &layer, &owners)? {
+        layers.lose_recipe(lease.number);
+    }
     layers.settle(lease.number, owners)?;
     Ok(Some(lease.clone()))
 }
@@ -93,7 +95,8 @@ fn owner(stack: &Stack, path: &[u8], place: Option<Vec<u8>>) -> io::Result<Owner
     }))
 }
 
-fn apply(layers: &Layers, number: u64, layer: &Layer, owners: &[Owner]) -> Result<(), Error> {
+/// Whether something of the layer was lost: what lay in a place that leads to another.
+fn apply(layers: &Layers, number: u64, layer: &Layer, owners: &[Owner]) -> Result<bool, Error> {
     let path = layers.path(number);
     let failed = io_error("settle", &path);
     if owners.iter().any(|owner| owner.place.is_some()) {
@@ -104,7 +107,7 @@ fn apply(layers: &Layers, number: u64, layer: &Layer, owners: &[Owner]) -> Resul
     apply_beneath(&root, layer, owners).map_err(failed)
 }
 
-fn apply_beneath(root: &OwnedFd, layer: &Layer, owners: &[Owner]) -> io::Result<()> {
+fn apply_beneath(root: &OwnedFd, layer: &Layer, owners: &[Owner]) -> io::Result<bool> {
     let root_name: &[u8] = b"";
     let implied: Vec<&[u8]> = layer.implied.iter().map(Vec::as_slice).collect();
     let sources = implied.iter().copied().chain(std::iter::repeat(root_name));
@@ -113,9 +116,10 @@ fn apply_beneath(root: &OwnedFd, layer: &Layer, owners: &[Owner]) -> io::Result<
     let is_listed = |path: &[u8]| !implied.contains(&path) && open(root, path).is_ok();
     let listed: Vec<&[u8]> =
         owners.iter().filter_map(|owner| owner.place.as_deref()).filter(|p| is_listed(p)).collect();
+    let mut loses = false;
     for (source, owner) in &steps {
         if let (Some(place), false) = (&owner.place, source.is_empty()) {
-            relocate(root, source, place)?;
+            loses |= relocate(root, source, place)?;
         }
     }
     for (source, owner) in steps {
@@ -131,7 +135,7 @@ fn apply_beneath(root: &OwnedFd, layer: &Layer, owners: &[Owner]) -> io::Result<
         rustix::fs::fchown(&directory, Some(uid), Some(gid))?;
         rustix::fs::fchmod(&directory, Mode::from_raw_mode(owner.mode))?;
     }
-    Ok(())
+    Ok(loses)
 }
 
 fn open(root: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
@@ -143,8 +147,8 @@ fn open(root: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
 /// Moves what the layer has in `from` to `to`: below, there is a link from one to the
 /// other, which a directory of the layer would hide with all that is behind it. One that is
 /// moved already, with its parent, is not there any more.
-fn relocate(root: &OwnedFd, from: &[u8], to: &[u8]) -> io::Result<()> {
-    let Ok(source) = open(root, from) else { return Ok(()) };
+fn relocate(root: &OwnedFd, from: &[u8], to: &[u8]) -> io::Result<bool> {
+    let Ok(source) = open(root, from) else { return Ok(false) };
     let mut target = open(root, b"")?;
     for name in to.split(|b| *b == b'/').filter(|name| !name.is_empty()) {
         match rustix::fs::mkdirat(&target, name, Mode::from_raw_mode(0o755)) {
@@ -154,24 +158,26 @@ fn relocate(root: &OwnedFd, from: &[u8], to: &[u8]) -> io::Result<()> {
         target = match open(&target, name) {
             Ok(next) => next,
             // The layer itself has something else there, which goes before.
-            Err(Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+            Err(Errno::NOTDIR | Errno::LOOP) => return Ok(false),
             Err(errno) => return Err(errno.into()),
         };
     }
     if is_opaque(&source) {
         set_opaque(&target)?;
     }
-    merge(&source, &target)?;
+    let loses = merge(&source, &target)?;
     let (parent, name) = match from.iter().rposition(|b| *b == b'/') {
         Some(slash) => (open(root, &from[..slash])?, &from[slash + 1..]),
         None => (open(root, b"")?, from),
     };
-    Ok(rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR)?)
+    rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR)?;
+    Ok(loses)
 }
 
 /// Moves all entries from one directory to another. Where both have a directory, these are
-/// merged; where they have anything else, the target's stays.
-fn merge(source: &OwnedFd, target: &OwnedFd) -> io::Result<()> {
+/// merged; where they have anything else, the target's stays. Whether that was so anywhere.
+fn merge(source: &OwnedFd, target: &OwnedFd) -> io::Result<bool> {
+    let mut loses = false;
     for entry in Dir::read_from(source)? {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
@@ -186,11 +192,12 @@ fn merge(source: &OwnedFd, target: &OwnedFd) -> io::Result<()> {
             }
         }
         if let (Ok(inner_source), Ok(inner_target)) = (open(source, name), open(target, name)) {
-            merge(&inner_source, &inner_target)?;
+            loses |= merge(&inner_source, &inner_target)?;
             rustix::fs::unlinkat(source, name, AtFlags::REMOVEDIR)?;
         } else {
             remove(source, name)?;
+            loses = true;
         }
     }
-    Ok(())
+    Ok(loses)
 }

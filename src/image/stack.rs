@@ -77,6 +77,12 @@ impl Stack {
         Ok(None)
     }
 
+    /// Whether there is anything at a path, through links that stay within the stack.
+    pub(super) fn has(&self, path: &Path) -> io::Result<bool> {
+        use std::os::unix::ffi::OsStrExt;
+        Ok(!matches!(self.walk(path.as_os_str().as_bytes())?, End::Missing))
+    }
+
     /// Opens a regular file for reading, through links that stay within the stack as they
     /// would in a container. Nothing when it is not there.
     pub(super) fn file(&self, path: &Path) -> io::Result<Option<File>> {

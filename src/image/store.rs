@@ -16,18 +16,19 @@ use super::{
     images::{self, IMAGES, Images, Names, Record},
     import,
     join::Joint,
-    layers::{Layer, Layers, Lease, boot_id, io_error},
+    layers::{Depth, Layer, Layers, Lease, RECIPES, boot_id, io_error},
     metrics::{Gauges, Metrics},
     progress::{PullProgress, Pulls},
     pull,
     registry::Clients,
     spool::Spools,
     stack::Stack,
+    verify,
 };
 use crate::store::{Batch, Database};
 
 /// The database's collection of layers, by number.
-const LAYERS: &str = "layers";
+pub(super) const LAYERS: &str = "layers";
 /// All pulls together run at most this many times the downloads of one.
 const PULLS_AT_ONCE: usize = 4;
 
@@ -39,7 +40,7 @@ pub struct ImageStore {
     // A short critical section: never held while the disk is waited for.
     state: Mutex<State>,
     /// Changes of images are made one after the other; taken before `state`.
-    changes: Mutex<()>,
+    pub(super) changes: Mutex<()>,
     /// Layers join their stacks one image after the other.
     pub(super) settling: Mutex<()>,
     // A short critical section: a copy of the pointer.
@@ -53,6 +54,8 @@ pub struct ImageStore {
     pub(super) metrics: Metrics,
     joint_pulls: Joint<(String, Option<Auth>), ImageId>,
     pub(super) downloads: Joint<(Digest, Digest), Lease>,
+    /// The machine went down before without an orderly end.
+    pub(super) after_crash: bool,
 }
 
 pub(super) struct State {
@@ -75,12 +78,12 @@ impl ImageStore {
     pub fn open(options: Options, database: Arc<Database>) -> Result<Self, Error> {
         // The one provider of cryptography; a second start within a process changes nothing.
         rustls::crypto::ring::default_provider().install_default().ok();
-        let [layers, temporary, holders] =
-            ["layers", "tmp", "holders"].map(|name| options.root.join(name));
+        let [layers, temporary, holders, recipes] =
+            ["layers", "tmp", "holders", RECIPES].map(|name| options.root.join(name));
         fs::remove_dir_all(&temporary)
             .or_else(absent_is_fine)
             .map_err(io_error("empty", &temporary))?;
-        for directory in [&options.root, &layers, &temporary, &holders] {
+        for directory in [&options.root, &layers, &temporary, &holders, &recipes] {
             private_directory(directory)?;
         }
         let known: Vec<(u64, Layer)> = database
@@ -91,6 +94,7 @@ impl ImageStore {
             .collect();
         let layers = Arc::new(Layers::open(layers, temporary, known)?);
         let images = Images::load(&database, |number| layers.get(number).is_some())?;
+        let after_crash = verify::begin(&database, layers.boot())?;
         let spools = Spools::open(&options.root.join("spool"), boot_id().trim())?;
         let [permits, connections] =
             [(); 2].map(|()| Semaphore::new(options.max_parallel_downloads.max(1) * PULLS_AT_ONCE));
@@ -110,7 +114,11 @@ impl ImageStore {
             metrics: Metrics::default(),
             joint_pulls: Joint::default(),
             downloads: Joint::default(),
+            after_crash,
         };
+        if after_crash {
+            store.verify_to(Depth::Sizes)?;
+        }
         store.collect_garbage()?;
         Ok(store)
     }
@@ -221,13 +229,39 @@ impl ImageStore {
     /// Keeps the layers of an image for `holder`, also beyond the image's removal and the
     /// daemon's end, until they are released. Gives them as [`ImageStore::layers`] does.
     pub fn hold(&self, id: &ImageId, holder: &str) -> Result<Vec<PathBuf>, Error> {
-        let layers = {
+        self.hold_with_volumes(id, &[], holder).map(|(layers, _)| layers)
+    }
+
+    /// The same, with images that are mounted beside it: their layers come in their order.
+    pub fn hold_with_volumes(
+        &self,
+        id: &ImageId,
+        volumes: &[ImageId],
+        holder: &str,
+    ) -> Result<(Vec<PathBuf>, Vec<Vec<PathBuf>>), Error> {
+        let held = {
             let mut state = self.lock();
-            let layers = state.layers(id).ok_or_else(|| absent(id))?.to_vec();
-            state.holders.hold(holder, Held { image: *id, layers: layers.clone() })?;
-            layers
+            let held = |id: &ImageId| {
+                let layers = state.layers(id).ok_or_else(|| absent(id))?.to_vec();
+                Ok::<_, Error>(Held { image: *id, layers, volumes: Vec::new() })
+            };
+            let volumes = volumes.iter().map(held).collect::<Result<_, _>>()?;
+            let held = Held { volumes, ..held(id)? };
+            state.holders.hold(holder, held.clone())?;
+            held
         };
-        Ok(self.directories(&layers))
+        let volumes = held.volumes.iter().map(|volume| self.directories(&volume.layers)).collect();
+        Ok((self.directories(&held.layers), volumes))
+    }
+
+    /// Whether an image has something at a path, as a container would see it.
+    ///
+    /// # Errors
+    /// An image that is not here, or that cannot be read.
+    pub fn has_path(&self, id: &ImageId, path: &Path) -> Result<bool, Error> {
+        let directories = self.layers(id)?;
+        let failed = io_error("look into", self.layers.directory());
+        Stack::open(&directories).and_then(|stack| stack.has(path)).map_err(failed)
     }
 
     /// What a holder holds, as [`ImageStore::hold`] gave it; the image may have been removed
@@ -317,13 +351,13 @@ impl ImageStore {
 
     /// Takes layers that nobody needs out of the table, so that nobody will; the caller
     /// removes them when the state is free again.
-    fn take_unneeded(&self, state: &State) -> Vec<u64> {
+    pub(super) fn take_unneeded(&self, state: &State) -> Vec<u64> {
         let mut needed = state.images.layers();
         needed.extend(state.holders.layers());
         self.layers.take_unneeded(&needed)
     }
 
-    fn remove_layers(&self, numbers: &[u64]) -> Result<(), Error> {
+    pub(super) fn remove_layers(&self, numbers: &[u64]) -> Result<(), Error> {
         self.spools.sweep()?;
         let mut batch = Batch::new();
         for number in numbers {
@@ -336,6 +370,10 @@ impl ImageStore {
             result = result.and(self.layers.remove(*number));
         }
         result
+    }
+
+    pub(super) fn database(&self) -> &Database {
+        &self.database
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -363,7 +401,7 @@ pub(super) fn alone(lock: &Mutex<()>) -> MutexGuard<'_, ()> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn absent(id: &ImageId) -> Error {
+pub(super) fn absent(id: &ImageId) -> Error {
     Error::Absent { name: id.to_string() }
 }
 

@@ -98,7 +98,7 @@ impl Pods {
         &self,
         id: &ContainerId,
         sandbox: &Sandbox,
-        config: ContainerConfig,
+        mut config: ContainerConfig,
     ) -> Result<Arc<Container>, Error> {
         let (image, image_ref) = self.image_of(&config)?;
         let sandbox_record = sandbox.record().clone();
@@ -106,14 +106,17 @@ impl Pods {
         let user = user_of(&config, &self.parts.images.users(&image.id)?, &image)?;
         let log_path = log_path(&sandbox_record.config.log_directory, &config.log_path)?;
         let stop_signal = stop_signal(&config, &image)?;
-        for mount in &config.mounts {
+        for mount in config.mounts.iter().filter(|mount| mount.image.is_none()) {
             propagation::prepare(mount)?;
         }
+        let volumes = self.find_image_volumes(&mut config)?;
         let cgroup = sandbox_record.cgroup.join(id.as_str());
 
         // From here on something is made: `undo_container` takes it back.
-        let layers = self.parts.images.hold(&image.id, id.as_str())?;
-        let spec = self.build_spec(sandbox, &config, &image, &user, &cgroup)?;
+        let images = &self.parts.images;
+        let (layers, volumes) = images.hold_with_volumes(&image.id, &volumes, id.as_str())?;
+        let volumes = self.with_empty_layer(volumes);
+        let spec = self.build_spec(sandbox, &config, &image, &volumes, &user, &cgroup)?;
         let bundle = self.bundle(id, spec, &layers);
         // The writable directory shows as the container's root: its mode is that of `/`.
         let directories = [(self.upper_directory(id), 0o755), (self.work_directory(id), 0o700)];
@@ -178,6 +181,7 @@ impl Pods {
         sandbox: &Sandbox,
         config: &ContainerConfig,
         image: &Image,
+        volumes: &[Vec<PathBuf>],
         user: &User,
         cgroup: &Path,
     ) -> Result<Spec, Error> {
@@ -191,6 +195,7 @@ impl Pods {
         let spec = spec::container::build(&Request {
             config,
             image: &defaults,
+            volumes,
             sandbox: &self.spec_sandbox(sandbox, config, cgroup)?,
             user,
             node: &self.parts.node,

@@ -61,6 +61,20 @@ pub enum Reason {
     /// The image is not in the store.
     #[error("image {0:?} is not in the store; pull it first")]
     NoImage(String),
+    /// An image cannot be mounted as a volume. The first word is the one by which the kubelet
+    /// knows this (`ErrImageVolumeMountFailed` of the CRI's errors).
+    #[error("ImageVolumeMountFailed: image {image:?} cannot be mounted at {path:?}")]
+    ImageVolume {
+        /// As asked for.
+        image: String,
+        /// Where in the container.
+        path: String,
+        /// What is wrong.
+        source: Error,
+    },
+    /// There is nothing at a path of an image.
+    #[error("the image has no {0:?}; name a path that it has")]
+    NoSubPath(String),
     /// The runtime handler is not known.
     #[error("runtime handler {name:?} is not configured; there are: {known}")]
     Handler {
@@ -123,7 +137,8 @@ impl Error {
     /// The kind of this failure.
     pub fn kind(&self) -> Kind {
         match &*self.0 {
-            Reason::NotFound { .. } | Reason::NoImage(_) => Kind::NotFound,
+            Reason::NotFound { .. } | Reason::NoImage(_) | Reason::NoSubPath(_) => Kind::NotFound,
+            Reason::ImageVolume { source, .. } => source.kind(),
             Reason::Ambiguous { .. } | Reason::Handler { .. } => Kind::InvalidArgument,
             Reason::State { .. } => Kind::FailedPrecondition,
             Reason::Exists { .. } => Kind::AlreadyExists,

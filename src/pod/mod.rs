@@ -19,6 +19,7 @@ mod exits;
 mod files;
 mod find;
 mod id;
+mod image_volumes;
 mod join;
 mod options;
 mod propagation;

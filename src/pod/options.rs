@@ -45,6 +45,7 @@ impl Options {
         ] {
             private(&directory)?;
         }
+        private(&self.empty_layer())?;
         self.make_base_layer()
     }
 
@@ -66,6 +67,11 @@ impl Options {
     /// Sockets of monitors that wait for a pod.
     pub(super) fn pool_directory(&self) -> PathBuf {
         self.state.join("pool")
+    }
+
+    /// What lies below an image that is mounted as a volume: overlay wants two layers.
+    pub(super) fn empty_layer(&self) -> PathBuf {
+        self.root.join("empty")
     }
 
     pub(super) fn base_layer(&self) -> PathBuf {

@@ -22,5 +22,6 @@ mod rootfs;
 pub mod seccomp;
 pub mod start;
 pub mod stdio;
+mod volume;
 
 pub use error::Error;

@@ -26,6 +26,7 @@ use super::{
     cgroup,
     error::{During, Error},
     options::MountOptions,
+    volume,
 };
 use crate::sys::{
     mount::{MountAttributes, mount_setattr},
@@ -96,6 +97,12 @@ fn attach_one(root: Root<'_>, prepared: Prepared<'_>) -> Result<(), Error> {
         return attach(tree.as_fd(), target.as_fd());
     }
     match mount.typ().as_deref().unwrap_or("none") {
+        "overlay" => {
+            let tree = volume::open(root, &options.data)?;
+            let target = target_for(root, &tree, destination)?;
+            set_attributes(tree.as_fd(), &options, true)?;
+            attach(tree.as_fd(), target.as_fd())
+        }
         kind @ ("cgroup" | "cgroup2") => attach_cgroup(root, kind, destination, &options),
         kind => {
             let target = match kind {

@@ -209,8 +209,10 @@ pub enum Propagation {
 pub struct Mount {
     /// Where in the container.
     pub container_path: String,
-    /// What of the host.
+    /// What of the host; empty where an image is mounted.
     pub host_path: String,
+    /// An image that is mounted instead.
+    pub image: Option<ImageVolume>,
     /// Read-only, but for mounts below it.
     pub readonly: bool,
     /// Relabel for SELinux.
@@ -221,6 +223,18 @@ pub struct Mount {
     pub recursive_read_only: bool,
     /// More options, such as `noexec`.
     pub options: Vec<String>,
+}
+
+/// An image as a volume.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImageVolume {
+    /// Which.
+    pub image: ImageSpec,
+    /// The part of it that is mounted; empty for all.
+    pub sub_path: String,
+    /// The id of the image that was found, known once the container is made.
+    pub image_ref: String,
 }
 
 /// A device of the host.

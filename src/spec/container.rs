@@ -90,6 +90,9 @@ pub struct Request<'a> {
     pub config: &'a ContainerConfig,
     /// What the image says.
     pub image: &'a ImageDefaults,
+    /// The layers of the images among the mounts, in the order of the mounts, each with the
+    /// top layer first.
+    pub volumes: &'a [Vec<PathBuf>],
     /// What the sandbox has.
     pub sandbox: &'a Sandbox,
     /// Who it runs as.
@@ -140,7 +143,12 @@ pub fn build(request: &Request<'_>) -> Result<Spec, Error> {
     spec.set_root(Some(root));
     spec.set_hostname(None);
     spec.set_process(Some(process(request)?));
-    spec.set_mounts(Some(mounts::build(&request.config.mounts, request.sandbox, &wishes)?));
+    spec.set_mounts(Some(mounts::build(
+        &request.config.mounts,
+        request.volumes,
+        request.sandbox,
+        &wishes,
+    )?));
     spec.set_linux(Some(linux(request)?));
     let annotations = request.sandbox.annotations.clone().into_iter().collect();
     spec.set_annotations(Some(annotations));
@@ -362,6 +370,7 @@ mod tests {
         build(&Request {
             config,
             image,
+            volumes: &[],
             sandbox: &Sandbox::default(),
             user: &User { home: "/root".to_owned(), ..User::default() },
             node: &node(),

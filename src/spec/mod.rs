@@ -7,7 +7,7 @@ pub mod capabilities;
 pub mod config;
 pub mod container;
 pub mod error;
-mod mounts;
+pub mod mounts;
 pub mod resources;
 pub mod seccomp;
 pub mod signal;

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::runtime::Mount as OciMount;
 
 use super::{
-    config::{Mount, Propagation},
+    config::{ImageVolume, Mount, Propagation},
     container::Sandbox,
     error::Error,
 };
@@ -22,6 +22,11 @@ const EXTRA_OPTIONS: [&str; 8] = [
     "nosymfollow",
 ];
 
+/// Overlay's option for one more layer, further below than those before it.
+const LAYER: &str = "lowerdir+";
+/// An option of the internal runtime: the part of the overlay that is mounted.
+const SUB_PATH: &str = "criquet.subpath";
+
 /// What decides about the mounts, besides the mounts asked for.
 pub(super) struct Wishes {
     pub privileged: bool,
@@ -31,18 +36,27 @@ pub(super) struct Wishes {
 /// All mounts in the order in which they are made: parents before what lies in them.
 pub(super) fn build(
     asked: &[Mount],
+    volumes: &[Vec<PathBuf>],
     sandbox: &Sandbox,
     wishes: &Wishes,
 ) -> Result<Vec<OciMount>, Error> {
     let mut mounts = defaults(wishes);
     mounts.extend(of_sandbox(sandbox, wishes));
+    let mut volumes = volumes.iter();
     for mount in asked {
         let destination = destination_of(mount)?;
         mounts.retain(|other| *other.destination() != destination);
         if destination == Path::new("/dev") {
             mounts.retain(|other| !other.destination().starts_with("/dev/"));
         }
-        mounts.push(bind(mount, destination)?);
+        mounts.push(match &mount.image {
+            Some(image) => {
+                check_image(mount, image)?;
+                let layers = volumes.next().map(Vec::as_slice).unwrap_or_default();
+                image_volume(mount, image, layers, destination)?
+            }
+            None => bind(mount, destination)?,
+        });
     }
     mounts.sort_by_key(|mount| mount.destination().components().count());
     Ok(mounts)
@@ -141,16 +155,69 @@ fn bind(mount: &Mount, destination: PathBuf) -> Result<OciMount, Error> {
     } else {
         options.push(if mount.readonly { "ro" } else { "rw" });
     }
-    for option in &mount.options {
-        if !EXTRA_OPTIONS.contains(&option.as_str()) {
-            let reason = format!("{option:?} is none of {}", EXTRA_OPTIONS.join(", "));
-            return Err(Error::invalid("mounts.mount_options", reason));
-        }
-        options.push(option);
-    }
+    options.extend(extra_options(mount)?);
     let mut bound = self::mount("bind", &mount.host_path, "", &options);
     bound.set_destination(destination);
     Ok(bound)
+}
+
+/// What `Mount.mount_options` asks for.
+fn extra_options(mount: &Mount) -> Result<impl Iterator<Item = &str>, Error> {
+    if let Some(option) = mount.options.iter().find(|o| !EXTRA_OPTIONS.contains(&o.as_str())) {
+        let reason = format!("{option:?} is none of {}", EXTRA_OPTIONS.join(", "));
+        return Err(Error::invalid("mounts.mount_options", reason));
+    }
+    Ok(mount.options.iter().map(String::as_str))
+}
+
+/// The rules of KEP-4639: an image is only ever read, and is all that the mount has.
+///
+/// # Errors
+/// The field that breaks a rule.
+pub fn check_image(mount: &Mount, volume: &ImageVolume) -> Result<(), Error> {
+    let refused = |field, reason: &str| {
+        let place = &mount.container_path;
+        Err(Error::invalid(field, format!("of the image volume at {place:?} {reason}")))
+    };
+    if !mount.readonly {
+        return refused("mounts.readonly", "must be set, since images are only read");
+    }
+    if !mount.host_path.is_empty() {
+        return refused("mounts.host_path", "must be empty");
+    }
+    if mount.propagation != Propagation::Private {
+        return refused("mounts.propagation", "must be PROPAGATION_PRIVATE");
+    }
+    if volume.image.image.is_empty() {
+        return refused("mounts.image.image", "must name an image by reference or id");
+    }
+    let path = Path::new(&volume.sub_path);
+    let is_plain = path.components().all(|part| matches!(part, Component::Normal(_)));
+    if !is_plain || volume.sub_path.chars().any(char::is_control) {
+        return refused("mounts.image_sub_path", "must be a relative path without \"..\"");
+    }
+    Ok(())
+}
+
+/// An overlay of the image's layers alone, which nothing can be written to.
+fn image_volume(
+    mount: &Mount,
+    volume: &ImageVolume,
+    layers: &[PathBuf],
+    destination: PathBuf,
+) -> Result<OciMount, Error> {
+    let mut options: Vec<String> = ["ro", "nosuid", "nodev"].map(str::to_owned).into();
+    options.extend(extra_options(mount)?.map(str::to_owned));
+    options.extend(layers.iter().map(|layer| format!("{LAYER}={}", layer.display())));
+    if !volume.sub_path.is_empty() {
+        options.push(format!("{SUB_PATH}={}", volume.sub_path));
+    }
+    let mut mount = OciMount::default();
+    mount.set_typ(Some("overlay".to_owned()));
+    mount.set_source(Some(PathBuf::from("image")));
+    mount.set_destination(destination);
+    mount.set_options(Some(options));
+    Ok(mount)
 }
 
 /// The rules of KEP-3857.
@@ -184,7 +251,7 @@ mod tests {
     }
 
     fn destinations(mounts: &[Mount]) -> Vec<String> {
-        let mounts = build(mounts, &Sandbox::default(), &PLAIN).unwrap();
+        let mounts = build(mounts, &[], &Sandbox::default(), &PLAIN).unwrap();
         mounts.iter().map(|mount| mount.destination().display().to_string()).collect()
     }
 
@@ -217,7 +284,7 @@ mod tests {
             ),
             (Mount { options: vec!["suid".to_owned()], ..asked("/a", "/a") }, "suid"),
         ] {
-            let error = build(&[mount], &Sandbox::default(), &PLAIN).unwrap_err();
+            let error = build(&[mount], &[], &Sandbox::default(), &PLAIN).unwrap_err();
             assert!(error.to_string().contains(word), "{error}");
         }
     }
@@ -230,7 +297,7 @@ mod tests {
             options: vec!["noexec".to_owned()],
             ..asked("/a", "/b")
         };
-        let mounts = build(&[mount], &Sandbox::default(), &PLAIN).unwrap();
+        let mounts = build(&[mount], &[], &Sandbox::default(), &PLAIN).unwrap();
         let mount = mounts.iter().find(|m| m.destination().ends_with("a")).unwrap();
         assert_eq!(mount.options().as_ref().unwrap(), &["rbind", "rshared", "ro", "noexec"]);
     }

@@ -9,6 +9,8 @@ pub mod exec;
 pub mod mount;
 pub mod path;
 #[cfg(feature = "daemon")]
+pub mod priority;
+#[cfg(feature = "daemon")]
 pub mod probe;
 pub mod seccomp;
 pub mod signal;

@@ -23,6 +23,11 @@ impl<'fd> Root<'fd> {
         Self { directory }
     }
 
+    /// The directory itself.
+    pub fn directory(&self) -> BorrowedFd<'fd> {
+        self.directory
+    }
+
     /// Opens a path inside the root.
     ///
     /// # Errors

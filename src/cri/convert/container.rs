@@ -10,7 +10,7 @@ use crate::{
         Error,
         config::{
             ContainerConfig, ContainerMetadata, ContainerSecurity, Device, GroupsPolicy, ImageSpec,
-            Mount, Propagation, RunAs,
+            ImageVolume, Mount, Propagation, RunAs,
         },
     },
 };
@@ -90,11 +90,6 @@ fn env(env: v1::KeyValue) -> Result<(String, String), Error> {
 
 fn mount(mount: v1::Mount) -> Result<Mount, Error> {
     let at = |what: &str| format!("{what} at {:?}", mount.container_path);
-    if mount.image.as_ref().is_some_and(|image| !image.image.is_empty())
-        || !mount.image_sub_path.is_empty()
-    {
-        return Err(Error::unsupported("mounts.image", at("image volumes; leave out the one")));
-    }
     if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
         let reason = at("id-mapped mounts; leave out the mappings");
         return Err(Error::unsupported("mounts.uidMappings", reason));
@@ -112,9 +107,24 @@ fn mount(mount: v1::Mount) -> Result<Mount, Error> {
             return Err(Error::invalid("mounts.propagation", reason));
         }
     };
+    // Clients that know the field send an empty one with every mount.
+    let is_image = |image: &v1::ImageSpec| !image.image.is_empty();
+    let image = match mount.image.filter(is_image) {
+        Some(image) => Some(ImageVolume {
+            image: image_spec(image),
+            sub_path: mount.image_sub_path,
+            image_ref: String::new(),
+        }),
+        None if mount.image_sub_path.is_empty() => None,
+        None => {
+            let reason = format!("of the mount at {:?} needs an image", mount.container_path);
+            return Err(Error::invalid("mounts.image_sub_path", reason));
+        }
+    };
     Ok(Mount {
         container_path: mount.container_path,
         host_path: mount.host_path,
+        image,
         readonly: mount.readonly,
         selinux_relabel: mount.selinux_relabel,
         propagation,
@@ -137,6 +147,11 @@ fn mount_out(mount: &Mount) -> v1::Mount {
         propagation: propagation.into(),
         recursive_read_only: mount.recursive_read_only,
         mount_options: mount.options.clone(),
+        image: mount.image.as_ref().map(|volume| v1::ImageSpec {
+            image_ref: volume.image_ref.clone(),
+            ..image_spec_out(&volume.image)
+        }),
+        image_sub_path: mount.image.as_ref().map(|v| v.sub_path.clone()).unwrap_or_default(),
         ..v1::Mount::default()
     }
 }
@@ -331,11 +346,6 @@ mod tests {
     fn what_is_not_built_is_refused_by_name() {
         let mut cdi = request();
         cdi.cdi_devices = vec![v1::CdiDevice { name: "vendor.com/gpu=0".to_owned() }];
-        let mut image_volume = request();
-        image_volume.mounts = vec![v1::Mount {
-            image: Some(v1::ImageSpec { image: "x".to_owned(), ..Default::default() }),
-            ..Default::default()
-        }];
         let mut mapped = request();
         mapped.mounts =
             vec![v1::Mount { uid_mappings: vec![v1::IdMapping::default()], ..Default::default() }];
@@ -354,7 +364,6 @@ mod tests {
         });
         for (request, field) in [
             (cdi, "CDI_devices"),
-            (image_volume, "mounts.image"),
             (mapped, "uidMappings"),
             (bytes, "envs"),
             (selinux, "selinux_options"),

@@ -99,9 +99,9 @@ fn add_layer(
     if let Some(lease) = store.settle(&below, diff_id)? {
         return Ok(lease);
     }
-    let (growing, root) = store.layers.begin()?;
+    let (growing, target) = store.layers.begin()?;
     let expected = Expected { compressed: layer.compressed, diff_id: *diff_id };
-    let unpacked = unpack_layer(archive.reader(&layer.member), root, &expected)?;
+    let unpacked = unpack_layer(archive.reader(&layer.member), target, &expected)?;
     let _lease = growing.finish(*diff_id, unpacked)?;
     store.settle(&below, diff_id)?.ok_or(Error::Task)
 }

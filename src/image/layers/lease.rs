@@ -25,9 +25,13 @@ impl Growing {
         diff_id: Digest,
         unpacked: Unpacked,
     ) -> Result<Lease, Error> {
-        let Unpacked { implied, size, inodes } = unpacked;
+        let Unpacked { implied, size, inodes, recipe } = unpacked;
+        if recipe.is_none() {
+            self.layers.remove_recipe(self.number);
+        }
         let boot = self.layers.boot.clone();
-        let layer = Layer { diff_id, size, inodes, implied, settled: None, boot };
+        let layer =
+            Layer { diff_id, size, inodes, implied, recipe, is_broken: false, settled: None, boot };
         self.layers.write_note(self.number, &layer)?;
         let kept_until = Some(Instant::now() + PATIENCE);
         let slot = Slot { layer, leases: 1, in_database: false, is_current: false, kept_until };

@@ -6,11 +6,11 @@
 //! neither is rubbish. Leases keep layers from going while somebody works with them.
 
 mod lease;
+mod verify;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
-    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -19,9 +19,12 @@ use std::{
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, Error};
+use super::{Digest, Error, stream::Target};
 pub(super) use lease::{Growing, Lease};
+pub(super) use verify::Depth;
 
+/// The directory of recipes, beside that of layers.
+pub(super) const RECIPES: &str = "recipes";
 /// How long the layers of a broken pull wait for the next attempt.
 pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -33,6 +36,12 @@ pub(super) struct Layer {
     pub(super) inodes: u64,
     /// Directories that have owner and mode from below.
     pub(super) implied: Vec<Vec<u8>>,
+    /// Bytes of its recipe, where it has one.
+    #[serde(default)]
+    pub(super) recipe: Option<u64>,
+    /// It is not any more what was unpacked, and only stays for those who have it.
+    #[serde(default)]
+    pub(super) is_broken: bool,
     /// What they got in the first stack that the layer joined.
     pub(super) settled: Option<Vec<Owner>>,
     /// The boot in which it was unpacked.
@@ -68,6 +77,8 @@ struct Table {
 
 pub(super) struct Layers {
     directory: PathBuf,
+    /// How to make the archive of a layer again, by its number.
+    recipes: PathBuf,
     trash: PathBuf,
     boot: String,
     // A short critical section: look-ups and counts.
@@ -125,8 +136,11 @@ impl Layers {
             }
         }
         let next = slots.keys().next_back().map_or(1, |last| last + 1);
-        let layers = Self { directory, trash, boot, table: Mutex::new(Table { slots, next }) };
+        let recipes = directory.with_file_name(RECIPES);
+        let table = Mutex::new(Table { slots, next });
+        let layers = Self { directory, recipes, trash, boot, table };
         layers.remove_old_notes();
+        layers.remove_old_recipes();
         Ok(layers)
     }
 
@@ -146,6 +160,38 @@ impl Layers {
         }
     }
 
+    fn remove_old_recipes(&self) {
+        let table = self.lock();
+        for entry in fs::read_dir(&self.recipes).into_iter().flatten().flatten() {
+            let number = entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok());
+            if !number.is_some_and(|number| table.slots.contains_key(&number)) {
+                fs::remove_file(entry.path()).ok();
+            }
+        }
+    }
+
+    pub(super) fn boot(&self) -> &str {
+        &self.boot
+    }
+
+    /// All layers that are in service.
+    pub(super) fn numbers(&self) -> Vec<u64> {
+        let table = self.lock();
+        table.slots.iter().filter(|(_, slot)| !slot.layer.is_broken).map(|(n, _)| *n).collect()
+    }
+
+    /// Takes layers out of service. Gives those that the database has.
+    pub(super) fn mark_broken(&self, numbers: &BTreeSet<u64>) -> Vec<(u64, Layer)> {
+        let mut table = self.lock();
+        let broken = table.slots.iter_mut().filter(|(number, _)| numbers.contains(number));
+        let known = broken.filter_map(|(number, slot)| {
+            slot.layer.is_broken = true;
+            slot.kept_until = None;
+            slot.in_database.then(|| (*number, slot.layer.clone()))
+        });
+        known.collect()
+    }
+
     pub(super) fn directory(&self) -> &Path {
         &self.directory
     }
@@ -154,8 +200,12 @@ impl Layers {
         self.directory.join(number.to_string())
     }
 
+    fn recipe(&self, number: u64) -> PathBuf {
+        self.recipes.join(number.to_string())
+    }
+
     /// Starts a layer in a directory of its own.
-    pub(super) fn begin(self: &Arc<Self>) -> Result<(Growing, OwnedFd), Error> {
+    pub(super) fn begin(self: &Arc<Self>) -> Result<(Growing, Target), Error> {
         let number = {
             let mut table = self.lock();
             table.next += 1;
@@ -167,7 +217,9 @@ impl Layers {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = rustix::fs::open(&path, flags, Mode::empty())
             .map_err(|errno| io_error("open", &path)(errno.into()))?;
-        Ok((growing, root))
+        let recipe = self.recipe(number);
+        let recipe = fs::File::create_new(&recipe).map_err(io_error("make", &recipe))?;
+        Ok((growing, Target { root, recipe: Some(recipe) }))
     }
 
     /// Any finished layer of that diff id.
@@ -178,7 +230,8 @@ impl Layers {
     /// All finished layers of that diff id.
     pub(super) fn candidates(self: &Arc<Self>, diff_id: &Digest) -> Vec<Lease> {
         let mut table = self.lock();
-        let found = table.slots.iter_mut().filter(|(_, slot)| slot.layer.diff_id == *diff_id);
+        let fits = |layer: &Layer| layer.diff_id == *diff_id && !layer.is_broken;
+        let found = table.slots.iter_mut().filter(|(_, slot)| fits(&slot.layer));
         let found = found.map(|(number, slot)| {
             slot.leases += 1;
             Lease { layers: self.clone(), number: *number }
@@ -188,7 +241,7 @@ impl Layers {
 
     pub(super) fn lease(self: &Arc<Self>, number: u64) -> Option<Lease> {
         let mut table = self.lock();
-        table.slots.get_mut(&number)?.leases += 1;
+        table.slots.get_mut(&number).filter(|slot| !slot.layer.is_broken)?.leases += 1;
         Some(Lease { layers: self.clone(), number })
     }
 
@@ -262,7 +315,20 @@ impl Layers {
     pub(super) fn remove(&self, number: u64) -> Result<(), Error> {
         let path = self.path(number);
         fs::remove_file(path.with_extension("json")).ok();
+        self.remove_recipe(number);
         discard(&path, &self.trash)
+    }
+
+    /// The layer's directory no longer has all that its archive has.
+    pub(super) fn lose_recipe(&self, number: u64) {
+        if let Some(slot) = self.lock().slots.get_mut(&number) {
+            slot.layer.recipe = None;
+        }
+        self.remove_recipe(number);
+    }
+
+    fn remove_recipe(&self, number: u64) {
+        fs::remove_file(self.recipe(number)).ok();
     }
 
     /// Removes a layer of a pull that failed, without making an async task wait for it.
@@ -283,7 +349,8 @@ impl Layers {
     pub(super) fn usage(&self) -> (u64, u64) {
         let table = self.lock();
         table.slots.values().fold((0, 0), |(size, inodes), slot| {
-            (size + slot.layer.size, inodes + slot.layer.inodes)
+            let recipe = slot.layer.recipe.map_or(0, |size| size.next_multiple_of(4096));
+            (size + slot.layer.size + recipe, inodes + slot.layer.inodes)
         })
     }
 

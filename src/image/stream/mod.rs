@@ -5,6 +5,7 @@
 mod decode;
 
 use std::{
+    fs::File,
     io::{self, BufRead, Read},
     os::fd::OwnedFd,
     sync::mpsc::{Receiver, Sender, channel, sync_channel},
@@ -16,6 +17,7 @@ use decode::{RATIO, decode};
 use super::{
     Digest, Error,
     digest::Hasher,
+    recipe::Recorder,
     unpack::{self, Failure, Limits, Unpacked},
 };
 use crate::kind::Kind;
@@ -30,19 +32,27 @@ pub(super) struct Expected {
     pub(super) diff_id: Digest,
 }
 
-/// Unpacks a layer's stream into the directory `root` and verifies both of its digests. On
+/// Where a layer goes.
+pub(super) struct Target {
+    /// Its directory, which is empty.
+    pub(super) root: OwnedFd,
+    /// An empty file for its recipe.
+    pub(super) recipe: Option<File>,
+}
+
+/// Unpacks a layer's stream and verifies both of its digests. On
 /// failure the directory's content is of no use.
 pub(super) fn unpack_layer(
     source: impl Read + Send,
-    root: OwnedFd,
+    target: Target,
     expected: &Expected,
 ) -> Result<Unpacked, Error> {
-    unpack_bounded(source, root, expected, ALWAYS_ALLOWED)
+    unpack_bounded(source, target, expected, ALWAYS_ALLOWED)
 }
 
 fn unpack_bounded(
     source: impl Read + Send,
-    root: OwnedFd,
+    target: Target,
     expected: &Expected,
     always_allowed: u64,
 ) -> Result<Unpacked, Error> {
@@ -56,7 +66,9 @@ fn unpack_bounded(
             .spawn_scoped(scope, move || decode(source, hasher, &full, &empty, always_allowed));
         let hasher = Hasher::like(&layer);
         let mut plain = Plain { filled, recycled, buffer: Vec::new(), used: 0, hasher };
-        let unpacked = unpack::unpack(root, &mut plain, Limits::default());
+        let unpacked = Recorder::new(&mut plain, target.recipe)
+            .map_err(unpack::no_recipe)
+            .and_then(|archive| unpack::unpack(target.root, archive, Limits::default()));
         let goes_on =
             matches!(&unpacked, Ok(_) | Err(Failure::Malformed(_) | Failure::Refused { .. }));
         // Whatever the archive says, a wrong digest is the more important news.
@@ -187,7 +199,8 @@ mod tests {
         let root = std::fs::File::open(directory.path()).unwrap();
         let expected =
             Expected { compressed: Some(Digest::of(stored)), diff_id: Digest::of(plain) };
-        unpack_bounded(stored, root.into(), &expected, 1 << 20)
+        let target = Target { root: root.into(), recipe: None };
+        unpack_bounded(stored, target, &expected, 1 << 20)
     }
 
     #[test]

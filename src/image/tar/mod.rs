@@ -119,6 +119,15 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
+    /// What the archive is read from.
+    pub(super) fn input(&mut self) -> &mut R {
+        &mut self.input
+    }
+
+    pub(super) fn into_input(self) -> R {
+        self.input
+    }
+
     /// Where the current entry's data starts in the archive.
     pub(super) fn position(&self) -> u64 {
         self.position

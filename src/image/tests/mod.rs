@@ -1,5 +1,6 @@
 //! Tests of the store as a whole, against a registry in this process.
 
+mod broken;
 mod fixtures;
 mod imports;
 mod kills;

@@ -11,7 +11,10 @@ use super::{
     BLOCK, Failure, Unpacker, meta,
     tree::{self, Directory, components, make_directory, write},
 };
-use crate::image::tar::{Entry, Kind, Reader};
+use crate::image::{
+    recipe::Recorder,
+    tar::{Entry, Kind, Reader, Segment},
+};
 
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
@@ -22,7 +25,7 @@ impl Unpacker {
     pub(super) fn entry<R: BufRead>(
         &mut self,
         entry: &Entry,
-        reader: &mut Reader<R>,
+        reader: &mut Reader<Recorder<R>>,
     ) -> Result<(), Failure> {
         let path = components(&entry.path)?;
         let Some((name, parents)) = path.split_last() else { return self.root(entry) };
@@ -106,7 +109,7 @@ impl Unpacker {
         parent: &Directory,
         name: &[u8],
         entry: &Entry,
-        reader: &mut Reader<R>,
+        reader: &mut Reader<Recorder<R>>,
     ) -> Result<(), Failure> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -114,15 +117,15 @@ impl Unpacker {
         let file = self.replacing(parent, name, "make", |parent, name| {
             rustix::fs::openat(parent, name, flags, mode)
         })?;
-        match &entry.segments {
-            None => self.size += copy(&file, reader, entry, 0, entry.size)?.next_multiple_of(BLOCK),
-            Some(segments) => {
-                for segment in segments {
-                    copy(&file, reader, entry, segment.offset, segment.length)?;
-                    self.size += segment.length.next_multiple_of(BLOCK);
-                }
-                rustix::fs::ftruncate(&file, entry.size).map_err(write("extend", &entry.path))?;
-            }
+        let path = parent.child_path(name);
+        let whole = [Segment { offset: 0, length: entry.size }];
+        for segment in entry.segments.as_deref().unwrap_or(&whole) {
+            reader.input().content(&path, segment.offset, segment.length);
+            copy(&file, reader, entry, segment)?;
+            self.size += segment.length.next_multiple_of(BLOCK);
+        }
+        if entry.segments.is_some() {
+            rustix::fs::ftruncate(&file, entry.size).map_err(write("extend", &entry.path))?;
         }
         meta::apply(&file, entry).map_err(write("set up", &entry.path))?;
         meta::set_time(&file, entry.modified).map_err(write("set the time of", &entry.path))
@@ -215,15 +218,15 @@ fn refused(entry: &Entry, reason: &str) -> Failure {
     Failure::Refused { path: entry.path.clone(), reason: reason.to_owned() }
 }
 
-/// Writes `length` bytes of the entry's data at `offset`.
+/// Writes the entry's next data where the segment says.
 fn copy<R: BufRead>(
     file: &OwnedFd,
     reader: &mut Reader<R>,
     entry: &Entry,
-    mut offset: u64,
-    length: u64,
-) -> Result<u64, Failure> {
-    let end = offset + length;
+    segment: &Segment,
+) -> Result<(), Failure> {
+    let mut offset = segment.offset;
+    let end = offset + segment.length;
     while offset < end {
         let piece = reader.data()?;
         if piece.is_empty() {
@@ -237,5 +240,5 @@ fn copy<R: BufRead>(
         reader.consume(written);
         offset += written as u64;
     }
-    Ok(length)
+    Ok(())
 }

@@ -17,7 +17,7 @@ use std::{
     os::fd::OwnedFd,
 };
 
-use super::tar;
+use super::{recipe::Recorder, tar};
 use tree::Tree;
 
 pub(super) use meta::{is_opaque, is_whiteout, remove, set_opaque};
@@ -32,6 +32,9 @@ pub(super) struct Unpacked {
     pub(super) size: u64,
     /// Files and directories.
     pub(super) inodes: u64,
+    /// Bytes of the recipe, where one can be kept: an archive that has something twice
+    /// cannot be made again from what became of it.
+    pub(super) recipe: Option<u64>,
 }
 
 /// What an honest layer stays within.
@@ -76,10 +79,11 @@ impl From<tar::Error> for Failure {
     }
 }
 
-/// Unpacks the archive into the empty directory `root`, which nobody else touches.
+/// Unpacks the archive into the empty directory `root`, which nobody else touches, and reads
+/// it to its end.
 pub(super) fn unpack(
     root: OwnedFd,
-    archive: impl BufRead,
+    archive: Recorder<impl BufRead>,
     limits: Limits,
 ) -> Result<Unpacked, Failure> {
     let mut unpacker =
@@ -93,12 +97,19 @@ pub(super) fn unpack(
         }
         unpacker.entry(&entry, &mut reader)?;
     }
+    let recipe = reader.into_input().finish().map_err(no_recipe)?;
+    let recipe = Some(recipe).filter(|_| !unpacker.tree.has_replaced);
     let implied = unpacker.tree.finish()?;
     // The root is counted already.
     let made = implied.iter().filter(|path| !path.is_empty()).count() as u64;
     let inodes = unpacker.inodes + made;
     let size = unpacker.size + BLOCK * made;
-    Ok(Unpacked { implied, size, inodes })
+    Ok(Unpacked { implied, size, inodes, recipe })
+}
+
+/// The recipe could not be written.
+pub(super) fn no_recipe(source: io::Error) -> Failure {
+    Failure::Write { operation: "write", path: b"its recipe".to_vec(), source }
 }
 
 const BLOCK: u64 = 4096;

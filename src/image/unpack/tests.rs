@@ -42,6 +42,7 @@ impl Place {
 
     fn unpack_within(&self, archive: &[u8], limits: Limits) -> Result<Unpacked, Failure> {
         let root = fs::File::open(&self.root).unwrap();
+        let archive = Recorder::new(archive, None).unwrap();
         let result = unpack(root.into(), archive, limits);
         let outside: Vec<_> =
             fs::read_dir(self.root.parent().unwrap().join("outside")).unwrap().collect();

@@ -26,6 +26,8 @@ pub(super) struct Tree {
     directories: Directories,
     path_bytes: usize,
     path_bytes_limit: usize,
+    /// Something that the archive has was replaced by something that comes later.
+    pub(super) has_replaced: bool,
 }
 
 /// An open directory of the layer and its path without any links.
@@ -85,6 +87,7 @@ impl Tree {
             directories,
             path_bytes: 0,
             path_bytes_limit,
+            has_replaced: false,
         })
     }
 
@@ -213,6 +216,8 @@ impl Tree {
     /// Removes what an earlier entry of the same layer put there, of whatever kind.
     pub(super) fn remove(&mut self, parent: &Directory, name: &[u8]) -> Result<(), Failure> {
         let path = parent.child_path(name);
+        let is_mark = matches!(stat(&parent.fd, name), Ok(Some(stat)) if meta::is_whiteout(&stat));
+        self.has_replaced |= !is_mark;
         match rustix::fs::unlinkat(&parent.fd, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(Errno::ISDIR) => {
