@@ -16,7 +16,7 @@ use clap::Parser;
 use thiserror::Error;
 
 use args::{Arguments, Command};
-use config::{Config, Overrides};
+use config::Config;
 
 /// `EX_USAGE`: the command line or the configuration is wrong.
 const USAGE: u8 = 64;
@@ -81,11 +81,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
             return check::command(&config, arguments.json);
         }
         Command::Config(command) => config::command(command)?,
-        Command::Image(args::Image::Import(arguments)) => {
-            let overrides = Overrides { root: arguments.root, ..Overrides::default() };
-            let config = Config::load_with(arguments.file.config.as_deref(), &overrides)?;
-            output::print(&image::import(&config, &arguments.archive)?)?;
-        }
+        Command::Image(command) => image::command(command)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -13,6 +13,7 @@ mod auth_file;
 mod config;
 mod digest;
 mod error;
+mod export;
 mod fetch;
 mod holders;
 mod hosts;

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::Write,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -11,7 +12,7 @@ use std::{
 use tokio::sync::Semaphore;
 
 use super::{
-    Auth, Digest, Error, FsUsage, Image, ImageId, Options, Reference, Rules, Users,
+    Auth, Digest, Error, FsUsage, Image, ImageId, Options, Reference, Rules, Users, export,
     holders::{Held, Holders},
     images::{self, IMAGES, Images, Names, Record},
     import,
@@ -224,6 +225,16 @@ impl ImageStore {
     /// and zstd around it are fine. Blocks.
     pub fn import(&self, archive: &Path) -> Result<Vec<Image>, Error> {
         import::import(self, archive)
+    }
+
+    /// Writes images, each with all its tags, as one tar archive that [`ImageStore::import`],
+    /// Docker and OCI tools read. Blocks.
+    ///
+    /// # Errors
+    /// An image that is not here; a layer whose archive cannot be made again as it was. What
+    /// has been written by then is of no use.
+    pub fn export(&self, names: &[String], sink: &mut dyn Write) -> Result<(), Error> {
+        export::export(self, names, sink)
     }
 
     /// Keeps the layers of an image for `holder`, also beyond the image's removal and the

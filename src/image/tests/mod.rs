@@ -1,6 +1,7 @@
 //! Tests of the store as a whole, against a registry in this process.
 
 mod broken;
+mod exports;
 mod fixtures;
 mod imports;
 mod kills;
