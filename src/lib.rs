@@ -31,6 +31,10 @@ pub mod cli;
 /// The gRPC services: validate, translate, map errors.
 #[cfg(feature = "daemon")]
 pub mod cri;
+/// What fuzzing feeds with bytes.
+#[cfg(feature = "daemon")]
+#[doc(hidden)]
+pub mod fuzz;
 /// References, registries, layers, unpacking, garbage collection.
 #[cfg(feature = "daemon")]
 pub mod image;

@@ -108,3 +108,64 @@ async fn a_full_disk_is_survived() {
     leaks::assert_nothing_left_but_mounts(&node, &["root"]).await;
     node.kill_daemon();
 }
+
+/// ImageFsInfo: paths and bytes of images and of containers.
+async fn filesystems(node: &mut Node) -> [(String, u64); 2] {
+    let info = node.images.image_fs_info(v1::ImageFsInfoRequest {}).await.unwrap().into_inner();
+    [info.image_filesystems, info.container_filesystems].map(|list| {
+        assert_eq!(list.len(), 1, "{list:?}");
+        let path = list[0].fs_id.as_ref().unwrap().mountpoint.clone();
+        (path, list[0].used_bytes.unwrap().value)
+    })
+}
+
+async fn run_writer(node: &mut Node, name: &str) -> String {
+    let pod = node.pod(name).await;
+    let script = "dd if=/dev/zero of=/root/x bs=1024k count=3 2>/dev/null; echo written";
+    let (status, text) = node.result_of(&pod, requests::script(name, script)).await;
+    assert_eq!((status.exit_code, text.as_str()), (0, "written"));
+    pod
+}
+
+#[tokio::test]
+async fn what_containers_write_is_counted() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let pod = run_writer(&mut node, "first").await;
+    // The first answer starts the measurement.
+    common::eventually("the container is measured", async || {
+        filesystems(&mut node).await[1].1 >= 3 << 20
+    })
+    .await;
+    let [images, containers] = filesystems(&mut node).await;
+    assert_eq!(images.0, containers.0, "one disk has one path");
+    assert!(images.1 > 1 << 20, "{images:?}");
+    node.remove_pod(&pod).await.unwrap();
+}
+
+#[tokio::test]
+async fn images_may_lie_on_another_disk() {
+    requires_root!();
+    let images = tempfile::tempdir().unwrap();
+    let disk = Disk(images.path().to_owned());
+    mount("tmpfs", &disk.0, "tmpfs", MountFlags::empty(), Some(c"size=24m")).unwrap();
+    let more = format!("warm_monitors = 0\n[image]\nroot = {:?}", disk.0);
+    let mut node = Node::start_with(&more).await;
+    let pod = run_writer(&mut node, "first").await;
+    let [of_images, of_containers] = filesystems(&mut node).await;
+    assert_eq!(of_images.0, disk.0.display().to_string());
+    assert_eq!(of_containers.0, node.path("root").display().to_string());
+    assert!(disk.0.join("layers").is_dir() && !node.path("root/images").exists());
+
+    // A disk that is not there any more has no images; nothing else is lost.
+    node.remove_pod(&pod).await.unwrap();
+    node.kill_daemon();
+    drop(disk);
+    node.start_daemon().await;
+    let list = node.images.list_images(v1::ListImagesRequest::default()).await.unwrap();
+    assert_eq!(list.into_inner().images, []);
+    common::image::import(node.directory.path());
+    let pod = run_writer(&mut node, "second").await;
+    node.remove_pod(&pod).await.unwrap();
+    leaks::assert_nothing_left(&node).await;
+}

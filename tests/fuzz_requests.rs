@@ -5,29 +5,17 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Node, leaks, requests};
+use common::{Node, leaks, random::Random, requests};
 use criquet::cri::v1;
 use tonic::Code;
 
-/// A small generator of numbers (xorshift64*).
-struct Random(u64);
+/// Texts and numbers that nobody would send on purpose.
+trait Odd {
+    fn text(&mut self) -> String;
+    fn number(&mut self) -> i64;
+}
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    fn pick<T: Clone>(&mut self, values: &[T]) -> T {
-        values[self.below(values.len() as u64) as usize].clone()
-    }
-
+impl Odd for Random {
     fn text(&mut self) -> String {
         match self.below(14) {
             0 => String::new(),
@@ -186,7 +174,7 @@ async fn soon<T>(call: impl Future<Output = T>) -> T {
 async fn every_request_is_answered() {
     requires_root!();
     let mut node = Node::start().await;
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     let pod = node.pod("fuzz").await;
     let end = Instant::now() + Duration::from_secs(10);
     let mut count = 0;
@@ -228,7 +216,7 @@ async fn every_request_is_answered() {
 async fn odd_ids_are_answered() {
     requires_root!();
     let mut node = Node::start().await;
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     for _ in 0..200 {
         let id = random.text();
         for result in [

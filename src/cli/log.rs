@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 
 /// Starts to log what is at least this important. Where journald listens, it adds the time.
 pub(super) fn start(level: &str) {
-    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_new(directives(level)).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
@@ -17,4 +17,13 @@ pub(super) fn start(level: &str) {
     } else {
         builder.try_init()
     };
+}
+
+/// A level alone is about Criquet: what the libraries say of every frame on every connection
+/// is there for those who ask for it by name.
+fn directives(level: &str) -> String {
+    match level {
+        "debug" | "trace" => format!("info,criquet={level}"),
+        other => other.to_owned(),
+    }
 }

@@ -117,7 +117,7 @@ pub type Reload = Box<dyn Fn() -> Result<image::Rules, config::Error> + Send + S
 /// # Errors
 /// What keeps the daemon from serving.
 pub async fn run(settings: Settings, reload: Reload) -> Result<(), Error> {
-    let _lock = lock(&settings.pods.root)?;
+    let _locks = [lock(&settings.pods.root)?, lock(&settings.images.root)?];
     let node = node()?;
     let listener = listen(&settings.listen).await?;
     let pods = open(&settings, node).await?;

@@ -1,6 +1,6 @@
 //! The ImageService.
 
-use std::sync::Arc;
+use std::{os::unix::fs::MetadataExt, path::Path, sync::Arc, time::SystemTime};
 
 use tonic::{Request, Response, Status};
 use tracing::info;
@@ -73,6 +73,16 @@ fn image_out(image: &Image) -> v1::Image {
     }
 }
 
+fn usage(path: &Path, at: SystemTime, bytes: u64, inodes: u64) -> v1::FilesystemUsage {
+    let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH);
+    v1::FilesystemUsage {
+        timestamp: since_epoch.map_or(0, |elapsed| elapsed.as_nanos() as i64),
+        fs_id: Some(v1::FilesystemIdentifier { mountpoint: path.to_string_lossy().into_owned() }),
+        used_bytes: Some(v1::UInt64Value { value: bytes }),
+        inodes_used: Some(v1::UInt64Value { value: inodes }),
+    }
+}
+
 fn auth_in(auth: v1::AuthConfig) -> Auth {
     Auth {
         username: auth.username,
@@ -137,7 +147,9 @@ impl v1::image_service_server::ImageService for ImageServer {
         let image = name_of(request.image)?;
         self.check_handler(&image)?;
         let auth = request.auth.map(auth_in);
-        let id = self.images().pull(&image.image, auth).await.map_err(of_pull)?;
+        let of_pod = request.sandbox_config.and_then(|config| config.metadata);
+        let namespace = of_pod.map(|metadata| metadata.namespace).unwrap_or_default();
+        let id = self.images().pull_for(&image.image, auth, &namespace).await.map_err(of_pull)?;
         info!(image = image.image, %id, "image is pulled");
         Ok(Response::new(v1::PullImageResponse { image_ref: id.to_string() }))
     }
@@ -161,21 +173,22 @@ impl v1::image_service_server::ImageService for ImageServer {
         &self,
         _request: Request<v1::ImageFsInfoRequest>,
     ) -> Result<Response<v1::ImageFsInfoResponse>, Status> {
-        let usage = self.images().fs_usage();
-        let usage = v1::FilesystemUsage {
-            timestamp: std::time::SystemTime::now()
-                .duration_since(std::time::UNIX_EPOCH)
-                .map_or(0, |elapsed| elapsed.as_nanos() as i64),
-            fs_id: Some(v1::FilesystemIdentifier {
-                mountpoint: usage.path.to_string_lossy().into_owned(),
-            }),
-            used_bytes: Some(v1::UInt64Value { value: usage.used_bytes }),
-            inodes_used: Some(v1::UInt64Value { value: usage.inodes_used }),
-        };
-        // Containers' layers lie on the same filesystem, which an empty list says.
+        let images = self.images().fs_usage();
+        let (written, at) = self.pods.writable_layers();
+        let containers = &self.pods.options().root;
+        // Kubelets take two paths for two disks (KEP-4191): on one there is one path.
+        let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev()).ok();
+        let is_split = device(containers) != device(&images.path);
+        let of_containers = if is_split { containers } else { &images.path };
+        let now = SystemTime::now();
         Ok(Response::new(v1::ImageFsInfoResponse {
-            image_filesystems: vec![usage],
-            container_filesystems: Vec::new(),
+            image_filesystems: vec![usage(
+                &images.path,
+                now,
+                images.used_bytes,
+                images.inodes_used,
+            )],
+            container_filesystems: vec![usage(of_containers, at, written.bytes, written.inodes)],
         }))
     }
 }

@@ -55,6 +55,7 @@ pub(super) fn of_pull(error: image::Error) -> Status {
     let sentinel = error.sentinel();
     let status = Status::from(error);
     match sentinel {
+        Some(word) if status.message().starts_with(word) => Status::unknown(status.message()),
         Some(word) => Status::unknown(format!("{word}: {}", status.message())),
         None => status,
     }

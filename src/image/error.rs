@@ -248,6 +248,23 @@ pub enum Error {
         /// What the kernel says.
         source: io::Error,
     },
+    /// The signature policy cannot be used, so that nothing is let in.
+    #[error("signature policy {} cannot be used: {reason}", path.display())]
+    Policy {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The signature policy does not let the image in. The first word is the one by which the
+    /// kubelet knows this (`ErrSignatureValidationFailed` of the CRI's errors).
+    #[error("SignatureValidationFailed: image {reference} is not accepted: {reason}")]
+    Signature {
+        /// The image.
+        reference: String,
+        /// Which requirement is not met, and why.
+        reason: String,
+    },
     /// There is no room for a layer.
     #[error(
         "layer {layer} cannot be written at {path:?}; make room on the file system of the image store, or raise its quota, and pull again"
@@ -304,15 +321,18 @@ impl Error {
             | Error::User { .. }
             | Error::UserDatabase { .. } => Kind::InvalidArgument,
             Error::Unauthenticated { .. } => Kind::Unauthenticated,
-            Error::Forbidden { .. } | Error::Blocked { .. } => Kind::PermissionDenied,
+            Error::Forbidden { .. } | Error::Blocked { .. } | Error::Signature { .. } => {
+                Kind::PermissionDenied
+            }
             Error::Unreachable { .. } | Error::Status { .. } => Kind::Unavailable,
             Error::Stalled { .. } => Kind::DeadlineExceeded,
             Error::Protocol { .. } => Kind::Unavailable,
             Error::Corrupt { .. } | Error::Damaged { .. } | Error::Broken { .. } => Kind::DataLoss,
             Error::Limit { .. } | Error::Full { .. } => Kind::ResourceExhausted,
-            Error::Hosts { .. } | Error::AuthFile { .. } | Error::NoRecipe { .. } => {
-                Kind::FailedPrecondition
-            }
+            Error::Hosts { .. }
+            | Error::AuthFile { .. }
+            | Error::NoRecipe { .. }
+            | Error::Policy { .. } => Kind::FailedPrecondition,
             Error::Io { source, .. } | Error::Sink { source } => Kind::of_io(source),
             Error::Database(source) => source.kind(),
             Error::Cancelled => Kind::Cancelled,
@@ -327,6 +347,7 @@ impl Error {
             Error::Joined(error) | Error::Pull { source: error, .. } => error.sentinel(),
             Error::Unreachable { .. } | Error::Stalled { .. } => Some("RegistryUnavailable"),
             Error::Status { status: 500.., .. } => Some("RegistryUnavailable"),
+            Error::Signature { .. } => Some("SignatureValidationFailed"),
             _ => None,
         }
     }

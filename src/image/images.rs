@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Digest, Error, ImageId,
     config::{Document, ImageConfig},
+    policy::Signature,
     reference::{Reference, Version},
     rules::Rules,
 };
@@ -17,6 +18,8 @@ use crate::store::{Batch, Database};
 
 /// The database's collection.
 pub(super) const IMAGES: &str = "images";
+/// Signatures that are kept with an image.
+const SIGNATURES: usize = 64;
 /// Fewer hex digits than this are a name and no id.
 const SHORTEST_ID: usize = 4;
 
@@ -59,6 +62,21 @@ pub(super) struct Record {
     pub(super) config: String,
     pub(super) annotations: BTreeMap<String, String>,
     pub(super) pinned: bool,
+    /// The digests of its manifest and of the indexes that led to it.
+    pub(super) manifests: Vec<Digest>,
+    /// Those that the policy asked for when it was pulled.
+    pub(super) signatures: Vec<Signature>,
+}
+
+impl Record {
+    /// Takes over what a later pull of the same image knows of its signatures.
+    pub(super) fn with_what_is_signed(mut self, later: Self) -> Self {
+        add(&mut self.manifests, &later.manifests);
+        add(&mut self.signatures, &later.signatures);
+        let excess = self.signatures.len().saturating_sub(SIGNATURES);
+        self.signatures.drain(..excess);
+        self
+    }
 }
 
 /// A name that an image gets.
@@ -239,7 +257,7 @@ fn hex_of(name: &str) -> &str {
     algorithms.iter().find_map(|algorithm| name.strip_prefix(algorithm)).unwrap_or(name)
 }
 
-fn add(names: &mut Vec<String>, new: &[String]) {
+fn add<T: Clone + PartialEq>(names: &mut Vec<T>, new: &[T]) {
     for name in new {
         if !names.contains(name) {
             names.push(name.clone());

@@ -8,6 +8,7 @@
 //! Durable state is in the database (images, layers) and in small files (holders, notes of
 //! layers without an image); `layers` and `holders` say what may be lost when.
 
+mod admission;
 mod auth;
 mod auth_file;
 mod config;
@@ -15,6 +16,8 @@ mod digest;
 mod error;
 mod export;
 mod fetch;
+#[doc(hidden)]
+pub mod fuzz;
 mod holders;
 mod hosts;
 mod images;
@@ -24,6 +27,7 @@ mod layers;
 mod manifest;
 mod metrics;
 mod platform;
+mod policy;
 mod progress;
 mod pull;
 mod recipe;
@@ -63,6 +67,10 @@ pub struct Options {
     pub root: PathBuf,
     /// The tree of `HOST/hosts.toml` files.
     pub certs_dir: PathBuf,
+    /// Which images are let in (containers-policy.json(5)); none for all.
+    pub signature_policy: Option<PathBuf>,
+    /// Policies of single namespaces, `NAMESPACE.json`, before the one above.
+    pub signature_policy_dir: Option<PathBuf>,
     /// Layers of one image that are downloaded and unpacked side by side.
     pub max_parallel_downloads: usize,
     /// Ranges of one large layer that are downloaded side by side.
@@ -82,6 +90,8 @@ impl Options {
         Self {
             root: root.into(),
             certs_dir: PathBuf::from("/etc/criquet/certs.d"),
+            signature_policy: None,
+            signature_policy_dir: None,
             max_parallel_downloads: 4,
             max_parallel_ranges: 4,
             large_layer: 8 << 20,

@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     Auth, Digest, Error, ImageId, ImageStore,
+    admission::judge,
     auth_file::NodeAuth,
     config::Document as Config,
     fetch::Wanted,
@@ -43,10 +44,11 @@ pub(super) async fn pull(
     store: Arc<ImageStore>,
     reference: Reference,
     auth: Option<Auth>,
+    namespace: String,
 ) -> Result<ImageId, Error> {
     let name = reference.to_string();
     let watched = store.pulls.begin(name.clone());
-    let result = steps(store.clone(), reference, auth, &watched).await;
+    let result = steps(store.clone(), reference, auth, namespace, &watched).await;
     let metrics = &store.metrics;
     if result.is_ok() { &metrics.pulls_succeeded } else { &metrics.pulls_failed }.add(1);
     result.map_err(|error| error.while_pulling(name))
@@ -56,11 +58,17 @@ async fn steps(
     store: Arc<ImageStore>,
     reference: Reference,
     auth: Option<Auth>,
+    namespace: String,
     watched: &Watched,
 ) -> Result<ImageId, Error> {
     let session = open_session(&store, reference, auth).await?;
-    let (manifest, digest) = image_manifest(&session).await?;
-    let names = Names::of(&session.reference, &digest);
+    let policy = {
+        let store = store.clone();
+        blocking(move || store.policy(&namespace)).await?
+    };
+    let (manifest, manifests) = image_manifest(&session).await?;
+    let signatures = judge(policy.as_ref(), &session, &manifests).await?;
+    let names = Names::of(&session.reference, &manifests[0]);
     let (document, config) = configuration(&store, &session, &manifest).await?;
     let layers: Vec<Wanted> = pair_up(&session.reference, &manifest, &config, &store.pulls)?;
     watched.has_layers(layers.iter().map(|wanted| wanted.counters.clone()).collect());
@@ -68,7 +76,8 @@ async fn steps(
     let size = layers.iter().map(|wanted| wanted.size).sum::<u64>() + document.len() as u64;
     let id = ImageId(manifest.config.digest);
     let config = text(&session.reference, document)?;
-    let record = Record { size, config, annotations: manifest.annotations, ..Record::default() };
+    let annotations = manifest.annotations;
+    let record = Record { size, config, annotations, manifests, signatures, ..Record::default() };
     let pull = Pull { store: store.clone(), session, unpacking: TaskTracker::new() };
     let result = async {
         let leases = pull.all_layers(id, layers).await?;
@@ -107,15 +116,17 @@ async fn open_session(
     .await
 }
 
-/// The manifest for this machine, and the digest of the document that the reference named.
-async fn image_manifest(session: &Session) -> Result<(Manifest, Digest), Error> {
+/// The manifest for this machine, and the digests of the documents that led to it: first that
+/// of the one that the reference named, last its own.
+async fn image_manifest(session: &Session) -> Result<(Manifest, Vec<Digest>), Error> {
     let platform = Platform::here();
     let (mut bytes, mut media_type, digest) = session.manifest().await?;
+    let mut digests = vec![digest];
     for _ in 0..INDEX_DEPTH {
         let document = Document::parse(&bytes, &media_type)
             .map_err(|reason| unusable(&session.reference, reason))?;
         let manifests = match document {
-            Document::Image(manifest) => return Ok((*manifest, digest)),
+            Document::Image(manifest) => return Ok((*manifest, digests)),
             Document::Index(manifests) => manifests,
         };
         let chosen =
@@ -125,6 +136,7 @@ async fn image_manifest(session: &Session) -> Result<(Manifest, Digest), Error> 
                 offered,
             })?;
         (bytes, media_type) = session.manifest_at(&chosen.digest).await?;
+        digests.push(chosen.digest);
     }
     Err(unusable(&session.reference, "its index lists indexes of indexes"))
 }

@@ -53,7 +53,7 @@ pub struct ImageStore {
     pub(super) spools: Arc<Spools>,
     pub(super) pulls: Arc<Pulls>,
     pub(super) metrics: Metrics,
-    joint_pulls: Joint<(String, Option<Auth>), ImageId>,
+    joint_pulls: Joint<(String, Option<Auth>, String), ImageId>,
     pub(super) downloads: Joint<(Digest, Digest), Lease>,
     /// The machine went down before without an orderly end.
     pub(super) after_crash: bool,
@@ -87,12 +87,7 @@ impl ImageStore {
         for directory in [&options.root, &layers, &temporary, &holders, &recipes] {
             private_directory(directory)?;
         }
-        let known: Vec<(u64, Layer)> = database
-            .list::<Layer>(LAYERS)?
-            .into_iter()
-            .filter_map(|(key, layer)| Some((key.parse::<u64>().ok()?, layer)))
-            .filter(|(number, _)| layers.join(number.to_string()).is_dir())
-            .collect();
+        let known = known_layers(&database, &layers)?;
         let layers = Arc::new(Layers::open(layers, temporary, known)?);
         let images = Images::load(&database, |number| layers.get(number).is_some())?;
         let after_crash = verify::begin(&database, layers.boot())?;
@@ -141,13 +136,25 @@ impl ImageStore {
         reference: &str,
         auth: Option<Auth>,
     ) -> Result<ImageId, Error> {
+        self.pull_for(reference, auth, "").await
+    }
+
+    /// The same for a pod of a namespace, whose signature policy decides.
+    pub async fn pull_for(
+        self: &Arc<Self>,
+        reference: &str,
+        auth: Option<Auth>,
+        namespace: &str,
+    ) -> Result<ImageId, Error> {
         if let Some(id) = self.lock().images.with_id(reference) {
             return Ok(id);
         }
         let reference = Reference::parse(reference)?;
-        let key = (reference.to_string(), auth.clone());
+        let key = (reference.to_string(), auth.clone(), namespace.to_owned());
         let store = self.clone();
-        let (_, result) = self.joint_pulls.run(key, || pull::pull(store, reference, auth)).await;
+        let namespace = namespace.to_owned();
+        let start = || pull::pull(store, reference, auth, namespace);
+        let (_, result) = self.joint_pulls.run(key, start).await;
         result.map_err(Error::Joined)
     }
 
@@ -338,7 +345,10 @@ impl ImageStore {
         record.layers = numbers;
         let changed = {
             let state = self.lock();
-            let record = state.images.record(&id).cloned().unwrap_or(record);
+            let record = match state.images.record(&id).cloned() {
+                Some(known) => known.with_what_is_signed(record),
+                None => record,
+            };
             state.images.with_names(id, record, &names)
         };
         let mut batch = Batch::new();
@@ -405,6 +415,19 @@ impl std::fmt::Debug for ImageStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ImageStore").field("options", &self.options).finish_non_exhaustive()
     }
+}
+
+/// The layers of the database that are on the disk. The others are forgotten, so that none of
+/// their numbers is ever taken for a layer that has nothing to do with it.
+fn known_layers(database: &Database, directory: &Path) -> Result<Vec<(u64, Layer)>, Error> {
+    let mut known = Vec::new();
+    for (key, layer) in database.list::<Layer>(LAYERS)? {
+        match key.parse::<u64>() {
+            Ok(number) if directory.join(&key).is_dir() => known.push((number, layer)),
+            _ => database.delete(LAYERS, &key)?,
+        }
+    }
+    Ok(known)
 }
 
 /// Waits until nobody else has the lock, which guards no data.

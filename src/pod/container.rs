@@ -172,6 +172,10 @@ impl Container {
         matches!(self.record().phase, ContainerPhase::Running { .. })
     }
 
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.record().phase, ContainerPhase::Exited { .. })
+    }
+
     pub(super) fn wrong_state(&self, action: &'static str, hint: &'static str) -> Error {
         let state = self.record().phase.name();
         Reason::State { what: "container", id: self.id.to_string(), state, action, hint }.into()

@@ -102,6 +102,8 @@ impl Pods {
     ) -> Result<Arc<Container>, Error> {
         let (image, image_ref) = self.image_of(&config)?;
         let sandbox_record = sandbox.record().clone();
+        let namespace = &sandbox_record.config.metadata.namespace;
+        self.parts.images.admit(&image.id, config.image.as_the_user_knows_it(), namespace)?;
         self.check_container(sandbox, &config)?;
         let user = user_of(&config, &self.parts.images.users(&image.id)?, &image)?;
         let log_path = log_path(&sandbox_record.config.log_directory, &config.log_path)?;
@@ -109,7 +111,7 @@ impl Pods {
         for mount in config.mounts.iter().filter(|mount| mount.image.is_none()) {
             propagation::prepare(mount)?;
         }
-        let volumes = self.find_image_volumes(&mut config)?;
+        let volumes = self.find_image_volumes(&mut config, namespace)?;
         let cgroup = sandbox_record.cgroup.join(id.as_str());
 
         // From here on something is made: `undo_container` takes it back.

@@ -23,11 +23,12 @@ impl Pods {
     pub(super) fn find_image_volumes(
         &self,
         config: &mut ContainerConfig,
+        namespace: &str,
     ) -> Result<Vec<ImageId>, Error> {
         let mut found = Vec::new();
         for mount in &mut config.mounts {
             let Some(volume) = mount.image.clone() else { continue };
-            let id = self.find_image_volume(mount, &volume).map_err(|source| {
+            let id = self.find_image_volume(mount, &volume, namespace).map_err(|source| {
                 let (image, path) = (volume.image.image.clone(), mount.container_path.clone());
                 Reason::ImageVolume { image, path, source }
             })?;
@@ -37,10 +38,16 @@ impl Pods {
         Ok(found)
     }
 
-    fn find_image_volume(&self, mount: &Mount, volume: &ImageVolume) -> Result<ImageId, Error> {
+    fn find_image_volume(
+        &self,
+        mount: &Mount,
+        volume: &ImageVolume,
+        namespace: &str,
+    ) -> Result<ImageId, Error> {
         check_image(mount, volume)?;
         let name = &volume.image.image;
         let image = self.parts.images.find(name).ok_or_else(|| Reason::NoImage(name.clone()))?;
+        self.parts.images.admit(&image.id, volume.image.as_the_user_knows_it(), namespace)?;
         let sub_path = Path::new(&volume.sub_path);
         if !self.parts.images.has_path(&image.id, sub_path)? {
             return Err(Reason::NoSubPath(volume.sub_path.clone()).into());

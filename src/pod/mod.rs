@@ -29,6 +29,7 @@ mod sandbox_remove;
 mod sandbox_run;
 mod sandbox_stop;
 mod security;
+mod usage;
 mod warm;
 
 use std::{
@@ -48,6 +49,7 @@ pub use error::Error;
 pub use id::{ContainerId, SandboxId};
 pub use options::Options;
 pub use sandbox::{Sandbox, SandboxPhase, SandboxRecord};
+pub use usage::{Measured, Usage};
 
 use join::Joint;
 
@@ -79,6 +81,7 @@ pub struct Pods {
     boot_id: String,
     filters: security::Filters,
     pool: warm::Pool,
+    measurements: usage::Measurements,
     // Held for look-ups and changes of the maps, never across an await.
     objects: Mutex<Objects>,
     runs: Joint<String, SandboxId, Error>,
@@ -105,6 +108,7 @@ impl Pods {
             boot_id,
             filters: security::Filters::default(),
             pool: warm::Pool::default(),
+            measurements: usage::Measurements::default(),
             objects: Mutex::default(),
             runs: Joint::default(),
             creations: Joint::default(),

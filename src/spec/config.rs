@@ -151,6 +151,14 @@ pub struct ImageSpec {
     pub runtime_handler: String,
 }
 
+impl ImageSpec {
+    /// The name that the pod's author wrote, where it is known: kubelets ask for images by
+    /// their ids.
+    pub fn as_the_user_knows_it(&self) -> &str {
+        if self.user_specified_image.is_empty() { &self.image } else { &self.user_specified_image }
+    }
+}
+
 /// A container.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]

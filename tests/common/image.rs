@@ -67,7 +67,8 @@ fn busybox() -> Vec<u8> {
     })
 }
 
-fn layer(differences: &[(&str, Instead)]) -> Vec<u8> {
+/// The archive of the image's one layer.
+pub fn layer(differences: &[(&str, Instead)]) -> Vec<u8> {
     let mut tar = Tar::default();
     for directory in ["bin/", "etc/", "home/", "home/user/", "proc/", "root/", "sys/", "tmp/"] {
         if differences.iter().any(|(path, _)| *path == directory.trim_end_matches('/')) {

@@ -8,6 +8,7 @@
 
 pub mod image;
 pub mod leaks;
+pub mod random;
 pub mod requests;
 
 use std::{

@@ -66,9 +66,12 @@ impl Default for ImageConfig {
     fn default() -> Self {
         let options = image::Options::new(Path::new(""));
         Self {
+            root: None,
             max_parallel_downloads: options.max_parallel_downloads,
             max_parallel_ranges: options.max_parallel_ranges,
             large_layer: options.large_layer,
+            signature_policy: options.signature_policy,
+            signature_policy_dir: options.signature_policy_dir,
             progress_timeout: options.progress_timeout.as_secs(),
             pinned_images: Vec::new(),
         }

@@ -108,6 +108,9 @@ pub struct CniConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ImageConfig {
+    /// Where images are, which may be another disk; none for `images` below the root.
+    #[serde(with = "value::optional_path")]
+    pub root: Option<PathBuf>,
     /// Layers of one image that are downloaded side by side.
     pub max_parallel_downloads: usize,
     /// Ranges of one large layer that are downloaded side by side.
@@ -115,6 +118,12 @@ pub struct ImageConfig {
     /// From how many bytes on a layer is large.
     #[serde(deserialize_with = "value::size")]
     pub large_layer: u64,
+    /// Which images are let in: a file of containers-policy.json(5); none to let all in.
+    #[serde(with = "value::optional_path")]
+    pub signature_policy: Option<PathBuf>,
+    /// Policies of single namespaces, before the one above.
+    #[serde(with = "value::optional_path")]
+    pub signature_policy_dir: Option<PathBuf>,
     /// After how many seconds without a byte a download has failed.
     pub progress_timeout: u64,
     /// Names of images that garbage collection passes over, perhaps with `*`.

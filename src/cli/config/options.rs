@@ -66,8 +66,10 @@ impl Config {
     /// Images.
     pub fn image_options(&self) -> image::Options {
         image::Options {
-            root: self.root.join("images"),
+            root: self.image.root.clone().unwrap_or_else(|| self.root.join("images")),
             certs_dir: self.registry.config_path.clone(),
+            signature_policy: self.image.signature_policy.clone(),
+            signature_policy_dir: self.image.signature_policy_dir.clone(),
             max_parallel_downloads: self.image.max_parallel_downloads,
             max_parallel_ranges: self.image.max_parallel_ranges,
             large_layer: self.image.large_layer,

@@ -58,6 +58,13 @@ impl Checks {
 
     fn places(&mut self, config: &Config) {
         self.absolute("root", &config.root);
+        if let Some(root) = &config.image.root {
+            self.absolute("image.root", root);
+            if root == &config.root || root.starts_with(&config.state) {
+                let reason = format!("{root:?} must be neither root nor below state");
+                self.fail("image.root", reason);
+            }
+        }
         self.absolute("state", &config.state);
         if config.root.starts_with(&config.state) || config.state.starts_with(&config.root) {
             let reason = format!(

@@ -57,7 +57,11 @@ pub(super) fn without_file(directory: &Path, registry: &str) -> Result<Vec<Endpo
     Ok(vec![file.endpoint(&file.server(None)?, Fields::default())?])
 }
 
-pub(super) fn parse(text: &str, path: &Path, registry: &str) -> Result<Vec<Endpoint>, Error> {
+pub(in super::super) fn parse(
+    text: &str,
+    path: &Path,
+    registry: &str,
+) -> Result<Vec<Endpoint>, Error> {
     let file = File { path, registry };
     let mut table: toml::Table =
         toml::from_str(text).map_err(|error| file.wrong(error.to_string()))?;

@@ -10,7 +10,8 @@ use std::{fs, path::Path, time::Duration};
 use reqwest::{Url, header::HeaderMap};
 
 use super::Error;
-use file::{certificates_only, parse, without_file};
+pub(super) use file::parse;
+use file::{certificates_only, without_file};
 
 /// A host to ask, in the order of the file; the registry itself comes last.
 #[derive(Debug, Clone)]

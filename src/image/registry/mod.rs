@@ -86,6 +86,18 @@ impl Session {
         Ok((bytes, media_type))
     }
 
+    /// A manifest of the same repository by its tag; nothing where there is none.
+    pub(super) async fn manifest_of_tag(
+        &self,
+        tag: &str,
+    ) -> Result<Option<(Vec<u8>, String)>, Error> {
+        match self.document("manifests", tag, None, MANIFEST_LIMIT).await {
+            Ok((bytes, media_type, _)) => Ok(Some((bytes, media_type))),
+            Err(Error::Unknown { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// A small blob, held whole.
     pub(super) async fn small_blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, Error> {
         Ok(self.document("blobs", &digest.to_string(), Some(digest), limit).await?.0)

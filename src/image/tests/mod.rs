@@ -1,5 +1,6 @@
 //! Tests of the store as a whole, against a registry in this process.
 
+mod admission;
 mod broken;
 mod exports;
 mod fixtures;
@@ -7,6 +8,7 @@ mod imports;
 mod kills;
 mod large;
 mod nodes;
+mod power_cut;
 mod pulls;
 mod registry;
 mod tls;

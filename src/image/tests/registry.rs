@@ -145,6 +145,11 @@ impl Registry {
         self.state.lock().unwrap().documents.insert(path.to_owned(), content);
     }
 
+    /// What is stored under a name.
+    pub(super) fn content(&self, name: &str) -> Vec<u8> {
+        self.state.lock().unwrap().documents[name].1.clone()
+    }
+
     pub(super) fn blob(&self, bytes: &[u8]) -> Value {
         let digest = Digest::of(bytes).to_string();
         self.store(&format!("blobs/{digest}"), bytes);
