@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::config::Overrides;
+use super::{config::Overrides, image::args::Image};
 
 /// A Kubernetes CRI runtime with the container runtime inside.
 #[derive(Debug, Parser)]
@@ -78,27 +78,6 @@ pub enum Config {
     Validate(File),
 }
 
-/// `criquet image`.
-#[derive(Debug, Subcommand)]
-pub enum Image {
-    /// Import the images of an archive (`docker save`, or an OCI layout in a tar file)
-    Import(Import),
-}
-
-/// `criquet image import`.
-#[derive(Debug, Args)]
-pub struct Import {
-    /// The archive
-    #[arg(value_name = "FILE.tar")]
-    pub archive: PathBuf,
-    /// The configuration.
-    #[command(flatten)]
-    pub file: File,
-    /// Where images and containers are kept, instead of the configured root
-    #[arg(long, value_name = "DIR")]
-    pub root: Option<PathBuf>,
-}
-
 impl Serve {
     /// What these arguments decide instead of the configuration.
     pub fn overrides(&self) -> Overrides {
@@ -114,7 +93,7 @@ impl Serve {
 mod tests {
     use clap::{CommandFactory, Parser};
 
-    use super::{Arguments, Command, Config, Image};
+    use super::{Arguments, Command, Config};
 
     #[test]
     fn the_definition_is_sound() {
@@ -129,13 +108,6 @@ mod tests {
         };
         assert_eq!(serve.file.config.as_deref(), Some("/c".as_ref()));
         assert_eq!(serve.overrides().listen.as_deref(), Some("unix:///l"));
-
-        let line = "criquet image import a.tar --root /r";
-        let Command::Image(Image::Import(import)) = Arguments::parse_from(line.split(' ')).command
-        else {
-            panic!("{line}");
-        };
-        assert_eq!(import.archive, std::path::Path::new("a.tar"));
 
         let line = "criquet config dump";
         let command = Arguments::parse_from(line.split(' ')).command;

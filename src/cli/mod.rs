@@ -16,7 +16,7 @@ use clap::Parser;
 use thiserror::Error;
 
 use args::{Arguments, Command};
-use config::{Config, Overrides};
+use config::Config;
 
 /// `EX_USAGE`: the command line or the configuration is wrong.
 const USAGE: u8 = 64;
@@ -72,31 +72,28 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Serve(arguments) => {
-            let file = arguments.file.config.as_deref();
-            serve(&Config::load_with(file, &arguments.overrides())?)?;
+            let load =
+                move || Config::load_with(arguments.file.config.as_deref(), &arguments.overrides());
+            serve(&load()?, Box::new(move || Ok(load()?.image_rules())))?;
         }
         Command::Check(arguments) => {
             let config = Config::load(arguments.file.config.as_deref())?;
             return check::command(&config, arguments.json);
         }
         Command::Config(command) => config::command(command)?,
-        Command::Image(args::Image::Import(arguments)) => {
-            let overrides = Overrides { root: arguments.root, ..Overrides::default() };
-            let config = Config::load_with(arguments.file.config.as_deref(), &overrides)?;
-            output::print(&image::import(&config, &arguments.archive)?)?;
-        }
+        Command::Image(command) => image::command(command)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn serve(config: &Config) -> Result<(), Error> {
+fn serve(config: &Config, reload: serve::Reload) -> Result<(), Error> {
     let settings = config.settings()?;
     log::start(&config.log_level);
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(Error::Runtime)?
-        .block_on(serve::run(settings))
+        .block_on(serve::run(settings, reload))
         .map_err(Box::new)?;
     Ok(())
 }

@@ -20,6 +20,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tracing::{info, warn};
 
+use super::config;
 use crate::{
     admin::{Administrator, v1::admin_server::AdminServer},
     cri::{
@@ -107,16 +108,21 @@ fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> E
     move |source| Error::Io { operation, path: path.to_owned(), source }
 }
 
-/// Serves until SIGTERM or SIGINT. Pods run on afterwards.
+/// Gives the rules about images as the configuration has them now.
+pub type Reload = Box<dyn Fn() -> Result<image::Rules, config::Error> + Send + Sync>;
+
+/// Serves until SIGTERM or SIGINT. Pods run on afterwards. SIGHUP reads the rules about
+/// images again.
 ///
 /// # Errors
 /// What keeps the daemon from serving.
-pub async fn run(settings: Settings) -> Result<(), Error> {
+pub async fn run(settings: Settings, reload: Reload) -> Result<(), Error> {
     let _locks = [lock(&settings.pods.root)?, lock(&settings.images.root)?];
     let node = node()?;
     let listener = listen(&settings.listen).await?;
     let pods = open(&settings, node).await?;
     let images = Arc::clone(pods.images());
+    let reloading = tokio::spawn(reload_on_signal(Arc::clone(&images), reload));
     if images.is_suspicious() {
         verify_aside(Arc::clone(&images))?;
     }
@@ -144,6 +150,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     let server = tokio::spawn(server);
     end_signal().await;
     notify(&[sd_notify::NotifyState::Stopping]);
+    reloading.abort();
     let _ = stop.send(());
     match tokio::time::timeout(DRAIN, server).await {
         Ok(Ok(result)) => result?,
@@ -257,6 +264,23 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
     // Without systemd there is nobody to tell.
     if let Err(error) = sd_notify::notify(state) {
         warn!(%error, "cannot notify systemd");
+    }
+}
+
+/// What is wrong with the configuration is told, and the rules stay as they were.
+async fn reload_on_signal(images: Arc<ImageStore>, reload: Reload) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        warn!("SIGHUP cannot be received; restart to apply a changed configuration");
+        return;
+    };
+    while hangup.recv().await.is_some() {
+        match reload() {
+            Ok(rules) => {
+                images.set_rules(rules);
+                info!("rules about registries and images are read again");
+            }
+            Err(error) => warn!(%error, "the configuration is wrong; the old rules stay"),
+        }
     }
 }
 

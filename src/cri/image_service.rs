@@ -5,7 +5,7 @@ use std::{os::unix::fs::MetadataExt, path::Path, sync::Arc, time::SystemTime};
 use tonic::{Request, Response, Status};
 use tracing::info;
 
-use super::{info as verbose, status::not_built, v1};
+use super::{info as verbose, status::of_pull, v1};
 use crate::{
     image::{Auth, Image, ImageStore},
     pod::Pods,
@@ -26,6 +26,15 @@ impl ImageServer {
 
     fn images(&self) -> &Arc<ImageStore> {
         self.pods.images()
+    }
+
+    fn filtered(&self, filter: Option<v1::ImageFilter>) -> Vec<v1::Image> {
+        let name = filter.and_then(|filter| filter.image).map(|image| image.image);
+        let images = match name.filter(|name| !name.is_empty()) {
+            Some(name) => self.images().find(&name).into_iter().collect(),
+            None => self.images().list(),
+        };
+        images.iter().map(image_out).collect()
     }
 
     fn check_handler(&self, image: &v1::ImageSpec) -> Result<(), Status> {
@@ -85,7 +94,10 @@ fn auth_in(auth: v1::AuthConfig) -> Auth {
     }
 }
 
-type Stream<T> = tokio_stream::Empty<Result<T, Status>>;
+/// Images of one message of a stream.
+const IMAGES_AT_ONCE: usize = 100;
+
+type Stream<T> = tokio_stream::Iter<std::vec::IntoIter<Result<T, Status>>>;
 
 #[tonic::async_trait]
 impl v1::image_service_server::ImageService for ImageServer {
@@ -93,13 +105,7 @@ impl v1::image_service_server::ImageService for ImageServer {
         &self,
         request: Request<v1::ListImagesRequest>,
     ) -> Result<Response<v1::ListImagesResponse>, Status> {
-        let filter = request.into_inner().filter.and_then(|filter| filter.image);
-        let name = filter.map(|image| image.image).filter(|name| !name.is_empty());
-        let images = match name {
-            Some(name) => self.images().find(&name).into_iter().collect(),
-            None => self.images().list(),
-        };
-        let images = images.iter().map(image_out).collect();
+        let images = self.filtered(request.into_inner().filter);
         Ok(Response::new(v1::ListImagesResponse { images }))
     }
 
@@ -107,9 +113,14 @@ impl v1::image_service_server::ImageService for ImageServer {
 
     async fn stream_images(
         &self,
-        _request: Request<v1::StreamImagesRequest>,
+        request: Request<v1::StreamImagesRequest>,
     ) -> Result<Response<Self::StreamImagesStream>, Status> {
-        Err(not_built("StreamImages"))
+        let images = self.filtered(request.into_inner().filter);
+        let messages: Vec<_> = images
+            .chunks(IMAGES_AT_ONCE)
+            .map(|images| Ok(v1::StreamImagesResponse { images: images.to_vec() }))
+            .collect();
+        Ok(Response::new(tokio_stream::iter(messages)))
     }
 
     async fn image_status(
@@ -138,7 +149,7 @@ impl v1::image_service_server::ImageService for ImageServer {
         let auth = request.auth.map(auth_in);
         let of_pod = request.sandbox_config.and_then(|config| config.metadata);
         let namespace = of_pod.map(|metadata| metadata.namespace).unwrap_or_default();
-        let id = self.images().pull_for(&image.image, auth, &namespace).await?;
+        let id = self.images().pull_for(&image.image, auth, &namespace).await.map_err(of_pull)?;
         info!(image = image.image, %id, "image is pulled");
         Ok(Response::new(v1::PullImageResponse { image_ref: id.to_string() }))
     }

@@ -49,6 +49,18 @@ macro_rules! into_status {
 
 into_status!(pod::Error, image::Error, network::Error, spec::Error);
 
+/// The failure of a pull. The kubelet looks for its own words at the beginning of a message,
+/// and it only sees the bare message where the code is UNKNOWN.
+pub(super) fn of_pull(error: image::Error) -> Status {
+    let sentinel = error.sentinel();
+    let status = Status::from(error);
+    match sentinel {
+        Some(word) if status.message().starts_with(word) => Status::unknown(status.message()),
+        Some(word) => Status::unknown(format!("{word}: {}", status.message())),
+        None => status,
+    }
+}
+
 /// The answer of a call that has not been built yet.
 pub(super) fn not_built(call: &str) -> Status {
     Status::unimplemented(format!("{call} is not supported by this version of Criquet"))
@@ -58,7 +70,7 @@ pub(super) fn not_built(call: &str) -> Status {
 mod tests {
     use tonic::{Code, Status};
 
-    use crate::spec;
+    use crate::{image, spec};
 
     #[test]
     fn kinds_become_codes() {
@@ -68,5 +80,19 @@ mod tests {
         let status = Status::from(spec::Error::invalid("hostname", "is too long"));
         assert_eq!(status.code(), Code::InvalidArgument);
         assert_eq!(status.message(), "hostname: is too long");
+    }
+
+    #[test]
+    fn the_kubelet_finds_its_words() {
+        let status =
+            super::of_pull(image::Error::Joined(std::sync::Arc::new(image::Error::Unreachable {
+                reference: "r.io/a:1".into(),
+                host: "r.io".into(),
+                reason: "x".into(),
+            })));
+        assert_eq!(status.code(), Code::Unknown);
+        assert!(status.message().starts_with("RegistryUnavailable: registry r.io"), "{status}");
+        let status = super::of_pull(image::Error::Absent { name: "a".into() });
+        assert_eq!(status.code(), Code::NotFound);
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::{
     Digest, Error, Image, ImageId, ImageStore, Reference,
-    manifest::{Document, Manifest},
+    manifest::Document,
     policy::{Candidate, Policy, Signature},
     registry::Session,
     store::absent,
@@ -111,11 +111,11 @@ async fn attached(session: &Session, digest: &Digest) -> Result<Vec<Signature>, 
     let Some((bytes, media_type)) = session.manifest_of_tag(&tag).await? else {
         return Ok(Vec::new());
     };
-    let Ok(Document::Image(Manifest { layers, .. })) = Document::parse(&bytes, &media_type) else {
+    let Ok(Document::Image(manifest)) = Document::parse(&bytes, &media_type) else {
         return Ok(Vec::new());
     };
     let mut signatures = Vec::new();
-    for layer in layers.iter().filter(|l| l.media_type == MEDIA_TYPE).take(SIGNATURES) {
+    for layer in manifest.layers.iter().filter(|l| l.media_type == MEDIA_TYPE).take(SIGNATURES) {
         let annotation = |name: &str| layer.annotations.get(name).cloned();
         let Some(signature) = annotation(SIGNATURE) else { continue };
         let payload = session.small_blob(&layer.digest, PAYLOAD_LIMIT).await?;

@@ -77,7 +77,7 @@ fn password(username: &str, password: &str) -> Credentials {
 }
 
 /// Host and port of an address that may have a scheme and a path.
-fn bare_host(address: &str) -> &str {
+pub(super) fn bare_host(address: &str) -> &str {
     let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
     rest.split('/').next().unwrap_or_default()
 }

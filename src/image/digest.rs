@@ -1,29 +1,55 @@
-//! Content digests: SHA-256 only, parsed strictly.
+//! Content digests: SHA-256 and SHA-512, parsed strictly.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha512};
 
-/// The SHA-256 digest of some content, written `sha256:` and 64 lower-case hex digits.
+/// The digest of some content, written as its algorithm (`sha256` or `sha512`), a colon and
+/// lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Digest([u8; 32]);
+pub struct Digest(Sum);
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Sum {
+    Sha256([u8; 32]),
+    Sha512([u8; 64]),
+}
 
 /// Why a text is no digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a digest is written sha256: and 64 lower-case hex digits")]
+#[error("a digest is written sha256: and 64, or sha512: and 128, lower-case hex digits")]
 pub struct DigestError;
 
 impl Digest {
-    /// The digest of `bytes`.
+    /// The SHA-256 digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
+        Self(Sum::Sha256(Sha256::digest(bytes).into()))
     }
 
-    /// The 64 hex digits alone.
+    /// The digest of `bytes` by the algorithm of this one.
+    pub(super) fn same_of(&self, bytes: &[u8]) -> Self {
+        let mut hasher = Hasher::like(self);
+        hasher.update(bytes);
+        hasher.finish()
+    }
+
+    /// The name of its algorithm.
+    pub fn algorithm(&self) -> &'static str {
+        match self.0 {
+            Sum::Sha256(_) => "sha256",
+            Sum::Sha512(_) => "sha512",
+        }
+    }
+
+    /// The hex digits alone.
     pub fn hex(&self) -> String {
-        self.0.iter().fold(String::with_capacity(64), |mut text, byte| {
+        let bytes: &[u8] = match &self.0 {
+            Sum::Sha256(bytes) => bytes,
+            Sum::Sha512(bytes) => bytes,
+        };
+        bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
             for nibble in [byte >> 4, byte & 15] {
                 text.push(char::from_digit(nibble.into(), 16).unwrap_or('0'));
             }
@@ -31,18 +57,23 @@ impl Digest {
         })
     }
 
-    /// The digest of the given 64 hex digits.
+    /// The SHA-256 digest of the given 64 hex digits.
     pub fn from_hex(hex: &str) -> Result<Self, DigestError> {
-        let mut bytes = [0; 32];
-        let digits = hex.as_bytes();
-        if digits.len() != 64 {
-            return Err(DigestError);
-        }
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
-        }
-        Ok(Self(bytes))
+        bytes(hex).map(|bytes| Self(Sum::Sha256(bytes)))
     }
+}
+
+/// Exactly as many bytes as the hex digits are to give.
+fn bytes<const LENGTH: usize>(hex: &str) -> Result<[u8; LENGTH], DigestError> {
+    let mut bytes = [0; LENGTH];
+    let digits = hex.as_bytes();
+    if digits.len() != 2 * LENGTH {
+        return Err(DigestError);
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+    }
+    Ok(bytes)
 }
 
 fn nibble(digit: u8) -> Result<u8, DigestError> {
@@ -57,7 +88,11 @@ impl FromStr for Digest {
     type Err = DigestError;
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
-        Self::from_hex(text.strip_prefix("sha256:").ok_or(DigestError)?)
+        match text.split_once(':').ok_or(DigestError)? {
+            ("sha256", hex) => Self::from_hex(hex),
+            ("sha512", hex) => bytes(hex).map(|bytes| Self(Sum::Sha512(bytes))),
+            _ => Err(DigestError),
+        }
     }
 }
 
@@ -77,7 +112,7 @@ impl From<Digest> for String {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.hex())
+        write!(f, "{}:{}", self.algorithm(), self.hex())
     }
 }
 
@@ -88,16 +123,38 @@ impl fmt::Debug for Digest {
 }
 
 /// Computes the digest of content that streams by.
-#[derive(Default)]
-pub(super) struct Hasher(Sha256);
+pub(super) enum Hasher {
+    Sha256(Sha256),
+    Sha512(Sha512),
+}
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self::Sha256(Sha256::default())
+    }
+}
 
 impl Hasher {
+    /// By the algorithm of that digest.
+    pub(super) fn like(digest: &Digest) -> Self {
+        match digest.0 {
+            Sum::Sha256(_) => Self::default(),
+            Sum::Sha512(_) => Self::Sha512(Sha512::default()),
+        }
+    }
+
     pub(super) fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
+        match self {
+            Self::Sha256(hasher) => hasher.update(bytes),
+            Self::Sha512(hasher) => hasher.update(bytes),
+        }
     }
 
     pub(super) fn finish(self) -> Digest {
-        Digest(self.0.finalize().into())
+        Digest(match self {
+            Self::Sha256(hasher) => Sum::Sha256(hasher.finalize().into()),
+            Self::Sha512(hasher) => Sum::Sha512(hasher.finalize().into()),
+        })
     }
 }
 
@@ -139,6 +196,11 @@ mod tests {
             assert!(wrong.parse::<Digest>().is_err(), "{wrong}");
         }
         assert!(empty.replace("sha256", "sha512").parse::<Digest>().is_err());
+        assert!(empty.replace("sha256", "md5").parse::<Digest>().is_err());
+        let long: Digest = format!("sha512:{}", "cf".repeat(64)).parse().unwrap();
+        assert_eq!(long.to_string(), format!("sha512:{}", "cf".repeat(64)));
+        // The example of FIPS 180.
+        assert!(long.same_of(b"abc").to_string().starts_with("sha512:ddaf35a193617aba"));
         assert!(
             "sha256:../../../../../../../../../../../../../../../../../../etc/passwd"
                 .parse::<Digest>()

@@ -138,8 +138,8 @@ pub enum Error {
         what: String,
         /// The digest that was promised.
         expected: Digest,
-        /// The digest of what came.
-        found: Digest,
+        /// The digest of what came; boxed, since errors are to stay small.
+        found: Box<Digest>,
     },
     /// A layer's stream breaks off or cannot be decompressed.
     #[error("layer {layer} is damaged: {reason}; push the image anew")]
@@ -175,6 +175,24 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The administrator allows nothing from there.
+    #[error(
+        "image {reference} is of a blocked registry ({pattern}); the node's administrator decides about registry.blocked"
+    )]
+    Blocked {
+        /// The image.
+        reference: String,
+        /// The pattern that matches it.
+        pattern: String,
+    },
+    /// A file of credentials cannot be used.
+    #[error("credentials {} cannot be used: {reason}", path.display())]
+    AuthFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// An archive for import is not one.
     #[error("archive {} cannot be imported: {reason}", path.display())]
     Archive {
@@ -188,8 +206,8 @@ pub enum Error {
         "image {image} has no {what} {name:?}; name one that is in its /etc/{file}, or use a number"
     )]
     User {
-        /// The image.
-        image: ImageId,
+        /// The image; boxed, since errors are to stay small.
+        image: Box<ImageId>,
         /// `user` or `group`.
         what: &'static str,
         /// The name that was asked for.
@@ -303,20 +321,34 @@ impl Error {
             | Error::User { .. }
             | Error::UserDatabase { .. } => Kind::InvalidArgument,
             Error::Unauthenticated { .. } => Kind::Unauthenticated,
-            Error::Forbidden { .. } | Error::Signature { .. } => Kind::PermissionDenied,
+            Error::Forbidden { .. } | Error::Blocked { .. } | Error::Signature { .. } => {
+                Kind::PermissionDenied
+            }
             Error::Unreachable { .. } | Error::Status { .. } => Kind::Unavailable,
             Error::Stalled { .. } => Kind::DeadlineExceeded,
             Error::Protocol { .. } => Kind::Unavailable,
             Error::Corrupt { .. } | Error::Damaged { .. } | Error::Broken { .. } => Kind::DataLoss,
             Error::Limit { .. } | Error::Full { .. } => Kind::ResourceExhausted,
-            Error::Hosts { .. } | Error::NoRecipe { .. } | Error::Policy { .. } => {
-                Kind::FailedPrecondition
-            }
+            Error::Hosts { .. }
+            | Error::AuthFile { .. }
+            | Error::NoRecipe { .. }
+            | Error::Policy { .. } => Kind::FailedPrecondition,
             Error::Io { source, .. } | Error::Sink { source } => Kind::of_io(source),
             Error::Database(source) => source.kind(),
             Error::Cancelled => Kind::Cancelled,
             Error::Task => Kind::Internal,
             Error::Joined(error) | Error::Pull { source: error, .. } => error.kind(),
+        }
+    }
+
+    /// The word by which the kubelet knows this failure of a pull (`pkg/errors` of cri-api).
+    pub fn sentinel(&self) -> Option<&'static str> {
+        match self {
+            Error::Joined(error) | Error::Pull { source: error, .. } => error.sentinel(),
+            Error::Unreachable { .. } | Error::Stalled { .. } => Some("RegistryUnavailable"),
+            Error::Status { status: 500.., .. } => Some("RegistryUnavailable"),
+            Error::Signature { .. } => Some("SignatureValidationFailed"),
+            _ => None,
         }
     }
 

@@ -26,7 +26,7 @@ use crate::kind::Kind;
 /// Parts of a layer that wait to be decompressed.
 const PARTS: usize = 8;
 /// What is collected before a thread writes it to the spool.
-const WRITE: usize = 512 << 10;
+const WRITE: usize = 256 << 10;
 /// Ranges of one request: short enough that all connections work until the end, and long
 /// enough that few requests are made.
 const SHORTEST_RANGE: u64 = 4 << 20;

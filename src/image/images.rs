@@ -12,6 +12,7 @@ use super::{
     config::{Document, ImageConfig},
     policy::Signature,
     reference::{Reference, Version},
+    rules::Rules,
 };
 use crate::store::{Batch, Database};
 
@@ -39,6 +40,14 @@ pub struct Image {
     pub pinned: bool,
     /// The annotations of its manifest.
     pub annotations: BTreeMap<String, String>,
+}
+
+impl Image {
+    /// Pinned as well when a rule says so.
+    pub(super) fn by(self, rules: &Rules) -> Self {
+        let names = self.repo_tags.iter().chain(&self.repo_digests);
+        Self { pinned: self.pinned || rules.is_pinned(names), ..self }
+    }
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -126,6 +135,10 @@ impl Images {
         self.entries.iter().map(|(id, entry)| entry.image(*id)).collect()
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(super) fn get(&self, id: &ImageId) -> Option<Image> {
         self.entries.get(id).map(|entry| entry.image(*id))
     }
@@ -136,20 +149,26 @@ impl Images {
 
     /// The image of a reference, an id, or the beginning of just one id.
     pub(super) fn find(&self, name: &str) -> Option<ImageId> {
-        let hex = name.strip_prefix("sha256:").unwrap_or(name);
-        if let Ok(digest) = Digest::from_hex(hex) {
-            return Some(ImageId(digest)).filter(|id| self.entries.contains_key(id));
+        if is_whole_id(name) {
+            return self.with_id(name);
         }
         if let Ok(reference) = Reference::parse(name)
             && let Some(id) = self.named(&reference)
         {
             return Some(id);
         }
+        let hex = hex_of(name);
         if hex.len() < SHORTEST_ID {
             return None;
         }
         let mut matching = self.entries.keys().filter(|id| id.0.hex().starts_with(hex));
         matching.next().filter(|_| matching.next().is_none()).copied()
+    }
+
+    /// The image of a whole id.
+    pub(super) fn with_id(&self, id: &str) -> Option<ImageId> {
+        let digest = id.parse().or_else(|_| Digest::from_hex(id)).ok()?;
+        Some(ImageId(digest)).filter(|id| self.entries.contains_key(id))
     }
 
     fn named(&self, reference: &Reference) -> Option<ImageId> {
@@ -226,6 +245,16 @@ impl Entry {
             annotations: record.annotations.clone(),
         }
     }
+}
+
+fn is_whole_id(name: &str) -> bool {
+    name.parse::<Digest>().is_ok() || Digest::from_hex(name).is_ok()
+}
+
+/// The hex digits of an id, which may be cut short.
+fn hex_of(name: &str) -> &str {
+    let algorithms = ["sha256:", "sha512:"];
+    algorithms.iter().find_map(|algorithm| name.strip_prefix(algorithm)).unwrap_or(name)
 }
 
 fn add<T: Clone + PartialEq>(names: &mut Vec<T>, new: &[T]) {

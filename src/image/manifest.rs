@@ -18,8 +18,8 @@ pub(super) const CONFIG_LIMIT: u64 = 8 << 20;
 const LAYER_LIMIT: usize = 480;
 const INDEX_LIMIT: usize = 4096;
 
-const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(super) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(super) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_SCHEMA1: &str = "application/vnd.docker.distribution.manifest.v1+json";
@@ -37,7 +37,7 @@ pub(super) enum Document {
     /// Several manifests to choose from.
     Index(Vec<Descriptor>),
     /// One image.
-    Image(Manifest),
+    Image(Box<Manifest>),
 }
 
 /// One image: its configuration and its layers, the lowest first.
@@ -108,7 +108,8 @@ impl Document {
         if layers.len() > LAYER_LIMIT {
             return Err(format!("it has more than {LAYER_LIMIT} layers; squash some of them"));
         }
-        Ok(Document::Image(Manifest { config, layers, annotations: raw.annotations }))
+        let manifest = Manifest { config, layers, annotations: raw.annotations };
+        Ok(Document::Image(Box::new(manifest)))
     }
 
     /// Whether it is an index. The media type inside, the one outside and the fields that

@@ -10,9 +10,11 @@
 
 mod admission;
 mod auth;
+mod auth_file;
 mod config;
 mod digest;
 mod error;
+mod export;
 mod fetch;
 #[doc(hidden)]
 pub mod fuzz;
@@ -31,6 +33,7 @@ mod pull;
 mod recipe;
 mod reference;
 mod registry;
+mod rules;
 mod settle;
 mod spool;
 mod stack;
@@ -53,6 +56,7 @@ pub use error::Error;
 pub use images::Image;
 pub use progress::{LayerProgress, LayerState, PullProgress};
 pub use reference::{Reference, Version};
+pub use rules::{NamePattern, PatternError, RegistryPattern, Rules};
 pub use store::ImageStore;
 pub use users::{User, Users};
 
@@ -76,6 +80,8 @@ pub struct Options {
     pub large_layer: u64,
     /// A registry that sends nothing for this long has failed.
     pub progress_timeout: Duration,
+    /// What holds until [`ImageStore::set_rules`] says otherwise.
+    pub rules: Rules,
 }
 
 impl Options {
@@ -90,6 +96,7 @@ impl Options {
             max_parallel_ranges: 4,
             large_layer: 8 << 20,
             progress_timeout: Duration::from_secs(300),
+            rules: Rules::default(),
         }
     }
 }

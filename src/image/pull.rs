@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     Auth, Digest, Error, ImageId, ImageStore,
     admission::judge,
+    auth_file::NodeAuth,
     config::Document as Config,
     fetch::Wanted,
     hosts,
@@ -103,9 +104,14 @@ async fn open_session(
 ) -> Result<SharedSession, Error> {
     let store = store.clone();
     blocking(move || {
-        let endpoints = hosts::endpoints(&store.options.certs_dir, &reference.registry)?;
+        let rules = store.rules();
+        rules.check(&reference)?;
+        let insecure = rules.is_insecure(&reference);
+        let endpoints = hosts::endpoints(&store.options.certs_dir, &reference.registry, insecure)?;
+        let node = NodeAuth::read(&rules.auth_files)?;
         let timeout = store.options.progress_timeout;
-        Session::new(reference, endpoints, auth.as_ref(), &store.clients, timeout).map(Arc::new)
+        Session::new(reference, endpoints, auth.as_ref(), &node, &store.clients, timeout)
+            .map(Arc::new)
     })
     .await
 }
@@ -120,7 +126,7 @@ async fn image_manifest(session: &Session) -> Result<(Manifest, Vec<Digest>), Er
         let document = Document::parse(&bytes, &media_type)
             .map_err(|reason| unusable(&session.reference, reason))?;
         let manifests = match document {
-            Document::Image(manifest) => return Ok((manifest, digests)),
+            Document::Image(manifest) => return Ok((*manifest, digests)),
             Document::Index(manifests) => manifests,
         };
         let chosen =

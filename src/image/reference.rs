@@ -36,10 +36,18 @@ impl Reference {
     }
 
     fn try_parse(text: &str) -> Result<Self, &'static str> {
+        if text.parse::<Digest>().is_ok() {
+            return Err("it is an image id, not a name");
+        }
         let (name, digest) = match text.split_once('@') {
             Some((name, digest)) => {
                 let digest = digest.parse::<Digest>();
-                (name, Some(digest.map_err(|_| "its digest is not sha256: and 64 hex digits")?))
+                (
+                    name,
+                    Some(digest.map_err(
+                        |_| "its digest is not sha256: and 64, or sha512: and 128, hex digits",
+                    )?),
+                )
             }
             None => (text, None),
         };
@@ -226,6 +234,7 @@ mod tests {
             "user:pass@host.io/a",
             "https://host.io/a",
             HEX,
+            &format!("sha256:{HEX}"),
             &long,
             &tag,
         ] {

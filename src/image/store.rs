@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::Write,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -11,7 +12,7 @@ use std::{
 use tokio::sync::Semaphore;
 
 use super::{
-    Auth, Digest, Error, FsUsage, Image, ImageId, Options, Reference, Users,
+    Auth, Digest, Error, FsUsage, Image, ImageId, Options, Reference, Rules, Users, export,
     holders::{Held, Holders},
     images::{self, IMAGES, Images, Names, Record},
     import,
@@ -43,6 +44,8 @@ pub struct ImageStore {
     pub(super) changes: Mutex<()>,
     /// Layers join their stacks one image after the other.
     pub(super) settling: Mutex<()>,
+    // A short critical section: a copy of the pointer.
+    rules: Mutex<Arc<Rules>>,
     pub(super) clients: Clients,
     pub(super) permits: Semaphore,
     /// Requests for ranges of large layers.
@@ -92,6 +95,7 @@ impl ImageStore {
         let [permits, connections] =
             [(); 2].map(|()| Semaphore::new(options.max_parallel_downloads.max(1) * PULLS_AT_ONCE));
         let store = Self {
+            rules: Mutex::new(Arc::new(options.rules.clone())),
             options,
             database,
             layers,
@@ -115,8 +119,18 @@ impl ImageStore {
         Ok(store)
     }
 
+    /// Replaces the rules; pulls that are under way go on by the old ones.
+    pub fn set_rules(&self, rules: Rules) {
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+    }
+
+    pub(super) fn rules(&self) -> Arc<Rules> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Pulls an image. A pull of the same reference with the same credentials that is under
-    /// way is joined; when nobody waits for a pull any longer, it is cancelled.
+    /// way is joined; when nobody waits for a pull any longer, it is cancelled. The whole id of
+    /// an image is as good as its name, as long as the image is here.
     pub async fn pull(
         self: &Arc<Self>,
         reference: &str,
@@ -132,6 +146,9 @@ impl ImageStore {
         auth: Option<Auth>,
         namespace: &str,
     ) -> Result<ImageId, Error> {
+        if let Some(id) = self.lock().images.with_id(reference) {
+            return Ok(id);
+        }
         let reference = Reference::parse(reference)?;
         let key = (reference.to_string(), auth.clone(), namespace.to_owned());
         let store = self.clone();
@@ -156,7 +173,7 @@ impl ImageStore {
         let usage = self.fs_usage();
         self.metrics.text(&Gauges {
             pulls: self.pulls.list().len() as u64,
-            images: self.lock().images.list().len() as u64,
+            images: self.lock().images.count() as u64,
             bytes: usage.used_bytes,
             inodes: usage.inodes_used,
         })
@@ -164,14 +181,17 @@ impl ImageStore {
 
     /// All images, in the order of their ids.
     pub fn list(&self) -> Vec<Image> {
-        self.lock().images.list()
+        let rules = self.rules();
+        self.lock().images.list().into_iter().map(|image| image.by(&rules)).collect()
     }
 
     /// The image of a reference, of an id with or without `sha256:`, or of the beginning of
     /// an id that no other image shares.
     pub fn find(&self, name: &str) -> Option<Image> {
+        let rules = self.rules();
         let state = self.lock();
-        state.images.find(name).and_then(|id| state.images.get(&id))
+        let image = state.images.find(name).and_then(|id| state.images.get(&id));
+        image.map(|image| image.by(&rules))
     }
 
     /// Removes an image with all its names; one that is not there is no error. Its layers
@@ -212,6 +232,16 @@ impl ImageStore {
     /// and zstd around it are fine. Blocks.
     pub fn import(&self, archive: &Path) -> Result<Vec<Image>, Error> {
         import::import(self, archive)
+    }
+
+    /// Writes images, each with all its tags, as one tar archive that [`ImageStore::import`],
+    /// Docker and OCI tools read. Blocks.
+    ///
+    /// # Errors
+    /// An image that is not here; a layer whose archive cannot be made again as it was. What
+    /// has been written by then is of no use.
+    pub fn export(&self, names: &[String], sink: &mut dyn Write) -> Result<(), Error> {
+        export::export(self, names, sink)
     }
 
     /// Keeps the layers of an image for `holder`, also beyond the image's removal and the

@@ -109,7 +109,7 @@ impl Users {
     }
 
     fn unknown(&self, what: &'static str, name: &str, file: &'static str) -> Error {
-        Error::User { image: self.image, what, name: name.to_owned(), file }
+        Error::User { image: Box::new(self.image), what, name: name.to_owned(), file }
     }
 
     /// A text of digits as an id; nothing for a name.

@@ -98,10 +98,8 @@ impl Node {
             .append(true)
             .open(self.directory.path().join("daemon.log"))
             .unwrap();
-        let daemon = Command::new("nsenter")
-            .arg(format!("--net=/proc/{}/ns/net", self.holder.id()))
-            .arg("--")
-            .arg(env!("CARGO_BIN_EXE_criquet"))
+        let daemon = self
+            .inside(env!("CARGO_BIN_EXE_criquet"))
             .args(["serve", "--config"])
             .arg(self.directory.path().join("config.toml"))
             .stdin(Stdio::null())
@@ -152,6 +150,13 @@ impl Node {
     /// A path in the node's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// A program in the node's network namespace.
+    pub fn inside(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{}/ns/net", self.holder.id())).args(["--", program]);
+        command
     }
 
     /// Process ids of the monitors of this daemon.

@@ -73,12 +73,18 @@ impl Default for ImageConfig {
             signature_policy: options.signature_policy,
             signature_policy_dir: options.signature_policy_dir,
             progress_timeout: options.progress_timeout.as_secs(),
+            pinned_images: Vec::new(),
         }
     }
 }
 
 impl Default for RegistryConfig {
     fn default() -> Self {
-        Self { config_path: image::Options::new(Path::new("")).certs_dir }
+        Self {
+            config_path: image::Options::new(Path::new("")).certs_dir,
+            blocked: Vec::new(),
+            insecure: Vec::new(),
+            auth_files: Vec::new(),
+        }
     }
 }

@@ -126,6 +126,8 @@ pub struct ImageConfig {
     pub signature_policy_dir: Option<PathBuf>,
     /// After how many seconds without a byte a download has failed.
     pub progress_timeout: u64,
+    /// Names of images that garbage collection passes over, perhaps with `*`.
+    pub pinned_images: Vec<String>,
 }
 
 /// `[registry]`: registries.
@@ -134,6 +136,12 @@ pub struct ImageConfig {
 pub struct RegistryConfig {
     /// The tree of `HOST/hosts.toml` files.
     pub config_path: PathBuf,
+    /// Registries that nothing is pulled from.
+    pub blocked: Vec<String>,
+    /// Registries that need no known certificate, nor TLS at all.
+    pub insecure: Vec<String>,
+    /// Docker's files of credentials.
+    pub auth_files: Vec<PathBuf>,
 }
 
 impl Config {

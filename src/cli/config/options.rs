@@ -6,7 +6,11 @@ use std::{
 };
 
 use super::{Config, Error};
-use crate::{cli::serve, image, network, pod};
+use crate::{
+    cli::serve,
+    image::{self, NamePattern},
+    network, pod,
+};
 
 /// Where packages put the monitor.
 const MONITOR: &str = "/usr/libexec/criquet/criquet-monitor";
@@ -70,6 +74,20 @@ impl Config {
             max_parallel_ranges: self.image.max_parallel_ranges,
             large_layer: self.image.large_layer,
             progress_timeout: Duration::from_secs(self.image.progress_timeout),
+            rules: self.image_rules(),
+        }
+    }
+
+    /// What is allowed about images, and may change while the daemon runs. Patterns that
+    /// [`Config::validate`] finds fault with are left out.
+    pub fn image_rules(&self) -> image::Rules {
+        let patterns =
+            |texts: &[String]| texts.iter().filter_map(|text| text.parse().ok()).collect();
+        image::Rules {
+            blocked: patterns(&self.registry.blocked),
+            insecure: patterns(&self.registry.insecure),
+            pinned: self.image.pinned_images.iter().map(|name| NamePattern::new(name)).collect(),
+            auth_files: self.registry.auth_files.clone(),
         }
     }
 

@@ -8,6 +8,7 @@ use std::{
 use tracing_subscriber::EnvFilter;
 
 use super::{Config, Problem};
+use crate::image::RegistryPattern;
 
 /// The longest path of a socket, `sun_path` without its zero byte.
 const SOCKET_PATH: usize = 107;
@@ -30,7 +31,7 @@ pub(super) fn validate(config: &Config) -> Vec<Problem> {
     checks.network(config);
     checks.cni(config);
     checks.image(config);
-    checks.absolute("registry.config_path", &config.registry.config_path);
+    checks.registry(config);
     checks.problems
 }
 
@@ -190,6 +191,23 @@ impl Checks {
         }
         if !(1..=86400).contains(&config.image.progress_timeout) {
             self.fail("image.progress_timeout", "must be 1 to 86400 seconds");
+        }
+    }
+
+    fn registry(&mut self, config: &Config) {
+        let registry = &config.registry;
+        self.absolute("registry.config_path", &registry.config_path);
+        for (key, patterns) in
+            [("registry.blocked", &registry.blocked), ("registry.insecure", &registry.insecure)]
+        {
+            for pattern in patterns {
+                if let Err(error) = pattern.parse::<RegistryPattern>() {
+                    self.fail(key, error.to_string());
+                }
+            }
+        }
+        for path in &registry.auth_files {
+            self.absolute("registry.auth_files", path);
         }
     }
 }

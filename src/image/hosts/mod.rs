@@ -49,8 +49,26 @@ impl std::fmt::Debug for Transport {
     }
 }
 
-/// The hosts for `registry`, by the directories `HOST:PORT`, `HOST_PORT_` or `_default`.
-pub(super) fn endpoints(directory: &Path, registry: &str) -> Result<Vec<Endpoint>, Error> {
+/// The hosts for `registry`, by the directories `HOST:PORT`, `HOST_PORT_` or `_default`. An
+/// insecure registry's own certificate may be any, and it may also speak plain HTTP.
+pub(super) fn endpoints(
+    directory: &Path,
+    registry: &str,
+    insecure: bool,
+) -> Result<Vec<Endpoint>, Error> {
+    let mut endpoints = configured(directory, registry)?;
+    if insecure && let Some(own) = endpoints.last_mut().filter(|own| own.base.scheme() == "https") {
+        own.transport.skip_verify = true;
+        let mut plain = own.clone();
+        plain.transport.plain = true;
+        if plain.base.set_scheme("http").is_ok() {
+            endpoints.push(plain);
+        }
+    }
+    Ok(endpoints)
+}
+
+fn configured(directory: &Path, registry: &str) -> Result<Vec<Endpoint>, Error> {
     for name in directory_names(registry) {
         let directory = directory.join(name);
         let file = directory.join("hosts.toml");

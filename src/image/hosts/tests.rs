@@ -17,7 +17,7 @@ fn defaults_without_a_file() {
         ("[::1]:5000", "http://[::1]:5000/v2"),
         ("10.0.0.1:5000", "https://10.0.0.1:5000/v2"),
     ] {
-        let found = endpoints(empty.path(), registry).unwrap();
+        let found = endpoints(empty.path(), registry, false).unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].base.as_str(), base);
     }
@@ -84,7 +84,7 @@ fn certificates_and_directories() {
     fs::write(host.join("ca.crt"), "CA").unwrap();
     fs::write(host.join("me.cert"), "CERT").unwrap();
     fs::write(host.join("me.key"), "KEY").unwrap();
-    let found = endpoints(root.path(), "r.example:5000").unwrap();
+    let found = endpoints(root.path(), "r.example:5000", false).unwrap();
     assert_eq!(found[0].transport.authorities, [b"CA".to_vec()]);
     assert_eq!(found[0].transport.identity.as_deref(), Some(&b"CERT\nKEY\n"[..]));
     fs::write(
@@ -92,14 +92,24 @@ fn certificates_and_directories() {
         "[host.\"https://m\"]\nca = [\"ca.crt\"]\nclient = [[\"me.cert\", \"me.key\"]]",
     )
     .unwrap();
-    let found = endpoints(root.path(), "r.example:5000").unwrap();
+    let found = endpoints(root.path(), "r.example:5000", false).unwrap();
     assert_eq!(found[0].transport.authorities, [b"CA".to_vec()]);
     assert_eq!(found[0].transport.identity.as_deref(), Some(&b"CERT\nKEY\n"[..]));
     assert!(found[1].transport.identity.is_none());
     let fallback = root.path().join("_default");
     fs::create_dir(&fallback).unwrap();
     fs::write(fallback.join("hosts.toml"), "[host.\"http://mirror\"]").unwrap();
-    let found = endpoints(root.path(), "quay.io").unwrap();
+    let found = endpoints(root.path(), "quay.io", false).unwrap();
     assert_eq!(found[0].base.as_str(), "http://mirror/v2");
     assert_eq!(found[1].base.as_str(), "https://quay.io/v2");
+}
+
+#[test]
+fn an_insecure_registry_is_tried_both_ways() {
+    let empty = tempfile::tempdir().unwrap();
+    let found = endpoints(empty.path(), "r.example:5000", true).unwrap();
+    let bases: Vec<&str> = found.iter().map(|endpoint| endpoint.base.as_str()).collect();
+    assert_eq!(bases, ["https://r.example:5000/v2", "http://r.example:5000/v2"]);
+    assert!(found[0].transport.skip_verify && found[1].transport.plain);
+    assert_eq!(endpoints(empty.path(), "localhost:5000", true).unwrap().len(), 1);
 }

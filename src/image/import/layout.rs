@@ -2,6 +2,7 @@
 
 use super::{Archive, CONFIG_LIMIT, Digest, Error, Found, FoundLayer, Names};
 use crate::image::{
+    export,
     manifest::{Descriptor, Document, MANIFEST_LIMIT, Manifest, choose},
     platform::Platform,
     reference::{Reference, Version},
@@ -39,7 +40,7 @@ fn image(archive: &Archive, entry: &Descriptor) -> Result<Found, Error> {
     let manifest = manifest(archive, entry)?;
     let config = blob(archive, &manifest.config.digest, CONFIG_LIMIT)?;
     let layers = manifest.layers.iter().map(|layer| {
-        let member = archive.member(&blob_name(&layer.digest))?;
+        let member = archive.member(&export::blob(&layer.digest))?;
         Ok(FoundLayer { member, compressed: Some(layer.digest) })
     });
     let layers = layers.collect::<Result<_, Error>>()?;
@@ -68,7 +69,7 @@ fn manifest(archive: &Archive, entry: &Descriptor) -> Result<Manifest, Error> {
         let document =
             Document::parse(&bytes, &entry.media_type).map_err(|reason| archive.wrong(reason))?;
         match document {
-            Document::Image(manifest) => return Ok(manifest),
+            Document::Image(manifest) => return Ok(*manifest),
             Document::Index(entries) => {
                 let chosen = choose(&entries, &here).map_err(|offered| Error::Platform {
                     reference: archive.name(),
@@ -82,17 +83,13 @@ fn manifest(archive: &Archive, entry: &Descriptor) -> Result<Manifest, Error> {
     Err(archive.wrong("its index lists indexes of indexes"))
 }
 
-fn blob_name(digest: &Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
-}
-
 /// A small blob, which must have the digest that is its name.
 fn blob(archive: &Archive, digest: &Digest, limit: u64) -> Result<Vec<u8>, Error> {
-    let bytes = archive.read(&blob_name(digest), limit)?;
-    let found = Digest::of(&bytes);
+    let bytes = archive.read(&export::blob(digest), limit)?;
+    let found = digest.same_of(&bytes);
     if found == *digest {
         return Ok(bytes);
     }
     let what = format!("blob {digest} of {}", archive.name());
-    Err(Error::Corrupt { what, expected: *digest, found })
+    Err(Error::Corrupt { what, expected: *digest, found: Box::new(found) })
 }

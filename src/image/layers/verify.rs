@@ -11,7 +11,7 @@ use super::{Layer, Layers, io_error};
 use crate::image::{
     Digest, Error,
     digest::Hasher,
-    recipe::{self, Broken, Place, Rebuilt},
+    recipe::{self, Broken, Items, Place, Rebuilt},
 };
 
 const BUFFER: usize = 256 << 10;
@@ -35,7 +35,7 @@ impl Layers {
         let (layer, recipe, place) = self.open_recipe(number)?;
         let failed = io_error("read", &self.path(number));
         let mut archive = Rebuilt::open(recipe, &place).map_err(&failed)?;
-        let mut hasher = Hasher::default();
+        let mut hasher = Hasher::like(&layer.diff_id);
         let mut buffer = vec![0; BUFFER];
         loop {
             let length = match archive.read(&mut buffer) {
@@ -53,6 +53,16 @@ impl Layers {
             found if found == layer.diff_id => Ok(()),
             found => Err(broken(layer.diff_id, format!("its content has digest {found}"))),
         }
+    }
+
+    /// Bytes of the archive that [`Layers::rebuild`] writes.
+    ///
+    /// # Errors
+    /// A layer without a recipe, or with one that is damaged.
+    pub(in crate::image) fn archive_size(&self, number: u64) -> Result<u64, Error> {
+        let (layer, recipe, _) = self.open_recipe(number)?;
+        let size = Items::open(recipe).and_then(Items::archive_size);
+        size.map_err(|error| broken(layer.diff_id, error.to_string()))
     }
 
     /// Compares the layer with what was unpacked. One without a recipe cannot be compared

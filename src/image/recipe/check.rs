@@ -71,7 +71,7 @@ pub(in crate::image) fn check_sizes(recipe: File, place: &Place) -> Result<(), B
 /// Reads all of a layer and compares it with its diff id; and what the digest does not
 /// cover with what the archive says: kinds, owners, modes, links.
 pub(in crate::image) fn check(recipe: File, place: &Place, diff_id: &Digest) -> Result<(), Broken> {
-    let hashed = Hashed { inner: Rebuilt::open(recipe, place)?, hasher: Hasher::default() };
+    let hashed = Hashed { inner: Rebuilt::open(recipe, place)?, hasher: Hasher::like(diff_id) };
     let mut input = BufReader::with_capacity(BUFFER, hashed);
     let mut reader = tar::Reader::new(&mut input);
     while let Some(entry) = reader.next()? {

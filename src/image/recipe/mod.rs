@@ -16,7 +16,7 @@ mod recorder;
 mod tests;
 
 pub(super) use check::{Broken, check, check_sizes};
-pub(super) use rebuilt::{Place, Rebuilt};
+pub(super) use rebuilt::{Items, Place, Rebuilt};
 pub(super) use recorder::Recorder;
 
 const MAGIC: &[u8] = b"criquet layer recipe 1\n";

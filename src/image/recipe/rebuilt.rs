@@ -69,12 +69,12 @@ pub(super) enum Item {
 }
 
 /// The items of a recipe. What is verbatim is to be read before the next item.
-pub(super) struct Items {
+pub(in crate::image) struct Items {
     input: Decoder<'static, BufReader<File>>,
 }
 
 impl Items {
-    pub(super) fn open(recipe: File) -> io::Result<Self> {
+    pub(in crate::image) fn open(recipe: File) -> io::Result<Self> {
         let mut input = Decoder::new(recipe)?;
         let mut magic = [0; MAGIC.len()];
         input.read_exact(&mut magic)?;
@@ -105,6 +105,21 @@ impl Items {
     pub(super) fn skip(&mut self, length: u64) -> io::Result<()> {
         let skipped = io::copy(&mut self.input.by_ref().take(length), &mut io::sink())?;
         if skipped == length { Ok(()) } else { Err(damaged()) }
+    }
+
+    /// Bytes of the archive. Reads the recipe to its end.
+    pub(in crate::image) fn archive_size(mut self) -> io::Result<u64> {
+        let mut size = 0;
+        while let Some(item) = self.next()? {
+            match item {
+                Item::Verbatim { length } => {
+                    self.skip(length)?;
+                    size += length;
+                }
+                Item::Content { length, .. } => size += length,
+            }
+        }
+        Ok(size)
     }
 
     fn number<const N: usize>(&mut self) -> io::Result<u64> {

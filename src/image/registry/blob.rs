@@ -85,7 +85,7 @@ impl Blob<'_> {
                 Err(failure) => failure,
             };
             let is_passing = !matches!(failure.retry, Retry::Never)
-                || matches!(failure.error, Error::Stalled { .. });
+                || matches!(*failure.error, Error::Stalled { .. });
             if progress.offset > before && is_passing {
                 attempt = 0;
                 tracing::debug!(host = host.name(), error = %failure.error, "download goes on");

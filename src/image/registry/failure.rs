@@ -1,6 +1,6 @@
 //! What can go wrong between this machine and a registry, and whether to try again.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use reqwest::{Response, StatusCode, header};
 
@@ -13,7 +13,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// A failure, and whether the same request may succeed later.
 pub(super) struct Failure {
-    pub(super) error: Error,
+    /// Boxed, since most requests have none.
+    pub(super) error: Box<Error>,
     pub(super) retry: Retry,
 }
 
@@ -23,6 +24,12 @@ pub(super) enum Retry {
     After(Duration),
 }
 
+impl Failure {
+    pub(super) fn new(error: Error, retry: Retry) -> Self {
+        Self { error: Box::new(error), retry }
+    }
+}
+
 impl Session {
     pub(super) fn stalled(&self, host: &Host) -> Failure {
         let error = Error::Stalled {
@@ -30,7 +37,7 @@ impl Session {
             host: host.name().to_owned(),
             seconds: self.progress_timeout.as_secs(),
         };
-        Failure { error, retry: Retry::Never }
+        Failure::new(error, Retry::Never)
     }
 
     pub(super) fn unreachable(&self, host: &Host, error: &reqwest::Error) -> Failure {
@@ -39,7 +46,7 @@ impl Session {
             host: host.name().to_owned(),
             reason: describe(error),
         };
-        Failure { error, retry: Retry::Soon }
+        Failure::new(error, Retry::Soon)
     }
 
     pub(super) fn protocol(&self, host: &Host, reason: impl Into<String>) -> Failure {
@@ -48,7 +55,7 @@ impl Session {
             host: host.name().to_owned(),
             reason: reason.into(),
         };
-        Failure { error, retry: Retry::Never }
+        Failure::new(error, Retry::Never)
     }
 
     /// The error that a status is, with a bounded look at what the registry says.
@@ -77,15 +84,15 @@ impl Session {
             Some(wait) => Retry::After(wait),
             None => Retry::Soon,
         };
-        Failure { error, retry }
+        Failure::new(error, retry)
     }
 }
 
 /// Sleeps as long as the failure asks for, or gives it back when there is no use in it.
 pub(super) async fn wait_before_retry(failure: Failure, attempt: u32) -> Result<(), Error> {
     let wait = match failure.retry {
-        _ if attempt >= ATTEMPTS => return Err(failure.error),
-        Retry::Never => return Err(failure.error),
+        _ if attempt >= ATTEMPTS => return Err(*failure.error),
+        Retry::Never => return Err(*failure.error),
         Retry::After(wait) => wait.min(LONGEST_WAIT),
         Retry::Soon => backoff(attempt),
     };
@@ -97,15 +104,25 @@ pub(super) async fn wait_before_retry(failure: Failure, attempt: u32) -> Result<
 /// Doubling, with some chance in it so that many nodes do not come back at once.
 fn backoff(attempt: u32) -> Duration {
     let base = Duration::from_millis(200) * 2u32.saturating_pow(attempt.min(7));
-    let nanos = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
+    let nanos = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |now| now.subsec_nanos());
     base / 2 + base.mul_f64(f64::from(nanos % 1000) / 2000.0)
 }
 
 fn retry_after(response: &Response) -> Option<Duration> {
     let value = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
-    value.trim().parse().ok().map(Duration::from_secs)
+    wait_of(value, SystemTime::now())
+}
+
+/// The meaning of `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).
+fn wait_of(value: &str, now: SystemTime) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
 }
 
 /// The chain of an HTTP error without its address, which may hold a signature.
@@ -138,4 +155,23 @@ fn explanation(body: &[u8]) -> String {
     let Some(item) = document.errors.into_iter().next() else { return String::new() };
     let message: String = item.message.chars().filter(|c| !c.is_control()).take(200).collect();
     if message.is_empty() { message } else { format!(" (it says: {message})") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_says_when_to_come_back_in_seconds_or_by_date() {
+        let now = httpdate::parse_http_date("Fri, 06 Nov 2026 08:49:37 GMT").unwrap();
+        for (value, seconds) in [
+            (" 7 ", Some(7)),
+            ("Fri, 06 Nov 2026 08:50:07 GMT", Some(30)),
+            ("Fri, 06 Nov 2020 08:50:07 GMT", Some(0)),
+            ("soon", None),
+            ("-1", None),
+        ] {
+            assert_eq!(wait_of(value, now), seconds.map(Duration::from_secs), "{value}");
+        }
+    }
 }

@@ -21,6 +21,7 @@ use request::Span;
 use super::{
     Auth, Digest, Error,
     auth::Credentials,
+    auth_file::NodeAuth,
     hosts::Endpoint,
     manifest::{ACCEPT, MANIFEST_LIMIT},
     reference::{Reference, Version},
@@ -48,12 +49,14 @@ impl Session {
         reference: Reference,
         endpoints: Vec<Endpoint>,
         auth: Option<&Auth>,
+        node: &NodeAuth,
         clients: &Clients,
         progress_timeout: Duration,
     ) -> Result<Self, Error> {
         let hosts = endpoints.into_iter().map(|endpoint| {
+            let given = auth.and_then(|auth| auth.credentials(&reference.registry, &endpoint.host));
             let credentials =
-                auth.and_then(|auth| auth.credentials(&reference.registry, &endpoint.host));
+                given.or_else(|| node.credentials(&endpoint.host, &reference.repository));
             Ok(Host {
                 client: clients.for_transport(&endpoint.transport, &endpoint.host)?,
                 elsewhere: clients.for_others()?,
@@ -142,12 +145,12 @@ impl Session {
         let media_type = response.headers().get(header::CONTENT_TYPE);
         let media_type = media_type.and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
         let bytes = self.read_whole(host, response, limit, path).await?;
-        let found = Digest::of(&bytes);
+        let found = expected.map_or_else(|| Digest::of(&bytes), |digest| digest.same_of(&bytes));
         match expected {
             Some(expected) if *expected != found => {
                 let what = format!("{path} of image {} from {}", self.reference, host.name());
-                let error = Error::Corrupt { what, expected: *expected, found };
-                Err(Failure { error, retry: Retry::Never })
+                let error = Error::Corrupt { what, expected: *expected, found: Box::new(found) };
+                Err(Failure::new(error, Retry::Never))
             }
             _ => Ok((bytes, media_type, found)),
         }
@@ -180,7 +183,7 @@ impl Session {
             if bytes.len() as u64 > limit {
                 let what = format!("{what} of image {}", self.reference);
                 let error = Error::Limit { what, limit: format!("{} MiB", limit >> 20) };
-                return Err(Failure { error, retry: Retry::Never });
+                return Err(Failure::new(error, Retry::Never));
             }
         }
         Ok(bytes)

@@ -117,7 +117,7 @@ impl Session {
                 host: host.name().to_owned(),
                 says: String::new(),
             };
-            return Err(Failure { error, retry: super::Retry::Never });
+            return Err(Failure::new(error, super::Retry::Never));
         }
         if !response.status().is_success() {
             return Err(self.refused(host, "token", response).await);

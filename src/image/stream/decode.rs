@@ -18,14 +18,12 @@ pub(super) const RATIO: u64 = 1100;
 /// is read to its end.
 pub(super) fn decode(
     source: impl Read,
+    hasher: Hasher,
     full: &SyncSender<Vec<u8>>,
     empty: &Receiver<Vec<u8>>,
     always_allowed: u64,
 ) -> io::Result<Digest> {
-    let mut input = BufReader::with_capacity(
-        BUFFER / 2,
-        Hashed { source, hasher: Hasher::default(), count: 0 },
-    );
+    let mut input = BufReader::with_capacity(BUFFER / 2, Hashed { source, hasher, count: 0 });
     let mut output = Output { full, empty, total: 0, always_allowed, buffers: 0 };
     match magic(&mut input)? {
         Format::Gzip => {

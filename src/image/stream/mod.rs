@@ -57,14 +57,15 @@ fn unpack_bounded(
     always_allowed: u64,
 ) -> Result<Unpacked, Error> {
     let layer = expected.diff_id;
+    let hasher = expected.compressed.as_ref().map(Hasher::like).unwrap_or_default();
     let (full, filled) = sync_channel(BUFFERS);
     let (recycled, empty) = channel();
     let (unpacked, diff_id, decoded) = thread::scope(|scope| {
         let decoder = thread::Builder::new()
             .name("decompress".to_owned())
-            .spawn_scoped(scope, move || decode(source, &full, &empty, always_allowed));
-        let mut plain =
-            Plain { filled, recycled, buffer: Vec::new(), used: 0, hasher: Hasher::default() };
+            .spawn_scoped(scope, move || decode(source, hasher, &full, &empty, always_allowed));
+        let hasher = Hasher::like(&layer);
+        let mut plain = Plain { filled, recycled, buffer: Vec::new(), used: 0, hasher };
         let unpacked = Recorder::new(&mut plain, target.recipe)
             .map_err(unpack::no_recipe)
             .and_then(|archive| unpack::unpack(target.root, archive, Limits::default()));
@@ -81,8 +82,9 @@ fn unpack_bounded(
     let spawn_failed =
         |source| Error::Io { operation: "start a thread for", path: "layer".into(), source };
     let decoded = decoded.map_err(spawn_failed)?.map_err(|_| Error::Task)?;
-    let corrupt =
-        |expected, found| Err(Error::Corrupt { what: format!("layer {layer}"), expected, found });
+    let corrupt = |expected, found| {
+        Err(Error::Corrupt { what: format!("layer {layer}"), expected, found: Box::new(found) })
+    };
     match (decoded, unpacked) {
         // The reader stopped because unpacking had failed already.
         (Err(error), Err(failure)) if error.kind() == io::ErrorKind::BrokenPipe => {

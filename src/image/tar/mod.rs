@@ -219,6 +219,11 @@ impl<R: BufRead> Reader<R> {
             self.remaining.checked_add(self.padding).ok_or(Error::Malformed("a size overflows"))?;
         while left > 0 {
             let piece = self.input.fill_buf()?.len();
+            if piece == 0 && left == self.padding {
+                // umoci ends archives with the last byte of the last file, and Go's reader,
+                // which containerd has, takes that for the end.
+                break;
+            }
             if piece == 0 {
                 return Err(Error::Io(io::ErrorKind::UnexpectedEof.into()));
             }

@@ -3,13 +3,16 @@
 mod admission;
 mod broken;
 mod containerd;
+mod exports;
 mod fixtures;
 mod imports;
 mod kills;
 mod large;
+mod nodes;
 mod power_cut;
 mod pulls;
 mod registry;
+mod tls;
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 

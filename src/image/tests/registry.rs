@@ -3,12 +3,13 @@
 use std::{
     collections::HashMap,
     io::{BufRead, BufReader, Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
 };
 
 use flate2::{Compression, write::GzEncoder};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use crate::image::Digest;
@@ -92,13 +93,27 @@ pub(super) fn noise_bytes(length: usize) -> Vec<u8> {
 
 impl Registry {
     pub(super) fn start() -> Self {
+        Self::start_with(|stream, state| {
+            serve(stream, state);
+        })
+    }
+
+    pub(super) fn start_tls(config: Arc<ServerConfig>) -> Self {
+        Self::start_with(move |stream, state| {
+            let connection = ServerConnection::new(config.clone()).unwrap();
+            serve(StreamOwned::new(connection, stream), state);
+        })
+    }
+
+    fn start_with(serve: impl Fn(TcpStream, &Mutex<State>) + Send + Sync + 'static) -> Self {
+        let serve = Arc::new(serve);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(Mutex::new(State::default()));
         let shared = state.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let state = shared.clone();
+                let (state, serve) = (shared.clone(), serve.clone());
                 thread::spawn(move || serve(stream, &state));
             }
         });
@@ -124,6 +139,12 @@ impl Registry {
         self.log().iter().filter(|request| request.path.contains(part)).count()
     }
 
+    /// Serves the bytes at the end of a path, as they are.
+    pub(super) fn store(&self, path: &str, bytes: &[u8]) {
+        let content = ("application/octet-stream".to_owned(), bytes.to_vec());
+        self.state.lock().unwrap().documents.insert(path.to_owned(), content);
+    }
+
     /// What is stored under a name.
     pub(super) fn content(&self, name: &str) -> Vec<u8> {
         self.state.lock().unwrap().documents[name].1.clone()
@@ -131,11 +152,7 @@ impl Registry {
 
     pub(super) fn blob(&self, bytes: &[u8]) -> Value {
         let digest = Digest::of(bytes).to_string();
-        let documents = &mut self.state.lock().unwrap().documents;
-        documents.insert(
-            format!("blobs/{digest}"),
-            ("application/octet-stream".to_owned(), bytes.to_vec()),
-        );
+        self.store(&format!("blobs/{digest}"), bytes);
         json!({ "mediaType": "application/octet-stream", "digest": digest, "size": bytes.len() })
     }
 
@@ -186,8 +203,20 @@ impl Registry {
     }
 }
 
-fn serve(stream: TcpStream, state: &Mutex<State>) -> Option<()> {
-    let mut reader = BufReader::new(stream.try_clone().ok()?);
+fn serve(mut stream: impl Read + Write, state: &Mutex<State>) -> Option<()> {
+    let request = receive(&mut stream)?;
+    let reply = {
+        let mut state = state.lock().unwrap();
+        let earlier = state.log.iter().filter(|r| r.path == request.path).count();
+        state.log.push(request.clone());
+        let hooked = state.hook.as_ref().and_then(|hook| hook(&request, earlier));
+        hooked.map_or_else(|| content(&state, &request), |reply| complete(&state, &request, reply))
+    };
+    send(stream, &reply)
+}
+
+fn receive(stream: &mut impl Read) -> Option<Request> {
+    let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     let mut words = line.split(' ');
@@ -202,15 +231,7 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> Option<()> {
     let length = headers.get("content-length").and_then(|l| l.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    let request = Request { method, path, headers, body: String::from_utf8(body).ok()? };
-    let reply = {
-        let mut state = state.lock().unwrap();
-        let earlier = state.log.iter().filter(|r| r.path == request.path).count();
-        state.log.push(request.clone());
-        let hooked = state.hook.as_ref().and_then(|hook| hook(&request, earlier));
-        hooked.map_or_else(|| content(&state, &request), |reply| complete(&state, &request, reply))
-    };
-    send(stream, &reply)
+    Some(Request { method, path, headers, body: String::from_utf8(body).ok()? })
 }
 
 /// What is stored under the request's path, in the range that it asks for.
@@ -239,7 +260,7 @@ fn complete(state: &State, request: &Request, reply: Reply) -> Reply {
     Reply { cut: reply.cut, stall: reply.stall, ..content(state, request) }
 }
 
-fn send(mut stream: TcpStream, reply: &Reply) -> Option<()> {
+fn send(mut stream: impl Write, reply: &Reply) -> Option<()> {
     let mut head = format!(
         "HTTP/1.1 {} X\r\nConnection: close\r\nContent-Length: {}\r\n",
         reply.status,
@@ -255,5 +276,5 @@ fn send(mut stream: TcpStream, reply: &Reply) -> Option<()> {
     if reply.stall {
         thread::sleep(std::time::Duration::from_secs(20));
     }
-    stream.shutdown(Shutdown::Both).ok()
+    Some(())
 }

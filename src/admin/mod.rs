@@ -1,0 +1,105 @@
+//! What the `criquet` command asks of a running daemon, on the socket of the CRI.
+//!
+//! Entry points: [`Administrator`], which serves, and [`client`], which asks.
+
+pub mod client;
+mod export;
+mod pull;
+
+use std::{path::PathBuf, sync::Arc};
+
+use tonic::{Request, Response, Status};
+use tracing::info;
+
+use crate::{
+    image::{Image, ImageStore},
+    pod::Pods,
+    spec,
+};
+
+/// Messages and service, generated from `proto/criquet/v1/admin.proto`.
+#[allow(missing_docs, clippy::all)]
+pub mod v1 {
+    tonic::include_proto!("criquet.v1");
+}
+
+use v1::{
+    ExportImagesRequest, ImageMetricsRequest, ImageMetricsResponse, ImportImagesRequest,
+    ImportImagesResponse, ImportedImage, ListPullsRequest, ListPullsResponse, PullImageRequest,
+    admin_server::Admin,
+};
+
+/// Serves administrators.
+pub struct Administrator {
+    pods: Arc<Pods>,
+}
+
+impl Administrator {
+    /// A service over these pods.
+    pub fn new(pods: Arc<Pods>) -> Self {
+        Self { pods }
+    }
+
+    fn images(&self) -> &Arc<ImageStore> {
+        self.pods.images()
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for Administrator {
+    async fn import_images(
+        &self,
+        request: Request<ImportImagesRequest>,
+    ) -> Result<Response<ImportImagesResponse>, Status> {
+        let path = PathBuf::from(request.into_inner().path);
+        if !path.is_absolute() {
+            return Err(spec::Error::invalid("path", "must be absolute").into());
+        }
+        let images = Arc::clone(self.images());
+        let imported = tokio::task::spawn_blocking(move || images.import(&path))
+            .await
+            .map_err(|_| Status::internal("the import was ended before it was done"))??;
+        info!(images = imported.len(), "images are imported");
+        let images = imported.iter().map(imported_image).collect();
+        Ok(Response::new(ImportImagesResponse { images }))
+    }
+
+    type ExportImagesStream = export::Stream;
+
+    async fn export_images(
+        &self,
+        request: Request<ExportImagesRequest>,
+    ) -> Result<Response<Self::ExportImagesStream>, Status> {
+        let names = request.into_inner().names;
+        Ok(Response::new(export::export(Arc::clone(self.images()), names)))
+    }
+
+    type PullImageStream = pull::Stream;
+
+    async fn pull_image(
+        &self,
+        request: Request<PullImageRequest>,
+    ) -> Result<Response<Self::PullImageStream>, Status> {
+        Ok(Response::new(pull::pull(Arc::clone(self.images()), request.into_inner())?))
+    }
+
+    async fn list_pulls(
+        &self,
+        _request: Request<ListPullsRequest>,
+    ) -> Result<Response<ListPullsResponse>, Status> {
+        let pulls = self.images().pulls().into_iter().map(pull::progress_out).collect();
+        Ok(Response::new(ListPullsResponse { pulls }))
+    }
+
+    async fn image_metrics(
+        &self,
+        _request: Request<ImageMetricsRequest>,
+    ) -> Result<Response<ImageMetricsResponse>, Status> {
+        Ok(Response::new(ImageMetricsResponse { text: self.images().metrics() }))
+    }
+}
+
+/// An image as the command prints it.
+pub fn imported_image(image: &Image) -> ImportedImage {
+    ImportedImage { id: image.id.to_string(), names: image.repo_tags.clone() }
+}

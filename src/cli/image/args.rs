@@ -1,0 +1,200 @@
+//! What `criquet image` may be told.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::cli::{args::File, config::Overrides};
+
+/// `criquet image`.
+#[derive(Debug, Subcommand)]
+pub enum Image {
+    /// Pull an image, or join its pull that is under way
+    Pull(Pull),
+    /// List images
+    #[command(visible_alias = "list")]
+    Ls(Ls),
+    /// Remove images with all their names
+    #[command(visible_alias = "remove")]
+    Rm(Rm),
+    /// Print all that is known of images, as JSON
+    Inspect(Inspect),
+    /// Import the images of an archive (`docker save`, or an OCI layout in a tar file)
+    #[command(visible_alias = "load")]
+    Import(Import),
+    /// Write images as one archive, for `image import`, `docker load` and OCI tools
+    #[command(visible_alias = "save")]
+    Export(Export),
+    /// Remove images that have no name and that no container uses
+    Prune(Prune),
+    /// List the pulls that are under way, whoever has begun them
+    Pulls(Node),
+    /// Print figures of the image store for Prometheus
+    Metrics(Node),
+}
+
+/// The node whose images these are.
+#[derive(Debug, Default, Args)]
+pub struct Node {
+    /// The configuration.
+    #[command(flatten)]
+    pub file: File,
+    /// The daemon's socket, instead of the configured one
+    #[arg(long, value_name = "unix://PATH")]
+    pub listen: Option<String>,
+    /// Where images and containers are kept, instead of the configured root
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+}
+
+impl Node {
+    /// What these arguments decide instead of the configuration.
+    pub fn overrides(&self) -> Overrides {
+        Overrides { root: self.root.clone(), listen: self.listen.clone(), ..Overrides::default() }
+    }
+}
+
+/// `criquet image pull`.
+#[derive(Debug, Args)]
+pub struct Pull {
+    /// The image's name
+    pub image: String,
+    /// Credentials for its registry; others on this machine can read command lines, so
+    /// rather use --creds-stdin
+    #[arg(long, value_name = "USER:PASSWORD", conflicts_with = "creds_stdin")]
+    pub creds: Option<String>,
+    /// Read USER:PASSWORD from the first line of standard input
+    #[arg(long)]
+    pub creds_stdin: bool,
+    /// Print only the image's id
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// The node.
+    #[command(flatten)]
+    pub node: Node,
+}
+
+/// `criquet image ls`.
+#[derive(Debug, Args)]
+pub struct Ls {
+    /// Only the image of that name or id
+    pub image: Option<String>,
+    /// Print only ids
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Show the manifests' digests
+    #[arg(long)]
+    pub digests: bool,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    /// The node.
+    #[command(flatten)]
+    pub node: Node,
+}
+
+/// How a list is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Columns
+    Table,
+    /// JSON, with the field names of the CRI
+    Json,
+}
+
+/// `criquet image rm`.
+#[derive(Debug, Args)]
+pub struct Rm {
+    /// Names, ids or beginnings of ids
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// Also images that containers use, which run on; what is not there is no mistake
+    #[arg(short, long)]
+    pub force: bool,
+    /// The node.
+    #[command(flatten)]
+    pub node: Node,
+}
+
+/// `criquet image inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// Names, ids or beginnings of ids
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// The node.
+    #[command(flatten)]
+    pub node: Node,
+}
+
+/// `criquet image import`.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// The archive; - for standard input
+    #[arg(value_name = "FILE.tar")]
+    pub archive: PathBuf,
+    /// The node.
+    #[command(flatten)]
+    pub node: Node,
+}
+
+/// `criquet image export`.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// Names, ids or beginnings of ids
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// The archive; - for standard output
+    #[arg(short, long, value_name = "FILE.tar")]
+    pub output: PathBuf,
+    /// The node.
+    #[command(flatten)]
+    pub node: Node,
+}
+
+/// `criquet image prune`.
+#[derive(Debug, Args)]
+pub struct Prune {
+    /// All images that no container uses, but not pinned ones
+    #[arg(short, long)]
+    pub all: bool,
+    /// The node.
+    #[command(flatten)]
+    pub node: Node,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::args::{Arguments, Command};
+
+    fn parse(line: &str) -> Image {
+        match Arguments::try_parse_from(line.split(' ')).expect(line).command {
+            Command::Image(command) => command,
+            _ => panic!("{line}"),
+        }
+    }
+
+    #[test]
+    fn commands_are_those_that_people_know() {
+        let line = "criquet image import a.tar --root /r";
+        assert!(matches!(parse(line), Image::Import(import)
+            if import.archive.ends_with("a.tar") && import.node.root == Some("/r".into())));
+        assert!(matches!(parse("criquet image load -"), Image::Import(_)));
+        assert!(matches!(parse("criquet image save a b -o -"), Image::Export(export)
+            if export.images == ["a", "b"]));
+        assert!(matches!(parse("criquet image ls -q --digests -o json"), Image::Ls(ls)
+            if ls.quiet && ls.digests && ls.output == Output::Json));
+        assert!(matches!(parse("criquet image rm -f a b"), Image::Rm(rm) if rm.force));
+        for wrong in [
+            "criquet image rm",
+            "criquet image export a",
+            "criquet image pull",
+            "criquet image pull a --creds u:p --creds-stdin",
+        ] {
+            assert!(Arguments::try_parse_from(wrong.split(' ')).is_err(), "{wrong}");
+        }
+    }
+}
