@@ -1,6 +1,10 @@
 //! Content digests: SHA-256 and SHA-512, parsed strictly.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    io::{self, Read},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256, Sha512};
@@ -155,6 +159,38 @@ impl Hasher {
             Self::Sha256(hasher) => Sum::Sha256(hasher.finalize().into()),
             Self::Sha512(hasher) => Sum::Sha512(hasher.finalize().into()),
         })
+    }
+}
+
+/// Hashes and counts what is read from a source.
+pub(super) struct Hashing<R> {
+    source: R,
+    hasher: Hasher,
+    count: u64,
+}
+
+impl<R> Hashing<R> {
+    pub(super) fn new(source: R, hasher: Hasher) -> Self {
+        Self { source, hasher, count: 0 }
+    }
+
+    /// Bytes that were read.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The digest of what was read.
+    pub(super) fn finish(self) -> Digest {
+        self.hasher.finish()
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.source.read(buffer)?;
+        self.hasher.update(&buffer[..length]);
+        self.count += length as u64;
+        Ok(length)
     }
 }
 

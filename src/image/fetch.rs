@@ -14,6 +14,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
     Digest, Error,
+    artifact::write_file,
     layers::Lease,
     progress::{Counters, LayerState},
     pull::{Pull, blocking},
@@ -32,12 +33,22 @@ const WRITE: usize = 256 << 10;
 const SHORTEST_RANGE: u64 = 4 << 20;
 const LONGEST_RANGE: u64 = 64 << 20;
 
+/// What is downloaded.
+#[derive(Clone)]
+pub(super) enum Content {
+    /// The archive of a layer, perhaps compressed.
+    Archive,
+    /// One file of an artifact, by its name.
+    File(String),
+}
+
 /// A layer of the image: what to download, and what it must turn out to be.
 #[derive(Clone)]
 pub(super) struct Wanted {
     pub(super) compressed: Digest,
     pub(super) size: u64,
     pub(super) diff_id: Digest,
+    pub(super) content: Content,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -192,11 +203,16 @@ impl Pull {
         source: impl Read + Send + 'static,
     ) -> JoinHandle<Result<Lease, Error>> {
         let layers = self.store.layers.clone();
-        let expected = Expected { compressed: Some(wanted.compressed), diff_id: wanted.diff_id };
+        let compressed = wanted.compressed;
+        let expected = Expected { compressed: Some(compressed), diff_id: wanted.diff_id };
         let source = Counted { source, counters: wanted.counters.clone() };
+        let content = wanted.content.clone();
         self.unpacking.spawn_blocking(move || {
             let (growing, target) = layers.begin()?;
-            let unpacked = unpack_layer(source, target, &expected)?;
+            let unpacked = match content {
+                Content::Archive => unpack_layer(source, target, &expected)?,
+                Content::File(name) => write_file(source, target, &name, &compressed)?,
+            };
             growing.finish(expected.diff_id, unpacked)
         })
     }

@@ -40,6 +40,8 @@ pub struct Image {
     pub pinned: bool,
     /// The annotations of its manifest.
     pub annotations: BTreeMap<String, String>,
+    /// It has files and no root filesystem: it can be mounted, and not run.
+    pub is_artifact: bool,
 }
 
 impl Image {
@@ -62,6 +64,7 @@ pub(super) struct Record {
     pub(super) config: String,
     pub(super) annotations: BTreeMap<String, String>,
     pub(super) pinned: bool,
+    pub(super) is_artifact: bool,
     /// The digests of its manifest and of the indexes that led to it.
     pub(super) manifests: Vec<Digest>,
     /// Those that the policy asked for when it was pulled.
@@ -243,6 +246,7 @@ impl Entry {
             config: self.config.clone(),
             pinned: record.pinned,
             annotations: record.annotations.clone(),
+            is_artifact: record.is_artifact,
         }
     }
 }

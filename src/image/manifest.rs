@@ -46,6 +46,8 @@ pub(super) struct Manifest {
     pub(super) config: Descriptor,
     pub(super) layers: Vec<Descriptor>,
     pub(super) annotations: BTreeMap<String, String>,
+    /// What it says that it is, where it is no image.
+    pub(super) artifact_type: String,
 }
 
 /// A pointer to content.
@@ -78,6 +80,8 @@ struct Raw {
     #[serde(default)]
     fs_layers: Option<serde::de::IgnoredAny>,
     #[serde(default, deserialize_with = "null_is_default")]
+    artifact_type: String,
+    #[serde(default, deserialize_with = "null_is_default")]
     annotations: BTreeMap<String, String>,
 }
 
@@ -108,7 +112,8 @@ impl Document {
         if layers.len() > LAYER_LIMIT {
             return Err(format!("it has more than {LAYER_LIMIT} layers; squash some of them"));
         }
-        let manifest = Manifest { config, layers, annotations: raw.annotations };
+        let (annotations, artifact_type) = (raw.annotations, raw.artifact_type);
+        let manifest = Manifest { config, layers, annotations, artifact_type };
         Ok(Document::Image(Box::new(manifest)))
     }
 

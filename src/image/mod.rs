@@ -9,6 +9,7 @@
 //! layers without an image); `layers` and `holders` say what may be lost when.
 
 mod admission;
+mod artifact;
 mod auth;
 mod auth_file;
 mod config;

@@ -9,9 +9,10 @@ use tokio_util::task::TaskTracker;
 use super::{
     Auth, Digest, Error, ImageId, ImageStore,
     admission::judge,
+    artifact,
     auth_file::NodeAuth,
     config::Document as Config,
-    fetch::Wanted,
+    fetch::{Content, Wanted},
     hosts,
     images::{Names, Record},
     layers::Lease,
@@ -69,15 +70,25 @@ async fn steps(
     let (manifest, manifests) = image_manifest(&session).await?;
     let signatures = judge(policy.as_ref(), &session, &manifests).await?;
     let names = Names::of(&session.reference, &manifests[0]);
-    let (document, config) = configuration(&store, &session, &manifest).await?;
-    let layers: Vec<Wanted> = pair_up(&session.reference, &manifest, &config, &store.pulls)?;
+    let is_artifact = manifest.is_artifact();
+    let Plan { id, config, layers } = if is_artifact {
+        artifact_plan(&store, &session, &manifest, &manifests)?
+    } else {
+        image_plan(&store, &session, &manifest).await?
+    };
     watched.has_layers(layers.iter().map(|wanted| wanted.counters.clone()).collect());
     let diff_ids: Vec<Digest> = layers.iter().map(|wanted| wanted.diff_id).collect();
-    let size = layers.iter().map(|wanted| wanted.size).sum::<u64>() + document.len() as u64;
-    let id = ImageId(manifest.config.digest);
-    let config = text(&session.reference, document)?;
+    let size = layers.iter().map(|wanted| wanted.size).sum::<u64>() + config.len() as u64;
     let annotations = manifest.annotations;
-    let record = Record { size, config, annotations, manifests, signatures, ..Record::default() };
+    let record = Record {
+        size,
+        config,
+        annotations,
+        manifests,
+        signatures,
+        is_artifact,
+        ..Record::default()
+    };
     let pull = Pull { store: store.clone(), session, unpacking: TaskTracker::new() };
     let result = async {
         let leases = pull.all_layers(id, layers).await?;
@@ -95,6 +106,36 @@ async fn steps(
         blocking(move || store.collect_garbage()).await?;
     }
     result
+}
+
+/// What a pull is to bring.
+struct Plan {
+    id: ImageId,
+    /// The configuration document.
+    config: String,
+    layers: Vec<Wanted>,
+}
+
+async fn image_plan(
+    store: &ImageStore,
+    session: &Session,
+    manifest: &Manifest,
+) -> Result<Plan, Error> {
+    let (document, config) = configuration(store, session, manifest).await?;
+    let layers = pair_up(&session.reference, manifest, &config, &store.pulls)?;
+    let config = text(&session.reference, document)?;
+    Ok(Plan { id: ImageId(manifest.config.digest), config, layers })
+}
+
+fn artifact_plan(
+    store: &ImageStore,
+    session: &Session,
+    manifest: &Manifest,
+    manifests: &[Digest],
+) -> Result<Plan, Error> {
+    let layers = artifact::files(&session.reference, manifest, &store.pulls)?;
+    let own = manifests.last().copied().unwrap_or(manifest.config.digest);
+    Ok(Plan { id: ImageId(own), config: "{}".to_owned(), layers })
 }
 
 async fn open_session(
@@ -193,6 +234,7 @@ fn pair_up(
         compressed: layer.digest,
         size: layer.size,
         diff_id: *diff_id,
+        content: Content::Archive,
         counters: pulls.layer((layer.digest, *diff_id), layer.size),
     };
     Ok(manifest.layers.iter().zip(diff_ids).map(pair).collect())

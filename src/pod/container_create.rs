@@ -153,6 +153,9 @@ impl Pods {
             return Err(spec::Error::invalid("image.image", "must not be empty").into());
         }
         let image = self.parts.images.find(name).ok_or_else(|| Reason::NoImage(name.clone()))?;
+        if image.is_artifact {
+            return Err(Reason::Artifact(name.clone()).into());
+        }
         let reference = image.repo_digests.first().cloned();
         let reference = reference.unwrap_or_else(|| image.id.to_string());
         Ok((image, reference))

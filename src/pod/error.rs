@@ -61,6 +61,11 @@ pub enum Reason {
     /// The image is not in the store.
     #[error("image {0:?} is not in the store; pull it first")]
     NoImage(String),
+    /// An image without a root filesystem.
+    #[error(
+        "image {0:?} is an artifact without a root filesystem; mount it as a volume of a container"
+    )]
+    Artifact(String),
     /// An image cannot be mounted as a volume. The first word is the one by which the kubelet
     /// knows this (`ErrImageVolumeMountFailed` of the CRI's errors).
     #[error("ImageVolumeMountFailed: image {image:?} cannot be mounted at {path:?}")]
@@ -139,7 +144,9 @@ impl Error {
         match &*self.0 {
             Reason::NotFound { .. } | Reason::NoImage(_) | Reason::NoSubPath(_) => Kind::NotFound,
             Reason::ImageVolume { source, .. } => source.kind(),
-            Reason::Ambiguous { .. } | Reason::Handler { .. } => Kind::InvalidArgument,
+            Reason::Ambiguous { .. } | Reason::Handler { .. } | Reason::Artifact(_) => {
+                Kind::InvalidArgument
+            }
             Reason::State { .. } => Kind::FailedPrecondition,
             Reason::Exists { .. } => Kind::AlreadyExists,
             Reason::Unkillable(_) | Reason::Timeout { .. } => Kind::DeadlineExceeded,

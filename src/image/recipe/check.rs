@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader},
 };
 
 use rustix::{
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::image::{
     Digest,
-    digest::Hasher,
+    digest::{Hasher, Hashing},
     tar::{self, Entry, Kind},
 };
 
@@ -71,7 +71,7 @@ pub(in crate::image) fn check_sizes(recipe: File, place: &Place) -> Result<(), B
 /// Reads all of a layer and compares it with its diff id; and what the digest does not
 /// cover with what the archive says: kinds, owners, modes, links.
 pub(in crate::image) fn check(recipe: File, place: &Place, diff_id: &Digest) -> Result<(), Broken> {
-    let hashed = Hashed { inner: Rebuilt::open(recipe, place)?, hasher: Hasher::like(diff_id) };
+    let hashed = Hashing::new(Rebuilt::open(recipe, place)?, Hasher::like(diff_id));
     let mut input = BufReader::with_capacity(BUFFER, hashed);
     let mut reader = tar::Reader::new(&mut input);
     while let Some(entry) = reader.next()? {
@@ -85,24 +85,11 @@ pub(in crate::image) fn check(recipe: File, place: &Place, diff_id: &Digest) -> 
         }
         input.consume(length);
     }
-    let found = input.into_inner().hasher.finish();
+    let found = input.into_inner().finish();
     if found == *diff_id {
         return Ok(());
     }
     Err(Broken::Layer(format!("its content has digest {found}")))
-}
-
-struct Hashed<R> {
-    inner: R,
-    hasher: Hasher,
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..length]);
-        Ok(length)
-    }
 }
 
 /// Compares one entry with what is on the disk.

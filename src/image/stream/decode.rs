@@ -8,7 +8,10 @@ use std::{
 use flate2::bufread::GzDecoder;
 
 use super::BUFFERS;
-use crate::image::{Digest, digest::Hasher};
+use crate::image::{
+    Digest,
+    digest::{Hasher, Hashing},
+};
 
 const BUFFER: usize = 256 << 10;
 /// No gzip stream is denser than this; a zstd stream that is holds no image.
@@ -23,30 +26,30 @@ pub(super) fn decode(
     empty: &Receiver<Vec<u8>>,
     always_allowed: u64,
 ) -> io::Result<Digest> {
-    let mut input = BufReader::with_capacity(BUFFER / 2, Hashed { source, hasher, count: 0 });
+    let mut input = BufReader::with_capacity(BUFFER / 2, Hashing::new(source, hasher));
     let mut output = Output { full, empty, total: 0, always_allowed, buffers: 0 };
     match magic(&mut input)? {
         Format::Gzip => {
             while magic(&mut input)? == Format::Gzip {
                 let mut member = GzDecoder::new(&mut input);
-                output.copy(&mut member, |member| member.get_ref().get_ref().count)?;
+                output.copy(&mut member, |member| member.get_ref().get_ref().count())?;
             }
         }
         Format::Zstd => {
             while magic(&mut input)? == Format::Zstd {
                 let mut frame =
                     zstd::stream::read::Decoder::with_buffer(&mut input)?.single_frame();
-                output.copy(&mut frame, |frame| frame.get_ref().get_ref().count)?;
+                output.copy(&mut frame, |frame| frame.get_ref().get_ref().count())?;
             }
         }
         Format::Other(reason) => return Err(io::Error::new(io::ErrorKind::InvalidData, reason)),
-        Format::Plain => output.copy(&mut input, |input| input.get_ref().count)?,
+        Format::Plain => output.copy(&mut input, |input| input.get_ref().count())?,
     }
     // Padding after the last member is part of the digest and of nothing else.
     loop {
         let length = input.fill_buf()?.len();
         if length == 0 {
-            return Ok(input.into_inner().hasher.finish());
+            return Ok(input.into_inner().finish());
         }
         input.consume(length);
     }
@@ -127,21 +130,5 @@ impl Output<'_> {
         };
         buffer.resize(BUFFER, 0);
         buffer
-    }
-}
-
-/// Hashes and counts what is read from the source.
-struct Hashed<R> {
-    source: R,
-    hasher: Hasher,
-    count: u64,
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.source.read(buffer)?;
-        self.hasher.update(&buffer[..length]);
-        self.count += length as u64;
-        Ok(length)
     }
 }

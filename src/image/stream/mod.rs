@@ -118,7 +118,7 @@ fn damaged(error: io::Error, layer: Digest) -> Error {
     Error::Damaged { layer, reason: error.to_string() }
 }
 
-fn explain(failure: Failure, layer: Digest) -> Error {
+pub(super) fn explain(failure: Failure, layer: Digest) -> Error {
     let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
     match failure {
         Failure::Malformed(reason) => Error::Damaged { layer, reason },

@@ -1,6 +1,7 @@
 //! Tests of the store as a whole, against a registry in this process.
 
 mod admission;
+mod artifacts;
 mod broken;
 mod containerd;
 mod exports;

@@ -7,6 +7,7 @@
 
 mod entry;
 mod meta;
+mod one;
 #[cfg(test)]
 pub(super) mod tests;
 mod tree;
@@ -21,6 +22,7 @@ use super::{recipe::Recorder, tar};
 use tree::Tree;
 
 pub(super) use meta::{is_opaque, is_whiteout, remove, set_opaque};
+pub(super) use one::{check_path, write_one};
 
 /// What a layer came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

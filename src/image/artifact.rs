@@ -1,0 +1,104 @@
+//! OCI artifacts: manifests whose blobs are files, not layers of a root filesystem. They are
+//! pulled like images and mounted as volumes; no container is made from them.
+//!
+//! Each blob becomes a layer with one file, named by its title (the annotation
+//! `org.opencontainers.image.title`), so that a file that two artifacts have is kept once. An
+//! artifact has no configuration of its own, so its id is the digest of its manifest.
+
+use std::{
+    collections::BTreeSet,
+    io::{BufReader, Read},
+};
+
+use super::{
+    Digest, Error,
+    digest::{Hasher, Hashing},
+    fetch::{Content, Wanted},
+    manifest::{Descriptor, Manifest},
+    progress::Pulls,
+    reference::Reference,
+    unpack,
+};
+
+const TITLE: &str = "org.opencontainers.image.title";
+const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+/// What configurations of images say they are; the last two say nothing.
+const IMAGE_CONFIGS: [&str; 4] = [
+    "application/vnd.oci.image.config.v1+json",
+    "application/vnd.docker.container.image.v1+json",
+    "application/octet-stream",
+    "",
+];
+
+impl Manifest {
+    /// By the rules of the image specification ("Guidelines for Artifact Usage"): it says so,
+    /// or what is in the place of the configuration is no configuration of an image.
+    pub(super) fn is_artifact(&self) -> bool {
+        let config = self.config.media_type.as_str();
+        !self.artifact_type.is_empty() || config == EMPTY || !IMAGE_CONFIGS.contains(&config)
+    }
+}
+
+/// The files of an artifact, as layers.
+///
+/// # Errors
+/// What makes two files one, and names that are no paths.
+pub(super) fn files(
+    reference: &Reference,
+    manifest: &Manifest,
+    pulls: &Pulls,
+) -> Result<Vec<Wanted>, Error> {
+    let unusable = |reason: String| Error::Manifest { reference: reference.to_string(), reason };
+    let mut titles = BTreeSet::new();
+    let mut files = Vec::with_capacity(manifest.layers.len());
+    // What is in the place of nothing is no file.
+    for blob in manifest.layers.iter().filter(|blob| blob.media_type != EMPTY) {
+        let title = title_of(blob);
+        unpack::check_path(title.as_bytes())
+            .map_err(|reason| unusable(format!("it has a file named {title:?}: {reason}")))?;
+        if !titles.insert(title.clone()) {
+            return Err(unusable(format!("it has two files named {title:?}")));
+        }
+        // No archive has this digest: its text is none.
+        let key = format!("artifact file\0{title}\0{}", blob.digest);
+        let diff_id = Digest::of(key.as_bytes());
+        files.push(Wanted {
+            compressed: blob.digest,
+            size: blob.size,
+            diff_id,
+            content: Content::File(title),
+            counters: pulls.layer((blob.digest, diff_id), blob.size),
+        });
+    }
+    if files.is_empty() {
+        return Err(unusable("it is an artifact without files".to_owned()));
+    }
+    Ok(files)
+}
+
+fn title_of(blob: &Descriptor) -> String {
+    let title = blob.annotations.get(TITLE).filter(|title| !title.is_empty());
+    title.cloned().unwrap_or_else(|| blob.digest.to_string().replace(':', "-"))
+}
+
+/// Writes one file into the empty directory of a layer, and verifies its digest.
+pub(super) fn write_file(
+    source: impl Read,
+    target: super::stream::Target,
+    title: &str,
+    digest: &Digest,
+) -> Result<unpack::Unpacked, Error> {
+    let mut source =
+        BufReader::with_capacity(256 << 10, Hashing::new(source, Hasher::like(digest)));
+    let unpacked = unpack::write_one(target.root, title.as_bytes(), &mut source)
+        .map_err(|failure| super::stream::explain(failure, *digest))?;
+    let found = source.into_inner().finish();
+    if found == *digest {
+        return Ok(unpacked);
+    }
+    Err(Error::Corrupt {
+        what: format!("file {title:?}"),
+        expected: *digest,
+        found: Box::new(found),
+    })
+}
