@@ -90,6 +90,21 @@ async fn commands_work_on_the_images_of_a_daemon() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_disk_has_broken_is_found_and_named() {
+    requires_root!();
+    let node = Node::start().await;
+    assert_eq!(printed(&node, &["verify"]), "All images are whole.\n");
+    let layers = node.path("root/images/layers");
+    let layer = fs::read_dir(layers).unwrap().next().unwrap().unwrap().path();
+    fs::write(layer.join("etc/secret"), "broken!").unwrap();
+    let said = printed(&node, &["verify"]);
+    assert!(said.starts_with("Removed: sha256:") && said.contains(image::NAME), "{said}");
+    assert_eq!(printed(&node, &["ls", "-q"]), "");
+    image::import(node.directory.path());
+    assert_eq!(printed(&node, &["verify"]), "All images are whole.\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_call_takes_every_name_of_an_image() {
     requires_root!();
     let node = Node::start().await;

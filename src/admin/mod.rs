@@ -26,7 +26,7 @@ pub mod v1 {
 use v1::{
     ExportImagesRequest, ImageMetricsRequest, ImageMetricsResponse, ImportImagesRequest,
     ImportImagesResponse, ImportedImage, ListPullsRequest, ListPullsResponse, PullImageRequest,
-    admin_server::Admin,
+    VerifyImagesRequest, VerifyImagesResponse, admin_server::Admin,
 };
 
 /// Serves administrators.
@@ -89,6 +89,18 @@ impl Admin for Administrator {
     ) -> Result<Response<ListPullsResponse>, Status> {
         let pulls = self.images().pulls().into_iter().map(pull::progress_out).collect();
         Ok(Response::new(ListPullsResponse { pulls }))
+    }
+
+    async fn verify_images(
+        &self,
+        _request: Request<VerifyImagesRequest>,
+    ) -> Result<Response<VerifyImagesResponse>, Status> {
+        let images = Arc::clone(self.images());
+        let broken = tokio::task::spawn_blocking(move || images.verify())
+            .await
+            .map_err(|_| Status::internal("the check was ended before it was done"))??;
+        let broken = broken.iter().map(imported_image).collect();
+        Ok(Response::new(VerifyImagesResponse { broken }))
     }
 
     async fn image_metrics(

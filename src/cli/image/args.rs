@@ -27,6 +27,8 @@ pub enum Image {
     Export(Export),
     /// Remove images that have no name and that no container uses
     Prune(Prune),
+    /// Compare all images with their digests, and remove those that the disk has broken
+    Verify(Node),
     /// List the pulls that are under way, whoever has begun them
     Pulls(Node),
     /// Print figures of the image store for Prometheus

@@ -14,7 +14,7 @@ mod pull;
 mod remove;
 
 use crate::{
-    admin::v1::ImageMetricsRequest,
+    admin::v1::{ImageMetricsRequest, ImportedImage, VerifyImagesRequest},
     cli::{config::Config, output},
 };
 
@@ -39,6 +39,11 @@ pub(super) fn command(command: Image) -> Result<(), crate::cli::Error> {
             archive::export(&Client::new(&config)?, &config, &arguments)?;
             String::new()
         }
+        Image::Verify(node) => {
+            let client = open(&node)?;
+            let broken = client.ask(client.admin().verify_images(VerifyImagesRequest {}))?.broken;
+            broken_text(&broken)
+        }
         Image::Pulls(node) => pull::list(&open(&node)?)?,
         Image::Metrics(node) => {
             let client = open(&node)?;
@@ -46,6 +51,16 @@ pub(super) fn command(command: Image) -> Result<(), crate::cli::Error> {
         }
     };
     output::print(&text)
+}
+
+fn broken_text(broken: &[ImportedImage]) -> String {
+    let line = |image: &ImportedImage| {
+        format!("Removed: {} {} (pull it again)\n", image.id, image.names.join(" "))
+    };
+    match broken {
+        [] => "All images are whole.\n".to_owned(),
+        broken => broken.iter().map(line).collect(),
+    }
 }
 
 fn config(node: &Node) -> Result<Config, crate::cli::Error> {
