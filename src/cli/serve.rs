@@ -123,6 +123,7 @@ pub async fn run(settings: Settings, reload: Reload) -> Result<(), Error> {
     let pods = open(&settings, node).await?;
     let images = Arc::clone(pods.images());
     let reloading = tokio::spawn(reload_on_signal(Arc::clone(&images), reload));
+    images.collect_later();
     if images.is_suspicious() {
         verify_aside(Arc::clone(&images))?;
     }

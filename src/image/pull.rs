@@ -50,6 +50,9 @@ pub(super) async fn pull(
     let name = reference.to_string();
     let watched = store.pulls.begin(name.clone());
     let result = steps(store.clone(), reference, auth, namespace, &watched).await;
+    if result.as_ref().is_err_and(Error::may_continue) {
+        store.collect_later();
+    }
     let metrics = &store.metrics;
     if result.is_ok() { &metrics.pulls_succeeded } else { &metrics.pulls_failed }.add(1);
     result.map_err(|error| error.while_pulling(name))

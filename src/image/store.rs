@@ -7,6 +7,7 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::Semaphore;
@@ -17,7 +18,7 @@ use super::{
     images::{self, IMAGES, Images, Names, Record},
     import,
     join::Joint,
-    layers::{Depth, Layer, Layers, Lease, RECIPES, boot_id, io_error},
+    layers::{Depth, Layer, Layers, Lease, PATIENCE, RECIPES, boot_id, io_error},
     metrics::{Gauges, Metrics},
     progress::{PullProgress, Pulls},
     pull,
@@ -315,6 +316,20 @@ impl ImageStore {
         let directories = self.layers(id)?;
         let stack = Stack::open(&directories).map_err(io_error("open", self.layers.directory()))?;
         Users::open(*id, &stack)
+    }
+
+    /// Removes what broken pulls have left once their time is over; a store that is closed
+    /// until then has nothing to do.
+    pub fn collect_later(self: &Arc<Self>) {
+        let store = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(PATIENCE + Duration::from_secs(1)).await;
+            let Some(store) = store.upgrade() else { return };
+            let collected = tokio::task::spawn_blocking(move || store.collect_garbage()).await;
+            if let Ok(Err(error)) = collected {
+                tracing::warn!(%error, "what a broken pull has left cannot be removed yet");
+            }
+        });
     }
 
     /// Removes layers that nobody needs and that no pull has come back for.
