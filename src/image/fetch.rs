@@ -120,9 +120,10 @@ impl Pull {
         wanted.counters.begin(spool.resumed());
         self.store.metrics.bytes_resumed.add(spool.resumed());
         let result = self.fill_and_unpack(wanted, &spool).await;
-        match &result {
-            Err(error) if error.may_continue() => {}
-            _ => blocking(move || spool.discard()).await?,
+        let may_continue = result.as_ref().is_err_and(Error::may_continue);
+        if !may_continue && let Err(error) = blocking(move || spool.discard()).await {
+            // The layer is what it is all the same.
+            tracing::warn!(layer = %wanted.compressed, %error, "a spool is left");
         }
         result.map_err(|error| no_room(wanted, error))
     }
