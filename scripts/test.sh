@@ -19,7 +19,8 @@ install_missing() {
     local missing=() pair
     for pair in /usr/lib/cni/bridge=containernetworking-plugins /usr/sbin/nft=nftables \
         /usr/sbin/iptables=iptables /sbin/ip=iproute2 /usr/bin/unshare=util-linux \
-        /usr/bin/skopeo=skopeo /usr/bin/umoci=umoci; do
+        /usr/bin/skopeo=skopeo /usr/bin/umoci=umoci /sbin/mkfs.ext4=e2fsprogs \
+        /usr/bin/python3=python3; do
         [ -e "${pair%%=*}" ] || missing+=("${pair#*=}")
     done
     [ ${#missing[@]} = 0 ] && return
@@ -30,8 +31,9 @@ install_missing() {
 }
 install_missing
 CRIQUET_TEST_BUSYBOX=$(unpack busybox-static bin/busybox)
+CRIQUET_TEST_CONTAINERD=$(dirname "$(unpack containerd usr/bin/containerd)")
 CRIQUET_TEST_DOCKER_REGISTRY=$(unpack docker-registry usr/bin/docker-registry)
-export CRIQUET_TEST_BUSYBOX CRIQUET_TEST_DOCKER_REGISTRY
+export CRIQUET_TEST_BUSYBOX CRIQUET_TEST_CONTAINERD CRIQUET_TEST_DOCKER_REGISTRY
 
 lint() {
     say "$*"

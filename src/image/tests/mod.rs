@@ -2,6 +2,7 @@
 
 mod admission;
 mod broken;
+mod containerd;
 mod exports;
 mod fixtures;
 mod imports;

@@ -158,6 +158,23 @@ impl Registry {
         json!({ "mediaType": "application/octet-stream", "digest": digest, "size": bytes.len() })
     }
 
+    fn layer(&self, stored: &[u8]) -> Value {
+        self.typed(
+            stored,
+            match stored {
+                [0x1f, 0x8b, ..] => "layer.v1.tar+gzip",
+                [0x28, 0xb5, ..] => "layer.v1.tar+zstd",
+                _ => "layer.v1.tar",
+            },
+        )
+    }
+
+    fn typed(&self, bytes: &[u8], kind: &str) -> Value {
+        let mut descriptor = self.blob(bytes);
+        descriptor["mediaType"] = json!(format!("application/vnd.oci.image.{kind}"));
+        descriptor
+    }
+
     pub(super) fn manifest(&self, tag: &str, media_type: &str, document: &Value) -> Digest {
         let bytes = document.to_string().into_bytes();
         let digest = Digest::of(&bytes);
@@ -180,8 +197,8 @@ impl Registry {
         let media_type = "application/vnd.oci.image.manifest.v1+json";
         let manifest = json!({
             "schemaVersion": 2, "mediaType": media_type,
-            "config": self.blob(config.to_string().as_bytes()),
-            "layers": layers.iter().map(|layer| self.blob(&layer.stored)).collect::<Vec<_>>(),
+            "config": self.typed(config.to_string().as_bytes(), "config.v1+json"),
+            "layers": layers.iter().map(|layer| self.layer(&layer.stored)).collect::<Vec<_>>(),
         });
         self.manifest(tag, media_type, &manifest);
         manifest

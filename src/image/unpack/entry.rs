@@ -131,7 +131,8 @@ impl Unpacker {
         meta::set_time(&file, entry.modified).map_err(write("set the time of", &entry.path))
     }
 
-    /// Links to a file of the same layer; neither path can leave it.
+    /// Links to a file of the same layer; neither path can leave it. What the entry says of
+    /// owner, mode and time goes for the file, as with the other runtimes.
     fn hard_link(&mut self, parent: &Directory, name: &[u8], entry: &Entry) -> Result<(), Failure> {
         let target = components(&entry.link)
             .map_err(|_| refused(entry, "it links to an impossible path"))?;
@@ -159,7 +160,9 @@ impl Unpacker {
         self.inodes -= 1;
         self.replacing(parent, name, "link", |parent, name| {
             rustix::fs::linkat(&target_parent.fd, *target_name, parent, name, AtFlags::empty())
-        })
+        })?;
+        let is_link = FileType::from_raw_mode(found.st_mode) == FileType::Symlink;
+        meta::apply_at(&parent.fd, name, entry, is_link).map_err(write("set up", &entry.path))
     }
 
     fn symlink(&mut self, parent: &Directory, name: &[u8], entry: &Entry) -> Result<(), Failure> {

@@ -95,7 +95,7 @@ fn everything_that_is_in_images() {
         ])
         .raw(b'0', b"home/ping", b"", 0o755, (1000, 1000), b"ping")
         .symlink("home/link", "../../../outside/secret")
-        .hard_link("home/same", "home/su")
+        .raw(b'1', b"home/same", b"home/su", 0o4755, (0, 5), b"")
         .device(b'3', "null", 1, 3)
         .device(b'4', "disk", 8, 1)
         .device(b'6', "pipe", 0, 0);
