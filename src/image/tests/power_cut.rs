@@ -3,6 +3,7 @@
 //! had not reached the disk is lost, and the journal is replayed.
 
 use std::{
+    io::{BufRead, BufReader},
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::Instant,
@@ -14,8 +15,13 @@ use super::{registry::Registry, *};
 use crate::image::tar::tests::Builder;
 
 /// `_IOR('X', 125, __u32)` with `EXT4_GOING_FLAGS_NOLOGFLUSH` (linux/ext4.h).
+/// It is started beforehand and waits for the end of its input: the start of a program takes
+/// longer than the whole life of a store.
 const SHUTDOWN: &str = "import fcntl, os, struct, sys
-fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack('I', 2))";
+disk = os.open(sys.argv[1], os.O_RDONLY)
+print('ready', flush=True)
+sys.stdin.read()
+fcntl.ioctl(disk, 0x8004587d, struct.pack('I', 2))";
 
 /// An ext4 in a file.
 struct Disk {
@@ -30,7 +36,9 @@ impl Disk {
         let file = fs::File::create(disk.file()).unwrap();
         file.set_len(96 << 20).unwrap();
         let made = Command::new("mkfs.ext4").arg("-q").arg(disk.file()).status();
-        let works = made.is_ok_and(|status| status.success()) && disk.mount() && disk.cut(None);
+        let works = made.is_ok_and(|status| status.success())
+            && disk.mount()
+            && disk.cut(disk.switch(), None);
         if !works {
             eprintln!("SKIPPED: this test needs mkfs.ext4, loop devices and python3");
         }
@@ -51,11 +59,22 @@ impl Disk {
         mount.status().is_ok_and(|status| status.success())
     }
 
+    /// What will shut the file system down.
+    fn switch(&self) -> Option<Child> {
+        let mut switch = Command::new("python3");
+        switch.args(["-c", SHUTDOWN]).arg(self.root()).stdin(Stdio::piped());
+        let mut switch = switch.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
+        let mut line = String::new();
+        BufReader::new(switch.stdout.take()?).read_line(&mut line).ok()?;
+        (line == "ready\n").then_some(switch)
+    }
+
     /// Shuts the file system down under whoever uses it, and takes it away.
-    fn cut(&self, user: Option<Child>) -> bool {
-        let mut shutdown = Command::new("python3");
-        shutdown.args(["-c", SHUTDOWN]).arg(self.root());
-        let done = shutdown.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+    fn cut(&self, switch: Option<Child>, user: Option<Child>) -> bool {
+        let done = switch.is_some_and(|mut switch| {
+            drop(switch.stdin.take());
+            switch.wait().is_ok_and(|status| status.success())
+        });
         if let Some(mut user) = user {
             user.kill().unwrap();
             user.wait().unwrap();
@@ -132,7 +151,7 @@ async fn an_image_is_whole_or_not_there() {
     let mut life = disk.life(&registry);
     assert!(life.wait().unwrap().success());
     let whole_life = start.elapsed();
-    assert!(disk.cut(None));
+    assert!(disk.cut(disk.switch(), None));
 
     let mut found = [0; 3];
     for step in 0..12 {
@@ -151,9 +170,10 @@ async fn an_image_is_whole_or_not_there() {
             let broken = store.verify().unwrap();
             assert!(broken.is_empty(), "step {step}: {broken:?}");
         }
+        let switch = disk.switch();
         let life = disk.life(&registry);
         tokio::time::sleep(whole_life * step / 12).await;
-        assert!(disk.cut(Some(life)));
+        assert!(disk.cut(switch, Some(life)));
     }
     assert!(found[0] > 0 && found[1] + found[2] > 0, "the cuts hit nothing: {found:?}");
     disk.boot();
