@@ -275,7 +275,8 @@ async fn images_and_calls_that_are_not_there() {
     let error = node.images.pull_image(pull("Not A Reference")).await.unwrap_err();
     assert_status(&error, Code::InvalidArgument, "Not A Reference");
     let error = node.images.pull_image(pull("127.0.0.1:9/x:1")).await.unwrap_err();
-    assert_status(&error, Code::Unavailable, "127.0.0.1:9");
+    // The kubelet looks for this word, and only under this code.
+    assert_status(&error, Code::Unknown, "RegistryUnavailable: registry 127.0.0.1:9");
     let error = node.runtime.attach(v1::AttachRequest::default()).await.unwrap_err();
     assert_status(&error, Code::Unimplemented, "Attach");
 }

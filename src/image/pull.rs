@@ -248,6 +248,8 @@ impl Pull {
     /// settles them from the lowest to the top.
     async fn all_layers(&self, id: ImageId, layers: Vec<Wanted>) -> Result<Vec<Lease>, Error> {
         if let Some(leases) = known_layers(&self.store, &id) {
+            layers.iter().for_each(|wanted| wanted.counters.set_present());
+            self.store.metrics.layers_reused.add(layers.len() as u64);
             return Ok(leases);
         }
         let by_diff_id: BTreeMap<Digest, Wanted> =

@@ -33,6 +33,8 @@ use crate::store::{Batch, Database};
 pub(super) const LAYERS: &str = "layers";
 /// All pulls together run at most this many times the downloads of one.
 const PULLS_AT_ONCE: usize = 4;
+/// And at most this many times as many requests for ranges, each of which has buffers.
+const RANGES_AT_ONCE: usize = 2;
 
 /// All images of this machine.
 pub struct ImageStore {
@@ -93,8 +95,9 @@ impl ImageStore {
         let images = Images::load(&database, |number| layers.get(number).is_some())?;
         let after_crash = verify::begin(&database, layers.boot())?;
         let spools = Spools::open(&options.root.join("spool"), boot_id().trim())?;
+        let parallel = options.max_parallel_downloads.max(1);
         let [permits, connections] =
-            [(); 2].map(|()| Semaphore::new(options.max_parallel_downloads.max(1) * PULLS_AT_ONCE));
+            [PULLS_AT_ONCE, RANGES_AT_ONCE].map(|times| Semaphore::new(parallel * times));
         let store = Self {
             rules: Mutex::new(Arc::new(options.rules.clone())),
             options,

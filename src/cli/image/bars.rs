@@ -36,12 +36,7 @@ pub(super) struct Bars {
 impl Show for Bars {
     fn progress(&mut self, pull: &Pull) {
         for layer in &pull.layers {
-            if !self.by_digest.contains_key(&layer.digest) {
-                let bar = self.all.add(ProgressBar::new(layer.size));
-                bar.set_prefix(short(&layer.digest).to_owned());
-                self.by_digest.insert(layer.digest.clone(), bar);
-            }
-            let bar = &self.by_digest[&layer.digest];
+            let bar = self.bar(layer);
             bar.set_style(style(layer.state()));
             bar.set_message(word(layer.state()));
             bar.set_position(position(layer));
@@ -61,6 +56,20 @@ impl Show for Bars {
                 bar.abandon();
             }
         }
+    }
+}
+
+impl Bars {
+    fn bar(&mut self, layer: &PulledLayer) -> &ProgressBar {
+        self.by_digest.entry(layer.digest.clone()).or_insert_with(|| {
+            let bar = ProgressBar::new(layer.size)
+                .with_style(style(layer.state()))
+                .with_prefix(short(&layer.digest).to_owned())
+                .with_position(position(layer));
+            // What was here before it was shown says nothing of the rate.
+            bar.reset_eta();
+            self.all.add(bar)
+        })
     }
 }
 

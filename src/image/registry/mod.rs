@@ -169,7 +169,8 @@ impl Session {
         }
     }
 
-    /// Reads a bounded body, with the progress timeout between its parts.
+    /// Reads a bounded body. All of it has to come within the progress timeout: a registry
+    /// that sends a byte now and then gets nowhere.
     async fn read_whole(
         &self,
         host: &Host,
@@ -178,15 +179,21 @@ impl Session {
         what: &str,
     ) -> Result<Vec<u8>, Failure> {
         let mut bytes = Vec::new();
-        while let Some(chunk) = self.chunk(host, &mut response).await? {
-            bytes.extend_from_slice(&chunk);
-            if bytes.len() as u64 > limit {
-                let what = format!("{what} of image {}", self.reference);
-                let error = Error::Limit { what, limit: format!("{} MiB", limit >> 20) };
-                return Err(Failure::new(error, Retry::Never));
+        let reading = async {
+            while let Some(chunk) = self.chunk(host, &mut response).await? {
+                bytes.extend_from_slice(&chunk);
+                if bytes.len() as u64 > limit {
+                    let what = format!("{what} of image {}", self.reference);
+                    let error = Error::Limit { what, limit: format!("{} MiB", limit >> 20) };
+                    return Err(Failure::new(error, Retry::Never));
+                }
             }
+            Ok(())
+        };
+        match tokio::time::timeout(self.progress_timeout, reading).await {
+            Ok(result) => result.map(|()| bytes),
+            Err(_) => Err(self.stalled(host)),
         }
-        Ok(bytes)
     }
 
     /// The next part of a body.

@@ -216,6 +216,36 @@ async fn wrong_leftovers_are_thrown_away_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_whole_spool_needs_no_registry_and_one_without_room_says_so() {
+    if !is_root() {
+        return;
+    }
+    let registry = Registry::start();
+    let (directory, store) = store();
+    let layer = large();
+    let (digest, size) = (Digest::of(&layer.stored), layer.stored.len() as u64);
+    let stored = layer.stored.clone();
+    registry.push("1", &[layer]);
+    let reference = registry.reference("a:1");
+    let spool = store.spools.take(&digest, size).unwrap().unwrap();
+    spool.write(0, 0, &[stored.into()]).unwrap();
+    drop(spool);
+    let id = store.pull(&reference, None).await.unwrap();
+    assert_whole(&store, &id);
+    assert!(ranges(&registry, &digest.to_string()).is_empty());
+    store.remove(&reference).unwrap();
+
+    let boots = fs::read_dir(directory.path().join("images/spool")).unwrap();
+    let boot = boots.flatten().next().unwrap().path();
+    let name = format!("sha256-{}-{size}", digest.hex());
+    std::os::unix::fs::symlink("/dev/full", boot.join(name)).unwrap();
+    let error = store.pull(&reference, None).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::ResourceExhausted, "{error}");
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("make room on the file system of the image store"), "{source}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_large_layer_that_nobody_waits_for_ends_and_is_taken_up() {
     if !is_root() {
         return;

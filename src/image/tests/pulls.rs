@@ -387,6 +387,21 @@ async fn a_silent_registry_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_drips_is_given_up() {
+    let registry = Registry::start();
+    let (directory, store) =
+        store_with(|options| options.progress_timeout = Duration::from_millis(300));
+    registry.push("1", &[noise("x", 1000)]);
+    registry.on_request(|request, _| {
+        let is_manifest = request.path.contains("/manifests/");
+        is_manifest.then(|| Reply { drip: true, ..Reply::default() })
+    });
+    let error = store.pull(&registry.reference("a:1"), None).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::DeadlineExceeded, "{error}");
+    assert_empty(&directory, &store);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_pulls_are_one_download() {
     if !is_root() {
         return;

@@ -39,6 +39,8 @@ pub(super) struct Reply {
     pub(super) cut: Option<usize>,
     /// Where it breaks off, keep the connection open and send nothing.
     pub(super) stall: bool,
+    /// Send a byte now and then.
+    pub(super) drip: bool,
 }
 
 impl Reply {
@@ -252,12 +254,12 @@ fn content(state: &State, request: &Request) -> Reply {
         .with("Content-Range", format!("bytes {start}-{}/{}", end - 1, body.len()))
 }
 
-/// A hook's reply of status 0 is the stored content, cut or stalled as the hook says.
+/// A hook's reply of status 0 is the stored content, cut, stalled or slowed as the hook says.
 fn complete(state: &State, request: &Request, reply: Reply) -> Reply {
     if reply.status != 0 {
         return reply;
     }
-    Reply { cut: reply.cut, stall: reply.stall, ..content(state, request) }
+    Reply { cut: reply.cut, stall: reply.stall, drip: reply.drip, ..content(state, request) }
 }
 
 fn send(mut stream: impl Write, reply: &Reply) -> Option<()> {
@@ -271,8 +273,13 @@ fn send(mut stream: impl Write, reply: &Reply) -> Option<()> {
     }
     stream.write_all(format!("{head}\r\n").as_bytes()).ok()?;
     let length = reply.cut.unwrap_or(reply.body.len()).min(reply.body.len());
-    stream.write_all(&reply.body[..length]).ok()?;
-    stream.flush().ok()?;
+    let step = if reply.drip { 1 } else { length.max(1) };
+    for part in reply.body[..length].chunks(step) {
+        stream.write_all(part).and_then(|()| stream.flush()).ok()?;
+        if reply.drip {
+            thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
     if reply.stall {
         thread::sleep(std::time::Duration::from_secs(20));
     }

@@ -3,10 +3,9 @@
 //! connections fill and which survives the daemon; the bytes of a small one go straight from
 //! the connection to the unpacker.
 
-use std::{
-    io::{self, Read},
-    sync::Arc,
-};
+mod sinks;
+
+use std::{io::Read, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -18,16 +17,15 @@ use super::{
     layers::Lease,
     progress::{Counters, LayerState},
     pull::{Pull, blocking},
-    registry::{Blob, Interrupted, Sink},
+    registry::{Blob, Interrupted},
     spool::Spool,
     stream::{Expected, unpack_layer},
 };
 use crate::kind::Kind;
+use sinks::{Counted, Direct, Parts, Writer};
 
 /// Parts of a layer that wait to be decompressed.
 const PARTS: usize = 8;
-/// What is collected before a thread writes it to the spool.
-const WRITE: usize = 256 << 10;
 /// Ranges of one request: short enough that all connections work until the end, and long
 /// enough that few requests are made.
 const SHORTEST_RANGE: u64 = 4 << 20;
@@ -89,7 +87,7 @@ impl Pull {
     async fn directly(&self, wanted: &Wanted) -> Result<Lease, Error> {
         wanted.counters.begin(0);
         let (sender, receiver) = mpsc::channel(PARTS);
-        let unpacking = self.unpack(wanted, Parts { receiver, part: Bytes::new() });
+        let unpacking = self.unpack(wanted, Parts::new(receiver));
         let blob = self.session.blob(&wanted.compressed, wanted.size);
         let downloaded = {
             let mut sink = Direct { pull: self, wanted, sender };
@@ -131,9 +129,10 @@ impl Pull {
         wanted.counters.begin(spool.resumed());
         self.store.metrics.bytes_resumed.add(spool.resumed());
         let result = self.fill_and_unpack(wanted, &spool).await;
-        match &result {
-            Err(error) if error.may_continue() => {}
-            _ => blocking(move || spool.discard()).await?,
+        let may_continue = result.as_ref().is_err_and(Error::may_continue);
+        if !may_continue && let Err(error) = blocking(move || spool.discard()).await {
+            // The layer is what it is all the same.
+            tracing::warn!(layer = %wanted.compressed, %error, "a spool is left");
         }
         result.map_err(|error| no_room(wanted, error))
     }
@@ -179,19 +178,11 @@ impl Pull {
         wanted: &Wanted,
         spool: &Arc<Spool>,
         blob: &Blob<'_>,
-        range: std::ops::Range<u64>,
+        range: Range<u64>,
     ) -> Result<(), Interrupted> {
         let permit = self.store.connections.acquire().await;
         let _permit = permit.map_err(|_| Interrupted::Failed(Error::Task))?;
-        let mut writer = Writer {
-            pull: self,
-            wanted,
-            spool,
-            start: range.start,
-            done: 0,
-            pending: Vec::new(),
-            pending_bytes: 0,
-        };
+        let mut writer = Writer::new(self, wanted, spool, range.start);
         blob.fetch(range, &mut writer).await?;
         writer.write().await
     }
@@ -238,83 +229,5 @@ fn no_room(wanted: &Wanted, error: Error) -> Error {
             Error::Full { layer: wanted.diff_id, path: path.display().to_string(), source }
         }
         other => other,
-    }
-}
-
-/// Hands parts to the unpacker as they come.
-struct Direct<'a> {
-    pull: &'a Pull,
-    wanted: &'a Wanted,
-    sender: mpsc::Sender<Bytes>,
-}
-
-impl Sink for Direct<'_> {
-    async fn accept(&mut self, part: Bytes) -> Result<(), Interrupted> {
-        self.pull.count(self.wanted, &part);
-        self.sender.send(part).await.map_err(|_| Interrupted::NotWanted)
-    }
-}
-
-/// Writes parts of a range to a spool, some of them at a time.
-struct Writer<'a> {
-    pull: &'a Pull,
-    wanted: &'a Wanted,
-    spool: &'a Arc<Spool>,
-    start: u64,
-    /// Bytes of the range that are written.
-    done: u64,
-    pending: Vec<Bytes>,
-    pending_bytes: usize,
-}
-
-impl Sink for Writer<'_> {
-    async fn accept(&mut self, part: Bytes) -> Result<(), Interrupted> {
-        self.pull.count(self.wanted, &part);
-        self.pending_bytes += part.len();
-        self.pending.push(part);
-        if self.pending_bytes < WRITE { Ok(()) } else { self.write().await }
-    }
-}
-
-impl Writer<'_> {
-    async fn write(&mut self) -> Result<(), Interrupted> {
-        let parts = std::mem::take(&mut self.pending);
-        let (spool, start, done) = (self.spool.clone(), self.start, self.done);
-        self.done += std::mem::take(&mut self.pending_bytes) as u64;
-        blocking(move || spool.write(start, done, &parts)).await.map_err(Interrupted::Failed)
-    }
-}
-
-/// The downloaded parts as a stream for a blocking thread.
-struct Parts {
-    receiver: mpsc::Receiver<Bytes>,
-    part: Bytes,
-}
-
-impl Read for Parts {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.part.is_empty() {
-            match self.receiver.blocking_recv() {
-                Some(part) => self.part = part,
-                None => return Ok(0),
-            }
-        }
-        let length = self.part.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&self.part.split_to(length));
-        Ok(length)
-    }
-}
-
-/// Counts what the unpacker takes.
-struct Counted<R> {
-    source: R,
-    counters: Arc<Counters>,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.source.read(buffer)?;
-        self.counters.unpacked(length as u64);
-        Ok(length)
     }
 }
