@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! cli ─► cri ─► pod ─► { spec, image, network, store, monitor::client }
-//!                      monitor (server) ─► runtime ─► sys
+//!         └► streaming ─► pod     monitor (server) ─► runtime ─► sys
 //! ```
 //!
 //! Nothing below `cri` sees a protobuf type of the CRI; `runtime`, `sys` and the
@@ -46,3 +46,6 @@ pub mod spec;
 /// Durable state.
 #[cfg(feature = "daemon")]
 pub mod store;
+/// The HTTP server for exec, attach and port forwarding.
+#[cfg(feature = "daemon")]
+pub mod streaming;

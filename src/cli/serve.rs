@@ -35,6 +35,7 @@ use crate::{
     runtime::cgroup::Version,
     spec::{capabilities, container::Node},
     store::{self, Database, Durability},
+    streaming,
 };
 
 /// The longest request, in bytes; that of the kubelet's client.
@@ -42,6 +43,9 @@ const MAX_REQUEST: usize = 16 * 1024 * 1024;
 
 /// How long calls that are under way at the end may take.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long clients of streams have to take note of the end.
+const DRAIN_STREAMS: Duration = Duration::from_secs(3);
 
 /// What a daemon is started with.
 #[derive(Debug, Clone)]
@@ -56,6 +60,8 @@ pub struct Settings {
     pub network: network::Options,
     /// Images.
     pub images: image::Options,
+    /// Streams of exec, attach and port forwarding.
+    pub streaming: streaming::Options,
 }
 
 /// What keeps the daemon from serving.
@@ -98,6 +104,9 @@ pub enum Error {
     /// Pods.
     #[error("cannot recover the pods")]
     Pods(#[from] pod::Error),
+    /// Streams.
+    #[error(transparent)]
+    Streaming(#[from] streaming::Error),
     /// The server.
     #[error("the server ended")]
     Serve(#[from] tonic::transport::Error),
@@ -116,13 +125,14 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     let node = node()?;
     let listener = listen(&settings.listen).await?;
     let pods = open(&settings, node).await?;
+    let streams = streaming::Server::start(settings.streaming.clone(), Arc::clone(&pods)).await?;
 
     let (stop, stopped) = oneshot::channel();
     let limit = MAX_REQUEST;
     let server = Server::builder()
         .layer(DeadlineLayer)
         .add_service(
-            RuntimeServiceServer::new(RuntimeServer::new(Arc::clone(&pods)))
+            RuntimeServiceServer::new(RuntimeServer::new(Arc::clone(&pods), streams.urls()))
                 .max_decoding_message_size(limit),
         )
         .add_service(
@@ -141,6 +151,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     end_signal().await;
     notify(&[sd_notify::NotifyState::Stopping]);
     let _ = stop.send(());
+    streams.shut_down(DRAIN_STREAMS).await;
     match tokio::time::timeout(DRAIN, server).await {
         Ok(Ok(result)) => result?,
         Ok(Err(_)) => warn!("the server was ended by a panic"),

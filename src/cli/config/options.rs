@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Config, Error};
-use crate::{cli::serve, image, network, pod};
+use crate::{cli::serve, image, network, pod, streaming};
 
 /// Where packages put the monitor.
 const MONITOR: &str = "/usr/libexec/criquet/criquet-monitor";
@@ -23,6 +23,7 @@ impl Config {
             pods: self.pod_options(),
             network: self.network_options(),
             images: self.image_options(),
+            streaming: self.streaming_options(),
         })
     }
 
@@ -66,6 +67,27 @@ impl Config {
             certs_dir: self.registry.config_path.clone(),
             max_parallel_downloads: self.image.max_parallel_downloads,
             progress_timeout: Duration::from_secs(self.image.progress_timeout),
+        }
+    }
+
+    /// Streams.
+    pub fn streaming_options(&self) -> streaming::Options {
+        let streaming = &self.streaming;
+        let files = (streaming.tls_cert_file.clone(), streaming.tls_key_file.clone());
+        let tls = match files {
+            (Some(certificate), Some(key)) => {
+                let client_authorities = streaming.tls_client_ca_file.clone();
+                Some(streaming::TlsFiles { certificate, key, client_authorities })
+            }
+            _ => None,
+        };
+        streaming::Options {
+            address: streaming.address,
+            port: streaming.port,
+            idle_timeout: Duration::from_secs(streaming.idle_timeout),
+            creation_timeout: Duration::from_secs(streaming.creation_timeout),
+            max_sessions: streaming.max_sessions,
+            tls,
         }
     }
 
