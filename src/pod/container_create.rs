@@ -98,11 +98,12 @@ impl Pods {
         &self,
         id: &ContainerId,
         sandbox: &Sandbox,
-        config: ContainerConfig,
+        mut config: ContainerConfig,
     ) -> Result<Arc<Container>, Error> {
         let (image, image_ref) = self.image_of(&config)?;
         let sandbox_record = sandbox.record().clone();
         self.check_container(sandbox, &config)?;
+        security::share_namespaces(&sandbox_record.config, &mut config);
         let user = user_of(&config, &self.parts.images.users(&image.id)?, &image)?;
         let log_path = log_path(&sandbox_record.config.log_directory, &config.log_path)?;
         let stop_signal = stop_signal(&config, &image)?;
