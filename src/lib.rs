@@ -49,3 +49,8 @@ pub mod store;
 /// The HTTP server for exec, attach and port forwarding.
 #[cfg(feature = "daemon")]
 pub mod streaming;
+
+/// Entry points of the fuzzers.
+#[cfg(feature = "daemon")]
+#[doc(hidden)]
+pub mod fuzz;

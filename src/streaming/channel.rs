@@ -1,52 +1,10 @@
-//! The two directions of a stream, whatever protocol carries it.
-
-use bytes::Bytes;
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+//! What is sent to a client on a stream, whatever protocol carries it.
 
 use super::{spdy, websocket};
-
-/// How many pieces of a stream wait for its reader, each of at most [`super::READ_BUFFER`].
-pub const QUEUE: usize = 4;
 
 /// Nobody reads what is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Closed;
-
-/// What a client sends on a stream.
-pub struct Incoming {
-    pieces: mpsc::Receiver<Bytes>,
-    flow: Option<Flow>,
-}
-
-/// What belongs to the stream where the protocol has more than an end.
-pub struct Flow {
-    /// Tells the client that it may send more.
-    pub credit: spdy::Credit,
-    /// The client has given the stream up.
-    pub reset: CancellationToken,
-}
-
-impl Incoming {
-    /// A stream whose pieces come through a queue.
-    pub fn new(pieces: mpsc::Receiver<Bytes>, flow: Option<Flow>) -> Self {
-        Self { pieces, flow }
-    }
-
-    /// The next piece; `None` at the end.
-    pub async fn next(&mut self) -> Option<Bytes> {
-        let piece = self.pieces.recv().await?;
-        if let Some(flow) = &mut self.flow {
-            flow.credit.taken(piece.len()).await;
-        }
-        Some(piece)
-    }
-
-    /// Whether the end was a reset: the client does not want the other direction either.
-    pub fn is_reset(&self) -> bool {
-        self.flow.as_ref().is_some_and(|flow| flow.reset.is_cancelled())
-    }
-}
 
 /// What is sent to a client on a stream.
 pub enum Outgoing {
@@ -68,24 +26,22 @@ impl Outgoing {
         }
     }
 
-    /// Sends a short text and says that nothing follows.
-    ///
-    /// # Errors
-    /// [`Closed`] when nobody reads it.
-    pub async fn send_last(self, text: &str) -> Result<(), Closed> {
-        self.send(&mut Chunk::from(text)).await?;
-        self.finish().await
+    /// Sends a short text and says that nothing follows. A client that is gone is not missed.
+    pub async fn send_last(self, text: &str) {
+        if text.is_empty() || self.send(&mut Chunk::from(text)).await.is_ok() {
+            let _ = self.finish().await;
+        }
     }
 
     /// Says that nothing follows.
     ///
     /// # Errors
-    /// [`Closed`] when nobody wants to know.
+    /// [`Closed`] when nobody wants to know, or the protocol cannot say it.
     pub async fn finish(self) -> Result<(), Closed> {
         match self {
             Outgoing::Spdy(outgoing) => outgoing.finish().await,
             // The protocol has no word for it; the end of the session tells.
-            Outgoing::WebSocket(_) => Ok(()),
+            Outgoing::WebSocket(_) => Err(Closed),
         }
     }
 

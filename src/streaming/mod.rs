@@ -10,6 +10,7 @@ mod error;
 mod handshake;
 mod options;
 mod port_forward;
+mod queue;
 pub mod remote_command;
 mod serve;
 mod server;

@@ -39,8 +39,16 @@ impl<T> Tokens<T> {
     /// # Errors
     /// [`Error::TooMany`].
     pub(super) fn insert(&self, request: T) -> Result<String, Error> {
+        self.insert_at(Instant::now(), request)
+    }
+
+    /// The request of a token, which is used up by this.
+    pub(super) fn take(&self, token: &str) -> Option<T> {
+        self.take_at(Instant::now(), token)
+    }
+
+    fn insert_at(&self, now: Instant, request: T) -> Result<String, Error> {
         let token = random().map_err(Error::Random)?;
-        let now = Instant::now();
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.len() >= MAX_WAITING {
             waiting.retain(|_, (expires, _)| *expires > now);
@@ -52,11 +60,10 @@ impl<T> Tokens<T> {
         Ok(token)
     }
 
-    /// The request of a token, which is used up by this.
-    pub(super) fn take(&self, token: &str) -> Option<T> {
+    fn take_at(&self, now: Instant, token: &str) -> Option<T> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let (expires, request) = waiting.remove(token)?;
-        (Instant::now() < expires).then_some(request)
+        (now < expires).then_some(request)
     }
 }
 
@@ -71,33 +78,33 @@ fn random() -> io::Result<String> {
 mod tests {
     use std::time::Duration;
 
+    use tokio::time::Instant;
+
     use super::{LIFETIME, MAX_WAITING, Tokens};
 
-    #[tokio::test(start_paused = true)]
-    async fn a_token_is_good_once_and_for_a_minute() {
-        let tokens = Tokens::default();
-        let token = tokens.insert(1).unwrap();
-        assert_eq!(tokens.take("other"), None);
-        assert_eq!(tokens.take(&token), Some(1));
-        assert_eq!(tokens.take(&token), None);
-        let token = tokens.insert(2).unwrap();
-        tokio::time::advance(LIFETIME).await;
-        assert_eq!(tokens.take(&token), None);
+    #[test]
+    fn a_token_is_good_once_and_for_a_minute() {
+        let (tokens, now) = (Tokens::default(), Instant::now());
+        let token = tokens.insert_at(now, 1).unwrap();
+        assert_eq!(tokens.take_at(now, "other"), None);
+        assert_eq!(tokens.take_at(now, &token), Some(1));
+        assert_eq!(tokens.take_at(now, &token), None);
+        let token = tokens.insert_at(now, 2).unwrap();
+        assert_eq!(tokens.take_at(now + LIFETIME, &token), None);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn only_so_many_wait() {
-        let tokens = Tokens::default();
-        let first = tokens.insert(0).unwrap();
-        tokio::time::advance(Duration::from_secs(1)).await;
+    #[test]
+    fn only_so_many_wait() {
+        let (tokens, now) = (Tokens::default(), Instant::now());
+        let later = now + Duration::from_secs(1);
+        let first = tokens.insert_at(now, 0).unwrap();
         for number in 1..MAX_WAITING {
-            tokens.insert(number).unwrap();
+            tokens.insert_at(later, number).unwrap();
         }
-        tokens.insert(0).unwrap_err();
-        tokens.take(&first).unwrap();
-        tokens.insert(0).unwrap();
-        tokens.insert(0).unwrap_err();
-        tokio::time::advance(LIFETIME).await;
-        tokens.insert(0).unwrap();
+        tokens.insert_at(later, 0).unwrap_err();
+        tokens.take_at(later, &first).unwrap();
+        tokens.insert_at(later, 0).unwrap();
+        tokens.insert_at(later, 0).unwrap_err();
+        tokens.insert_at(later + LIFETIME, 0).unwrap();
     }
 }

@@ -189,7 +189,8 @@ struct Ours {
 fn streams(request: &v1::Start) -> Result<(ChildStdio, Ours), Error> {
     if request.terminal {
         let ours = Ours { outputs: Vec::new(), stdin: None };
-        return Ok((ChildStdio::Terminal { rows: 0, columns: 0 }, ours));
+        // Until somebody attached says another size.
+        return Ok((ChildStdio::Terminal { rows: 24, columns: 80 }, ours));
     }
     let pipe = || pipe_with(PipeFlags::CLOEXEC).during("create", "pipe");
     let (stdin, our_stdin) = if request.stdin {

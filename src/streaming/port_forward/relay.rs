@@ -8,8 +8,9 @@ use tokio::{
 use crate::{
     pod::{Pods, Sandbox},
     streaming::{
-        channel::{Chunk, Incoming, Outgoing},
+        channel::{Chunk, Outgoing},
         error_text,
+        queue::Incoming,
         transport::READ_BUFFER,
     },
 };
@@ -24,8 +25,8 @@ pub(super) struct Pair {
     pub error: Outgoing,
 }
 
-/// The client does not want the connection any more.
-struct Reset;
+/// The connection is over in both directions.
+struct Over;
 
 /// Connects to the port and carries bytes until both sides have ended.
 ///
@@ -37,21 +38,20 @@ pub(super) async fn forward(pods: &Pods, sandbox: &Sandbox, port: u16, pair: Pai
     match pods.dial(sandbox, port).await {
         Ok(connection) => {
             let (read, write) = connection.into_split();
-            // A reset ends both directions at once: it drops the other one.
+            // Whichever direction knows that it is over drops the other one.
             let _ = tokio::try_join!(to_port(incoming, write), to_client(read, outgoing));
-            let _ = error.finish().await;
+            error.send_last("").await;
         }
         Err(reason) => {
             let reason = error_text(&reason);
             let text = format!("error forwarding port {port} to pod {}: {reason}", sandbox.id);
-            // A client that is gone does not want to know.
-            let _ = error.send_last(&text).await;
+            error.send_last(&text).await;
             outgoing.reset().await;
         }
     }
 }
 
-async fn to_port(mut incoming: Incoming, mut port: OwnedWriteHalf) -> Result<(), Reset> {
+async fn to_port(mut incoming: Incoming, mut port: OwnedWriteHalf) -> Result<(), Over> {
     while let Some(piece) = incoming.next().await {
         if port.write_all(&piece).await.is_err() {
             // It may still have something to say.
@@ -59,29 +59,27 @@ async fn to_port(mut incoming: Incoming, mut port: OwnedWriteHalf) -> Result<(),
         }
     }
     if incoming.is_reset() {
-        return Err(Reset);
+        return Err(Over);
     }
     // Half of the connection is closed; the other half goes on.
     let _ = port.shutdown().await;
     Ok(())
 }
 
-async fn to_client(mut port: OwnedReadHalf, outgoing: Outgoing) -> Result<(), Reset> {
+async fn to_client(mut port: OwnedReadHalf, outgoing: Outgoing) -> Result<(), Over> {
     let mut chunk = Chunk::with_capacity(READ_BUFFER);
     loop {
         match port.read(chunk.space()).await {
-            Ok(0) => {
-                let _ = outgoing.finish().await;
-                return Ok(());
-            }
+            // A client that cannot be told the end cannot be waited for either.
+            Ok(0) => return outgoing.finish().await.map_err(|_| Over),
             Ok(length) => chunk.fill(length),
             Err(_) => {
                 outgoing.reset().await;
-                return Err(Reset);
+                return Err(Over);
             }
         }
         if outgoing.send(&mut chunk).await.is_err() {
-            return Err(Reset);
+            return Err(Over);
         }
     }
 }

@@ -9,7 +9,8 @@ use super::relay::{Pair, forward};
 use crate::{
     pod::{Pods, Sandbox},
     streaming::{
-        channel::{Chunk, Incoming, Outgoing},
+        channel::{Chunk, Outgoing},
+        queue::Incoming,
         websocket::Session,
     },
 };

@@ -15,9 +15,10 @@ use super::{
 use crate::{
     pod::{Attachment, Container, Pods},
     streaming::{
-        channel::{Incoming, Outgoing},
+        channel::Outgoing,
         descriptor::{Sink, Source},
         error_text,
+        queue::Incoming,
     },
 };
 

@@ -5,11 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::status::{Format, Reporter};
-use crate::streaming::{
-    channel::{Incoming, Outgoing},
-    handshake::Remote,
-    spdy, websocket,
-};
+use crate::streaming::{channel::Outgoing, handshake::Remote, queue::Incoming, spdy, websocket};
 
 /// Which streams a command has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

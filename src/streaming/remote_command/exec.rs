@@ -9,9 +9,10 @@ use super::{client::Client, input, output::forward, resize, status::Outcome};
 use crate::{
     pod::{Container, Exec, ExecRequest, Pods},
     streaming::{
-        channel::{Incoming, Outgoing},
+        channel::Outgoing,
         descriptor::{Sink, Source},
         error_text,
+        queue::Incoming,
     },
 };
 

@@ -1,6 +1,6 @@
 //! From a client to a process.
 
-use crate::streaming::{channel::Incoming, descriptor::Sink};
+use crate::streaming::{descriptor::Sink, queue::Incoming};
 
 /// Writes what the client sends, until it sends nothing more or nobody reads. Dropping the
 /// descriptor is what ends the standard input of a process.

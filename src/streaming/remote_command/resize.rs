@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use std::os::fd::OwnedFd;
 
-use crate::streaming::channel::Incoming;
+use crate::streaming::queue::Incoming;
 
 /// The most bytes without a whole object; one has about thirty.
 const MAX_PENDING: usize = 4096;

@@ -79,11 +79,7 @@ impl Reporter {
             Format::Words => outcome.words().unwrap_or_default(),
             Format::Json => outcome.json().to_string(),
         };
-        // A client that is gone does not want to know.
-        let _ = match text.is_empty() {
-            true => self.outgoing.finish().await,
-            false => self.outgoing.send_last(&text).await,
-        };
+        self.outgoing.send_last(&text).await;
         for end in self.ends {
             end.reset().await;
         }

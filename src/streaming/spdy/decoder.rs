@@ -11,6 +11,7 @@ use super::{
     },
     headers::Inflater,
 };
+use crate::streaming::transport::READ_BUFFER;
 
 /// The longest control frame, in bytes.
 const MAX_CONTROL: usize = 16 * 1024;
@@ -80,7 +81,7 @@ impl Decoder {
         if left == 0 {
             return Some(Frame::Data { id, bytes: Bytes::new(), fin });
         }
-        let length = left.min(buffer.len());
+        let length = left.min(buffer.len()).min(READ_BUFFER);
         let left = left - length;
         if left > 0 {
             self.data = Some(Data { id, left, fin });
@@ -177,7 +178,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let headers = Headers::from([("streamType", "stdin")]);
-        let mut bytes = frame::open(1, &Deflater::new().block(&headers));
+        let mut bytes = frame::open(1, &Deflater::default().block(&headers));
         bytes.extend(frame::data(1, 3, true));
         bytes.extend(b"abc");
         bytes.extend(frame::reset(3, Status::Cancel));

@@ -102,14 +102,16 @@ fn text(block: &mut &[u8]) -> Option<String> {
 #[derive(Debug)]
 pub struct Deflater(Compress);
 
-impl Deflater {
-    pub(super) fn new() -> Self {
+impl Default for Deflater {
+    fn default() -> Self {
         let mut compress = Compress::new(Compression::fast(), true);
         // Fails only once something has been compressed.
         let _ = compress.set_dictionary(&dictionary());
         Self(compress)
     }
+}
 
+impl Deflater {
     /// The block of these headers.
     pub fn block(&mut self, headers: &Headers) -> Vec<u8> {
         let mut block = (headers.0.len() as u32).to_be_bytes().to_vec();
@@ -130,7 +132,7 @@ mod tests {
 
     #[test]
     fn blocks_of_a_direction_share_their_context() {
-        let (mut deflater, mut inflater) = (Deflater::new(), Inflater::new());
+        let (mut deflater, mut inflater) = (Deflater::default(), Inflater::new());
         for port in ["80", "443", "80"] {
             let headers = Headers::from([("streamType", "data"), ("port", port)]);
             let block = deflater.block(&headers);
@@ -141,7 +143,7 @@ mod tests {
     #[test]
     fn a_block_that_inflates_to_too_much_is_refused() {
         let long = "x".repeat(MAX_BLOCK);
-        let block = Deflater::new().block(&Headers::from([("a", &*long)]));
+        let block = Deflater::default().block(&Headers::from([("a", &*long)]));
         assert!(block.len() < 1000);
         Inflater::new().block(&block).unwrap_err();
     }

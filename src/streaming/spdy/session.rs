@@ -18,10 +18,10 @@ use super::{
     decoder::Decoder,
     frame::{self, Frame, Status},
     headers::Headers,
-    writer::{Credit, Outgoing, RECEIVE_WINDOW, Writer},
+    writer::{Credit, Outgoing, Writer},
 };
 use crate::streaming::{
-    channel::{self, Incoming, QUEUE},
+    queue::{Feed, Flow, Incoming, WINDOW, queue},
     transport::{Activity, Life, READ_BUFFER, Transport},
 };
 
@@ -102,7 +102,7 @@ impl Session {
 
 /// Where the data of a stream goes.
 struct Entry {
-    pieces: mpsc::Sender<Bytes>,
+    feed: Feed,
     reset: CancellationToken,
     /// Counts the stream as open.
     _permit: Arc<OwnedSemaphorePermit>,
@@ -140,8 +140,7 @@ impl Reader {
     }
 
     async fn serve(&mut self) -> Result<(), super::Error> {
-        let windows =
-            [frame::initial_window(RECEIVE_WINDOW), frame::window_update(0, SESSION_WINDOW)];
+        let windows = [frame::initial_window(WINDOW), frame::window_update(0, SESSION_WINDOW)];
         if self.writer.frame(&windows.concat()).await.is_err() {
             return Ok(());
         }
@@ -213,14 +212,12 @@ impl Reader {
         let permit = Arc::new(permit);
         self.writer.windows.open(id);
         let reset = CancellationToken::new();
-        let (pieces, receiver) = mpsc::channel(QUEUE);
         let credit = Credit::new(id, Arc::clone(&self.writer));
-        let incoming =
-            Incoming::new(receiver, Some(channel::Flow { credit, reset: reset.clone() }));
+        let (feed, incoming) = queue(Some(Flow { credit, reset: reset.clone() }));
         let outgoing =
             Outgoing::new(id, Arc::clone(&self.writer), reset.clone(), Arc::clone(&permit));
         if !fin {
-            self.streams.insert(id, Entry { pieces, reset, _permit: permit });
+            self.streams.insert(id, Entry { feed, reset, _permit: permit });
         }
         let replied = self.writer.reply(id).await.is_ok();
         // Nobody accepts streams any more at the end of a session.
@@ -242,7 +239,7 @@ impl Reader {
             // The client may not know yet that the stream is closed.
             return true;
         };
-        let delivered = bytes.is_empty() || deliver(&entry.pieces, bytes, stall).await;
+        let delivered = bytes.is_empty() || deliver(&entry.feed, bytes, stall).await;
         if !delivered && let Some(entry) = self.streams.remove(&id) {
             entry.reset.cancel();
             return self.send(&frame::reset(id, Status::FlowControl)).await;
@@ -259,13 +256,11 @@ impl Reader {
 }
 
 /// Hands a piece to its reader. `false` where that one holds up others for too long.
-async fn deliver(pieces: &mpsc::Sender<Bytes>, bytes: Bytes, stall: Option<Duration>) -> bool {
-    // A reader that is gone wants nothing; its stream goes on in the other direction.
-    let sending = async { pieces.send(bytes).await.unwrap_or_default() };
+async fn deliver(feed: &Feed, bytes: Bytes, stall: Option<Duration>) -> bool {
     match stall {
-        Some(stall) => tokio::time::timeout(stall, sending).await.is_ok(),
+        Some(stall) => tokio::time::timeout(stall, feed.give(bytes)).await.is_ok(),
         None => {
-            sending.await;
+            feed.give(bytes).await;
             true
         }
     }

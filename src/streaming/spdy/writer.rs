@@ -21,6 +21,7 @@ use super::{
 };
 use crate::streaming::{
     channel::{Chunk, Closed},
+    queue::WINDOW,
     transport::{Activity, Transport},
 };
 
@@ -49,7 +50,7 @@ impl Writer {
         activity: Arc<Activity>,
         over: CancellationToken,
     ) -> Self {
-        let output = Mutex::new(Output { io, deflater: Deflater::new(), ended: false });
+        let output = Mutex::new(Output { io, deflater: Deflater::default(), ended: false });
         Self { output, windows: Windows::default(), activity, over, last: AtomicU32::new(0) }
     }
 
@@ -183,9 +184,6 @@ pub struct Credit {
     owed: u32,
 }
 
-/// The window of a stream that this side reads, in bytes.
-pub(super) const RECEIVE_WINDOW: u32 = 256 * 1024;
-
 impl Credit {
     pub(super) fn new(id: u32, writer: Arc<Writer>) -> Self {
         Self { id, writer, owed: 0 }
@@ -194,7 +192,7 @@ impl Credit {
     /// So many bytes have been taken.
     pub async fn taken(&mut self, length: usize) {
         self.owed = self.owed.saturating_add(length as u32);
-        if self.owed >= RECEIVE_WINDOW / 2 {
+        if self.owed >= WINDOW / 2 {
             let owed = std::mem::take(&mut self.owed);
             // A session that is over sends nothing more.
             let _ = self.writer.frame(&frame::window_update(self.id, owed)).await;

@@ -86,7 +86,8 @@ mod tests {
             (Codec::Binary, true, b"", Ok(None)),
             (Codec::Base64, false, b"0bHMK", data(0, "ls\n")),
             (Codec::Base64, false, b"4", data(4, "")),
-            (Codec::Base64, false, b"0bHM", data(0, "ls")),
+            (Codec::Base64, false, b"0bHM=", data(0, "ls")),
+            (Codec::Base64, false, b"0bHM", Err(Violation)),
             (Codec::Base64, false, b"0b!", Err(Violation)),
             (Codec::Base64, false, b"\x00bHMK", Err(Violation)),
         ] {

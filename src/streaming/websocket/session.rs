@@ -8,7 +8,7 @@ use futures_util::{
     stream::{SplitSink, SplitStream},
 };
 use tokio::{
-    sync::{Mutex, mpsc},
+    sync::Mutex,
     time::{Instant, timeout_at},
 };
 use tokio_tungstenite::{
@@ -22,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::codec::{Codec, Event};
 use crate::streaming::{
-    channel::{Chunk, Closed, Incoming, QUEUE},
+    channel::{Chunk, Closed},
+    queue::{Feed, Incoming, queue},
     transport::{Activity, Life, READ_BUFFER, Transport},
 };
 
@@ -81,10 +82,9 @@ impl Session {
         let mut inputs = Vec::with_capacity(read.len());
         let mut incoming = Vec::with_capacity(read.len());
         for &read in read {
-            let channel = read.then(|| mpsc::channel(QUEUE));
-            let (sender, receiver) = channel.unzip();
-            inputs.push(sender);
-            incoming.push(receiver.map(|receiver| Incoming::new(receiver, None)));
+            let (feed, channel) = read.then(|| queue(None)).unzip();
+            inputs.push(feed);
+            incoming.push(channel);
         }
         let reader = Reader { stream, shared: Arc::clone(&shared), agreement, inputs };
         let reader = tokio::spawn(reader.run(life.stop));
@@ -151,7 +151,7 @@ struct Reader {
     shared: Arc<Shared>,
     agreement: Agreement,
     /// Where the data of each channel goes.
-    inputs: Vec<Option<mpsc::Sender<Bytes>>>,
+    inputs: Vec<Option<Feed>>,
 }
 
 impl Reader {
@@ -209,9 +209,7 @@ impl Reader {
         let Some(Some(input)) = self.inputs.get(usize::from(channel)) else { return };
         while !bytes.is_empty() {
             let piece = bytes.split_to(bytes.len().min(READ_BUFFER));
-            if input.send(piece).await.is_err() {
-                return;
-            }
+            input.give(piece).await;
         }
     }
 

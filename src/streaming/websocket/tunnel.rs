@@ -14,18 +14,16 @@ use tokio_tungstenite::{
     tungstenite::{self, Message},
 };
 
-use crate::streaming::transport::Transport;
-
 /// The bytes in both directions.
-pub struct Tunnel {
-    socket: WebSocketStream<Transport>,
+pub struct Tunnel<S> {
+    socket: WebSocketStream<S>,
     /// What is left of a message.
     rest: Bytes,
 }
 
-impl Tunnel {
+impl<S> Tunnel<S> {
     /// A tunnel through this WebSocket.
-    pub fn new(socket: WebSocketStream<Transport>) -> Self {
+    pub fn new(socket: WebSocketStream<S>) -> Self {
         Self { socket, rest: Bytes::new() }
     }
 }
@@ -37,7 +35,7 @@ fn broken(error: tungstenite::Error) -> io::Error {
     }
 }
 
-impl AsyncRead for Tunnel {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Tunnel<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -61,7 +59,7 @@ impl AsyncRead for Tunnel {
     }
 }
 
-impl AsyncWrite for Tunnel {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tunnel<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
