@@ -123,20 +123,20 @@ struct Reader {
 impl Reader {
     async fn run(mut self, stop: CancellationToken) {
         let over = self.writer.over.clone();
-        let broken_off = tokio::select! {
+        let error = tokio::select! {
             result = self.serve() => result.err(),
-            () = over.cancelled() => None,
             () = stop.cancelled() => Some(super::Error::Stopped),
+            () = over.cancelled() => None,
         };
-        if let Some(error) = broken_off {
+        if let Some(error) = error {
             tracing::debug!(%error, "a streaming session is broken off");
-            // A client that is gone needs no farewell.
-            let _ = self.writer.end().await;
         }
+        // A client that is gone needs no farewell, and one that does not read gets none.
+        let _ = tokio::time::timeout(LINGER, self.writer.end()).await;
         for entry in self.streams.values() {
             entry.reset.cancel();
         }
-        over.cancel();
+        self.writer.let_go().await;
     }
 
     async fn serve(&mut self) -> Result<(), super::Error> {

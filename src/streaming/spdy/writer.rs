@@ -38,10 +38,9 @@ pub(super) struct Writer {
 }
 
 struct Output {
-    io: WriteHalf<Transport>,
+    /// None once the last frame is written; what comes later is not missed.
+    io: Option<WriteHalf<Transport>>,
     deflater: Deflater,
-    /// The last frame is written; what comes later is not missed.
-    ended: bool,
 }
 
 impl Writer {
@@ -50,7 +49,7 @@ impl Writer {
         activity: Arc<Activity>,
         over: CancellationToken,
     ) -> Self {
-        let output = Mutex::new(Output { io, deflater: Deflater::default(), ended: false });
+        let output = Mutex::new(Output { io: Some(io), deflater: Deflater::default() });
         Self { output, windows: Windows::default(), activity, over, last: AtomicU32::new(0) }
     }
 
@@ -64,12 +63,10 @@ impl Writer {
     }
 
     async fn write(&self, output: &mut Output, bytes: &[u8]) -> io::Result<()> {
-        if output.ended {
-            return Ok(());
-        }
+        let Some(io) = &mut output.io else { return Ok(()) };
         let write = async {
-            output.io.write_all(bytes).await?;
-            output.io.flush().await
+            io.write_all(bytes).await?;
+            io.flush().await
         };
         let result = tokio::select! {
             biased;
@@ -94,8 +91,16 @@ impl Writer {
         let mut output = self.output.lock().await;
         let last = self.last.load(Ordering::Relaxed);
         self.write(&mut output, &frame::go_away(last)).await?;
-        output.ended = true;
-        output.io.shutdown().await
+        match output.io.take() {
+            Some(mut io) => io.shutdown().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Lets go of the connection, whoever else still has a stream.
+    pub(super) async fn let_go(&self) {
+        self.over.cancel();
+        self.output.lock().await.io = None;
     }
 }
 

@@ -62,8 +62,8 @@ pub struct Session {
 }
 
 struct Shared {
-    // Held while a message is written.
-    sink: Mutex<SplitSink<WebSocketStream<Transport>, Message>>,
+    // Held while a message is written; none once the connection is let go.
+    sink: Mutex<Option<SplitSink<WebSocketStream<Transport>, Message>>>,
     activity: Activity,
     over: CancellationToken,
 }
@@ -78,7 +78,7 @@ impl Session {
     ) -> (Self, Vec<Option<Incoming>>) {
         let (sink, stream) = accept(io).await.split();
         let activity = Activity::default();
-        let shared = Arc::new(Shared { sink: Mutex::new(sink), activity, over: life.over });
+        let shared = Arc::new(Shared { sink: Mutex::new(Some(sink)), activity, over: life.over });
         let mut inputs = Vec::with_capacity(read.len());
         let mut incoming = Vec::with_capacity(read.len());
         for &read in read {
@@ -115,6 +115,7 @@ impl Session {
 impl Shared {
     async fn send(&self, message: Message) -> Result<(), Closed> {
         let mut sink = self.sink.lock().await;
+        let sink = sink.as_mut().ok_or(Closed)?;
         let sent = tokio::select! {
             biased;
             sent = sink.send(message) => sent.is_ok(),
@@ -146,6 +147,9 @@ impl Outgoing {
     }
 }
 
+/// Nothing has happened for too long.
+struct Idle;
+
 struct Reader {
     stream: SplitStream<WebSocketStream<Transport>>,
     shared: Arc<Shared>,
@@ -157,16 +161,28 @@ struct Reader {
 impl Reader {
     async fn run(mut self, stop: CancellationToken) {
         let over = self.shared.over.clone();
-        tokio::select! {
-            () = self.serve() => {}
-            () = over.cancelled() => {}
-            () = stop.cancelled() => self.refuse(CloseCode::Away, "the daemon ends").await,
+        let end = tokio::select! {
+            end = self.serve() => end,
+            () = stop.cancelled() => Some((CloseCode::Away, "the daemon ends")),
+            () = over.cancelled() => None,
+        };
+        if let Some((code, reason)) = end {
+            let frame = CloseFrame { code, reason: reason.into() };
+            let farewell = self.shared.send(Message::Close(Some(frame)));
+            // One that does not read gets none.
+            let _ = tokio::time::timeout(LINGER, farewell).await;
         }
         over.cancel();
+        *self.shared.sink.lock().await = None;
     }
 
-    async fn serve(&mut self) {
-        while let Some(message) = self.read().await {
+    /// Serves until the end; returns what the client is to be told.
+    async fn serve(&mut self) -> Option<(CloseCode, &'static str)> {
+        loop {
+            let message = match self.read().await {
+                Ok(message) => message?,
+                Err(Idle) => return Some((CloseCode::Away, "nothing has happened for too long")),
+            };
             let payload = match message {
                 Message::Binary(payload) => payload,
                 Message::Text(text) => text.into(),
@@ -182,24 +198,23 @@ impl Reader {
                 }
                 Ok(None) => {}
                 Err(_) => {
-                    let reason = "a message breaks the channel protocol";
-                    return self.refuse(CloseCode::Protocol, reason).await;
+                    return Some((CloseCode::Protocol, "a message breaks the channel protocol"));
                 }
             }
         }
     }
 
-    /// The next message; `None` at the end, and when nothing has happened for too long.
-    async fn read(&mut self) -> Option<Message> {
+    /// The next message; `None` at the end.
+    async fn read(&mut self) -> Result<Option<Message>, Idle> {
         loop {
             let deadline = self.shared.activity.last() + self.agreement.idle;
             match timeout_at(deadline, self.stream.next()).await {
                 Ok(message) => {
                     self.shared.activity.note();
-                    return message?.ok();
+                    return Ok(message.and_then(Result::ok));
                 }
                 Err(_) if self.shared.activity.last() + self.agreement.idle > Instant::now() => {}
-                Err(_) => return None,
+                Err(_) => return Err(Idle),
             }
         }
     }
@@ -211,11 +226,5 @@ impl Reader {
             let piece = bytes.split_to(bytes.len().min(READ_BUFFER));
             input.give(piece).await;
         }
-    }
-
-    async fn refuse(&mut self, code: CloseCode, reason: &'static str) {
-        let frame = CloseFrame { code, reason: reason.into() };
-        // A client that is gone needs no reason.
-        let _ = self.shared.send(Message::Close(Some(frame))).await;
     }
 }
