@@ -200,7 +200,7 @@ impl Reader {
         headers: Option<Headers>,
     ) -> Result<bool, super::Error> {
         let last = self.writer.last.swap(id, Ordering::Relaxed);
-        if id % 2 == 0 || id <= last {
+        if id.is_multiple_of(2) || id <= last {
             return Err(super::Error::Order(id));
         }
         let Some(headers) = headers else {
