@@ -123,10 +123,10 @@ async fn a_terminal_has_a_size_and_a_name() {
         assert!(output.contains("xterm"), "{output:?}");
         remote.resize(101, 31).await;
         // The terminal changes before the line is read: sizes and keys come by two streams.
-        let probe = format!(
-            "for i in $(seq 500); do stty size < $(ls /dev/pts/[0-9]* | tail -1) | grep -q '31 101' && exit 0; usleep 10000; done; exit 1"
-        );
-        assert_eq!(node.exec(&id, &probe, 30).await.unwrap().exit_code, 0);
+        let probe = "for i in $(seq 500); do \
+            stty size < $(ls /dev/pts/[0-9]* | tail -1) | grep -q '31 101' && exit 0; \
+            usleep 10000; done; exit 1";
+        assert_eq!(node.exec(&id, probe, 30).await.unwrap().exit_code, 0);
         remote.sender.send(STDIN, b"\r").await;
         remote.until("31 101").await;
         assert_eq!(remote.finish().await.code(), 0, "{protocol:?}");

@@ -107,7 +107,7 @@ pub enum Sender {
 
 /// The receiving side.
 pub enum Receiver {
-    Spdy(spdy::Receiver, spdy::Ids),
+    Spdy(Box<spdy::Receiver>, spdy::Ids),
     WebSocket(websocket::Receiver),
 }
 

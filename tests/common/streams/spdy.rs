@@ -122,7 +122,7 @@ pub async fn remote(
     }
     Remote {
         sender: super::Sender::Spdy(sender, ids),
-        receiver: super::Receiver::Spdy(receiver, ids),
+        receiver: super::Receiver::Spdy(Box::new(receiver), ids),
     }
 }
 
