@@ -19,6 +19,9 @@ use crate::{
 /// The length of a line, with its end.
 const LINE: usize = 128;
 
+/// MiB of the file that the container writes again and again: little beside its limit.
+const PART: usize = 16;
+
 /// How often the log is renamed and opened anew.
 const ROTATION: Duration = Duration::from_secs(1);
 
@@ -28,9 +31,13 @@ pub async fn measure(args: &Args, lab: &Lab, figures: &mut Figures) -> anyhow::R
         return Ok(());
     }
     eprintln!("  {} MiB of logs", args.log);
-    let lines = (args.log << 20) / LINE;
+    let rounds = args.log.div_ceil(PART);
+    let lines = rounds * (PART << 20) / LINE;
     let text = "x".repeat(LINE - 1);
-    let script = format!("yes {text} | head -n {lines}");
+    let part = lines / rounds;
+    let script = format!(
+        "yes {text} | head -n {part} > /tmp/part; for i in $(seq {rounds}); do cat /tmp/part; done"
+    );
     let before = lab.usage.cpu()?;
     let start = Instant::now();
     let pod =
@@ -44,8 +51,13 @@ pub async fn measure(args: &Args, lab: &Lab, figures: &mut Figures) -> anyhow::R
         fs::remove_file(file)?;
     }
     ensure!(found == lines, "{found} of {lines} lines are in the log");
-    figures.value("log of a fast writer", "MiB/s", args.log as f64 / taken.as_secs_f64(), None);
-    figures.value("CPU time per MiB of log", "ms", cpu / args.log as f64, None);
+    figures.value(
+        "log of a fast writer",
+        "MiB/s",
+        (rounds * PART) as f64 / taken.as_secs_f64(),
+        None,
+    );
+    figures.value("CPU time per MiB of log", "ms", cpu / (rounds * PART) as f64, None);
     lab.end(pod, &mut Times::default()).await
 }
 

@@ -48,9 +48,9 @@ const METHOD: &[&str] = &[
     "The first prompt is that of a shell with a terminal, from the call of Exec on. `cat` is sent \
      bytes and sends them back, over SPDY as Go's clients speak it and over a WebSocket with \
      version 4 of the channel protocol; the rate is that of the bytes that came back.",
-    "Logs are those of `yes` through `head`, renamed and opened anew every second; every line \
+    "Logs are those of `cat` of a file of short lines, again and again, renamed and opened anew every second; every line \
      is looked at afterwards, and one that is lost or torn is an error. CPU time holds that of \
-     the two programs.",
+     the program.",
 ];
 
 fn main() -> ExitCode {

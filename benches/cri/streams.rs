@@ -1,6 +1,6 @@
 //! Streams of exec: the first prompt, and bytes per second.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use criquet::cri::v1::ExecRequest;
@@ -33,9 +33,7 @@ pub async fn measure(args: &Args, lab: &Lab, figures: &mut Figures) -> anyhow::R
     for (name, protocol) in PROTOCOLS {
         let mut times = Vec::new();
         for _ in 0..PROMPTS {
-            let start = Instant::now();
-            prompt(lab, &pod, protocol).await?;
-            times.push(start.elapsed());
+            prompt(lab, &pod, protocol, &mut times).await?;
         }
         figures.times(format!("exec to first prompt, {name}"), &times, None);
     }
@@ -71,9 +69,16 @@ async fn open(
     Ok(Remote::open(&target, protocol, Wanted { stdin: true, stderr: false, tty }).await)
 }
 
-async fn prompt(lab: &Lab, pod: &Pod, protocol: Protocol) -> anyhow::Result<()> {
+async fn prompt(
+    lab: &Lab,
+    pod: &Pod,
+    protocol: Protocol,
+    times: &mut Vec<Duration>,
+) -> anyhow::Result<()> {
+    let start = Instant::now();
     let mut remote = open(lab, pod, "sh", protocol, true).await?;
     remote.until("# ").await;
+    times.push(start.elapsed());
     remote.sender.send(STDIN, b"exit\r").await;
     remote.finish().await;
     Ok(())
