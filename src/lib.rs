@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! cli ─► cri ─► pod ─► { spec, image, network, store, monitor::client }
-//!                      monitor (server) ─► runtime ─► sys
+//!         └► streaming ─► pod     monitor (server) ─► runtime ─► sys
 //! ```
 //!
 //! Nothing below `cri` sees a protobuf type of the CRI; `runtime`, `sys` and the
@@ -31,10 +31,6 @@ pub mod cli;
 /// The gRPC services: validate, translate, map errors.
 #[cfg(feature = "daemon")]
 pub mod cri;
-/// What fuzzing feeds with bytes.
-#[cfg(feature = "daemon")]
-#[doc(hidden)]
-pub mod fuzz;
 /// References, registries, layers, unpacking, garbage collection.
 #[cfg(feature = "daemon")]
 pub mod image;
@@ -50,3 +46,11 @@ pub mod spec;
 /// Durable state.
 #[cfg(feature = "daemon")]
 pub mod store;
+/// The HTTP server for exec, attach and port forwarding.
+#[cfg(feature = "daemon")]
+pub mod streaming;
+
+/// Entry points of the fuzzers.
+#[cfg(feature = "daemon")]
+#[doc(hidden)]
+pub mod fuzz;

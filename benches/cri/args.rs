@@ -31,6 +31,12 @@ pub struct Args {
     /// Seconds for which the runtime is watched doing nothing.
     #[arg(long, default_value_t = 10)]
     pub idle: u64,
+    /// MiB that are sent through an exec of `cat`; 0 leaves streams out.
+    #[arg(long, default_value_t = 256)]
+    pub stream: usize,
+    /// MiB that a container logs; 0 leaves logs out.
+    #[arg(long, default_value_t = 512)]
+    pub log: usize,
     /// The cgroup that all pods are put under. It must not be there yet.
     #[arg(long, default_value = "/criquet-bench")]
     pub cgroup_parent: PathBuf,

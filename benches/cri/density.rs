@@ -1,4 +1,4 @@
-//! Many pods that do nothing: memory, lists, idleness.
+//! Many pods that do nothing: memory, lists, execs, idleness.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use criquet::cri::v1::{ListContainersRequest, ListPodSandboxRequest};
 use crate::{
     args::Args,
     lives::{end_many, start_many},
-    measure::{Figures, millis, timed},
-    pods::Lab,
+    measure::{Figures, Floor, millis, timed},
+    pods::{Lab, Pod},
 };
 
 /// How often each list is asked for.
@@ -23,6 +23,7 @@ pub async fn measure(args: &Args, lab: &Lab, figures: &mut Figures) -> anyhow::R
     eprintln!("  {count} pods that do nothing");
     let (pods, _) = start_many(args, lab, count).await?;
     lists(lab, count, figures).await?;
+    execs(args, lab, &pods, figures).await?;
     // What starting has left to be done.
     tokio::time::sleep(Duration::from_secs(2)).await;
     idle(args, lab, count, figures).await?;
@@ -53,6 +54,15 @@ async fn lists(lab: &Lab, count: usize, figures: &mut Figures) -> anyhow::Result
     }
     figures.times(format!("ListPodSandbox, {count} pods"), &sandboxes, None);
     figures.times(format!("ListContainers, {count} pods"), &containers, None);
+    Ok(())
+}
+
+async fn execs(args: &Args, lab: &Lab, pods: &[Pod], figures: &mut Figures) -> anyhow::Result<()> {
+    let mut times = Vec::new();
+    for pod in pods.iter().cycle().take(args.execs) {
+        lab.exec(pod, &mut times).await?;
+    }
+    figures.times(format!("ExecSync of true, {} pods", pods.len()), &times, Some(Floor::ExecTime));
     Ok(())
 }
 

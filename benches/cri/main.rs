@@ -11,11 +11,15 @@ mod client;
 mod density;
 mod floor;
 mod lives;
+mod logs;
 mod measure;
 mod pods;
 mod pulls;
 mod report;
+mod streams;
 mod usage;
+#[path = "../../tests/common/streams/mod.rs"]
+mod wire;
 
 use std::process::ExitCode;
 
@@ -41,6 +45,12 @@ const METHOD: &[&str] = &[
     "The floor is a clone3 into new mount, UTS, IPC, PID and network namespaces, an overlay \
      mount, pivot_root, execve of a static `true`, and the wait for its end; for execs, a fork, \
      an execve and a wait. It has no daemon, no RPC, no cgroup and no veth.",
+    "The first prompt is that of a shell with a terminal, from the call of Exec on. `cat` is sent \
+     bytes and sends them back, over SPDY as Go's clients speak it and over a WebSocket with \
+     version 4 of the channel protocol; the rate is that of the bytes that came back.",
+    "Logs are those of `cat` of a file of short lines, again and again, renamed and opened anew every second; every line \
+     is looked at afterwards, and one that is lost or torn is an error. CPU time holds that of \
+     the program.",
 ];
 
 fn main() -> ExitCode {
@@ -112,6 +122,8 @@ async fn figures(args: &Args, lab: &Lab) -> anyhow::Result<Figures> {
         lives::measure(args, lab, network, &mut figures).await?;
     }
     lives::measure_parallel(args, lab, &mut figures).await?;
+    streams::measure(args, lab, &mut figures).await?;
+    logs::measure(args, lab, &mut figures).await?;
     density::measure(args, lab, &mut figures).await?;
     for image in &args.pull {
         pulls::measure(args, lab, image, &mut figures).await?;

@@ -31,6 +31,9 @@ const LABEL: &str = "criquet.bench/run";
 /// The variable by which processes of the workload are known.
 pub const MARK: &str = "CRIQUET_BENCH_WORKLOAD";
 
+/// The name of every container's log.
+const LOG: &str = "main.log";
+
 /// The network of a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
@@ -57,6 +60,8 @@ pub struct Pod {
     pub id: String,
     /// Its container.
     pub container: String,
+    /// The log of its container.
+    pub log: PathBuf,
 }
 
 /// Times of the steps of pods' lives.
@@ -108,8 +113,19 @@ impl Lab {
 
     /// RunPodSandbox, CreateContainer, StartContainer.
     pub async fn start(&self, network: Network, times: &mut Times) -> anyhow::Result<Pod> {
+        self.start_command(network, &["sleep", "100000"], times).await
+    }
+
+    /// The same with another command.
+    pub async fn start_command(
+        &self,
+        network: Network,
+        command: &[&str],
+        times: &mut Times,
+    ) -> anyhow::Result<Pod> {
         let mut runtime = self.client.runtime.clone();
         let config = self.sandbox_config(network);
+        let log = Path::new(&config.log_directory).join(LOG);
         let request = RunPodSandboxRequest { config: Some(config.clone()), ..Default::default() };
         let id = timed(&mut times.run, runtime.run_pod_sandbox(request))
             .await
@@ -118,7 +134,10 @@ impl Lab {
             .pod_sandbox_id;
         let request = CreateContainerRequest {
             pod_sandbox_id: id.clone(),
-            config: Some(self.container_config(network)),
+            config: Some(ContainerConfig {
+                command: command.iter().map(|&word| word.to_owned()).collect(),
+                ..self.container_config(network)
+            }),
             sandbox_config: Some(config),
         };
         let container = timed(&mut times.create, runtime.create_container(request))
@@ -130,7 +149,7 @@ impl Lab {
         timed(&mut times.start, runtime.start_container(request))
             .await
             .context("StartContainer")?;
-        Ok(Pod { id, container })
+        Ok(Pod { id, container, log })
     }
 
     /// StopPodSandbox, RemovePodSandbox.
@@ -178,7 +197,7 @@ impl Lab {
             }
             for id in pods {
                 quiet = 0;
-                let pod = Pod { id, container: String::new() };
+                let pod = Pod { id, container: String::new(), log: PathBuf::new() };
                 if let Err(error) = self.end(pod, &mut Times::default()).await {
                     last = format!("{error:#}");
                 }
@@ -233,9 +252,8 @@ impl Lab {
         ContainerConfig {
             metadata: Some(ContainerMetadata { name: "main".to_owned(), attempt: 0 }),
             image: Some(spec(&self.image)),
-            command: vec!["sleep".to_owned(), "100000".to_owned()],
             envs: vec![KeyValue { key: MARK.to_owned(), value: self.run.clone().into() }],
-            log_path: "main.log".to_owned(),
+            log_path: LOG.to_owned(),
             labels: self.labels(),
             linux: Some(LinuxContainerConfig {
                 resources: Some(LinuxContainerResources {

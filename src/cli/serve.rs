@@ -36,6 +36,7 @@ use crate::{
     runtime::cgroup::Version,
     spec::{capabilities, container::Node},
     store::{self, Database, Durability},
+    streaming,
 };
 
 /// The longest request, in bytes; that of the kubelet's client.
@@ -43,6 +44,9 @@ const MAX_REQUEST: usize = 16 * 1024 * 1024;
 
 /// How long calls that are under way at the end may take.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long clients of streams have to take note of the end.
+const DRAIN_STREAMS: Duration = Duration::from_secs(3);
 
 /// What a daemon is started with.
 #[derive(Debug, Clone)]
@@ -57,6 +61,8 @@ pub struct Settings {
     pub network: network::Options,
     /// Images.
     pub images: image::Options,
+    /// Streams of exec, attach and port forwarding.
+    pub streaming: streaming::Options,
 }
 
 /// What keeps the daemon from serving.
@@ -99,6 +105,9 @@ pub enum Error {
     /// Pods.
     #[error("cannot recover the pods")]
     Pods(#[from] pod::Error),
+    /// Streams.
+    #[error(transparent)]
+    Streaming(#[from] streaming::Error),
     /// The server.
     #[error("the server ended")]
     Serve(#[from] tonic::transport::Error),
@@ -127,13 +136,14 @@ pub async fn run(settings: Settings, reload: Reload) -> Result<(), Error> {
     if images.is_suspicious() {
         verify_aside(Arc::clone(&images))?;
     }
+    let streams = streaming::Server::start(settings.streaming.clone(), Arc::clone(&pods)).await?;
 
     let (stop, stopped) = oneshot::channel();
     let limit = MAX_REQUEST;
     let server = Server::builder()
         .layer(DeadlineLayer)
         .add_service(
-            RuntimeServiceServer::new(RuntimeServer::new(Arc::clone(&pods)))
+            RuntimeServiceServer::new(RuntimeServer::new(Arc::clone(&pods), streams.urls()))
                 .max_decoding_message_size(limit),
         )
         .add_service(
@@ -153,6 +163,7 @@ pub async fn run(settings: Settings, reload: Reload) -> Result<(), Error> {
     notify(&[sd_notify::NotifyState::Stopping]);
     reloading.abort();
     let _ = stop.send(());
+    streams.shut_down(DRAIN_STREAMS).await;
     match tokio::time::timeout(DRAIN, server).await {
         Ok(Ok(result)) => result?,
         Ok(Err(_)) => warn!("the server was ended by a panic"),

@@ -9,18 +9,20 @@ use crate::{
     kind::Kind,
     pod::{Container, Pods, Sandbox},
     spec,
+    streaming::{self, Urls},
 };
 
 /// Serves the RuntimeService.
 #[derive(Clone)]
 pub struct RuntimeServer {
     pods: Arc<Pods>,
+    urls: Arc<Urls>,
 }
 
 impl RuntimeServer {
-    /// A service over these pods.
-    pub fn new(pods: Arc<Pods>) -> Self {
-        Self { pods }
+    /// A service over these pods, which gives out these URLs.
+    pub fn new(pods: Arc<Pods>, urls: Arc<Urls>) -> Self {
+        Self { pods, urls }
     }
 
     /// The container with its image's first name: images can be tagged anew at any time.
@@ -243,6 +245,36 @@ impl v1::runtime_service_server::RuntimeService for RuntimeServer {
         }))
     }
 
+    async fn exec(&self, request: Request<v1::ExecRequest>) -> Answer<v1::ExecResponse> {
+        let request = request.into_inner();
+        let container = self.pods.container(&request.container_id)?;
+        let request = convert::exec_request(request)?;
+        self.pods.check_exec(&container, &request.command)?;
+        let url = self.urls.url(streaming::Request::Exec(container, request))?;
+        Ok(Response::new(v1::ExecResponse { url }))
+    }
+
+    async fn attach(&self, request: Request<v1::AttachRequest>) -> Answer<v1::AttachResponse> {
+        let request = request.into_inner();
+        let container = self.pods.container(&request.container_id)?;
+        let wanted = convert::attach_request(&request)?;
+        self.pods.check_attach(&container)?;
+        let url = self.urls.url(streaming::Request::Attach(container, wanted))?;
+        Ok(Response::new(v1::AttachResponse { url }))
+    }
+
+    async fn port_forward(
+        &self,
+        request: Request<v1::PortForwardRequest>,
+    ) -> Answer<v1::PortForwardResponse> {
+        let request = request.into_inner();
+        let sandbox = self.pods.sandbox(&request.pod_sandbox_id)?;
+        let ports = convert::ports(&request.port)?;
+        self.pods.check_port_forward(&sandbox)?;
+        let url = self.urls.url(streaming::Request::PortForward(sandbox, ports))?;
+        Ok(Response::new(v1::PortForwardResponse { url }))
+    }
+
     async fn status(&self, request: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {
         Ok(Response::new(node::status(&self.pods, request.into_inner().verbose).await))
     }
@@ -283,21 +315,6 @@ impl v1::runtime_service_server::RuntimeService for RuntimeServer {
         _request: Request<v1::StreamContainersRequest>,
     ) -> Answer<Self::StreamContainersStream> {
         Err(not_built("StreamContainers"))
-    }
-
-    async fn exec(&self, _request: Request<v1::ExecRequest>) -> Answer<v1::ExecResponse> {
-        Err(not_built("Exec"))
-    }
-
-    async fn attach(&self, _request: Request<v1::AttachRequest>) -> Answer<v1::AttachResponse> {
-        Err(not_built("Attach"))
-    }
-
-    async fn port_forward(
-        &self,
-        _request: Request<v1::PortForwardRequest>,
-    ) -> Answer<v1::PortForwardResponse> {
-        Err(not_built("PortForward"))
     }
 
     async fn container_stats(

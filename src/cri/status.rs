@@ -4,7 +4,7 @@ use std::error::Error;
 
 use tonic::{Code, Status};
 
-use crate::{image, kind::Kind, network, pod, spec};
+use crate::{image, kind::Kind, network, pod, spec, streaming};
 
 /// The code of a kind.
 fn code_of(kind: Kind) -> Code {
@@ -47,7 +47,7 @@ macro_rules! into_status {
     )*};
 }
 
-into_status!(pod::Error, image::Error, network::Error, spec::Error);
+into_status!(pod::Error, image::Error, network::Error, spec::Error, streaming::Error);
 
 /// The failure of a pull. The kubelet looks for its own words at the beginning of a message,
 /// and it only sees the bare message where the code is UNKNOWN.

@@ -26,12 +26,17 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
+mod attach;
+mod exec;
+
 pub use super::pod::Traces;
 use super::{
     MAX_MESSAGE,
     v1::{self, message::Content, reply::Result as Answer, request::Call},
 };
 use crate::{kind::Kind, sys::socket};
+pub use attach::Attached;
+pub use exec::{ExecStdio, Started};
 
 /// A failure to reach a monitor, or what it answered.
 #[derive(Debug, Error)]
@@ -162,6 +167,8 @@ struct Waiting {
     closed: bool,
     replies: HashMap<u64, oneshot::Sender<(Answer, Vec<OwnedFd>)>>,
     execs: HashMap<u64, oneshot::Sender<i32>>,
+    /// Those who are told when they are cut off.
+    attached: HashMap<u64, oneshot::Sender<()>>,
 }
 
 impl Monitor {
@@ -238,51 +245,6 @@ impl Monitor {
             [Some(bundle), filter.as_ref().map(AsFd::as_fd)].into_iter().flatten().collect();
         let request = v1::Start { has_filter: filter.is_some(), ..request };
         started(self.call(Call::Start(request), &fds).await?).map(|(started, _)| started)
-    }
-
-    /// A name for a process that [`Monitor::exec`] starts.
-    pub fn next_exec(&self) -> u64 {
-        self.0.next.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// Starts a process in a container; returns when its program runs, with what will bring the
-    /// exit code, 128 + n after signal n. A caller that gives up
-    /// before kills it with [`Monitor::kill_exec`].
-    pub async fn exec(
-        &self,
-        id: u64,
-        container: &str,
-        bundle: &impl Serialize,
-        filter: Option<&[u8]>,
-        stdio: [BorrowedFd<'_>; 3],
-    ) -> Result<oneshot::Receiver<i32>, Error> {
-        let bundle = file_of(&serde_json::to_vec(bundle)?)?;
-        let filter = filter.map(file_of).transpose()?;
-        let mut fds = vec![bundle.as_fd()];
-        fds.extend(filter.as_ref().map(AsFd::as_fd));
-        fds.extend(stdio);
-        let (sender, exit) = oneshot::channel();
-        self.lock().execs.insert(id, sender);
-        let request = v1::Exec {
-            container: container.to_owned(),
-            exec: id,
-            has_filter: filter.is_some(),
-            ..v1::Exec::default()
-        };
-        let result = self.call(Call::Exec(request), &fds).await.and_then(started);
-        match result {
-            Ok(_) => Ok(exit),
-            Err(error) => {
-                self.lock().execs.remove(&id);
-                Err(error)
-            }
-        }
-    }
-
-    /// Kills all that an exec has started, and forgets it.
-    pub async fn kill_exec(&self, exec: u64) -> Result<(), Error> {
-        self.lock().execs.remove(&exec);
-        self.call(Call::KillExec(v1::KillExec { exec }), &[]).await.map(drop)
     }
 
     /// Sends a signal, and SIGKILL to everything after `timeout` milliseconds.
@@ -390,6 +352,11 @@ impl Connection {
                     let _ = sender.send(exit.exit_code);
                 }
             }
+            Content::AttachLost(lost) => {
+                if let Some(sender) = self.lock().attached.remove(&lost.attach) {
+                    let _ = sender.send(());
+                }
+            }
         }
     }
 
@@ -399,6 +366,7 @@ impl Connection {
         // Dropping the senders wakes those who wait.
         waiting.replies.clear();
         waiting.execs.clear();
+        waiting.attached.clear();
     }
 }
 

@@ -36,13 +36,30 @@ pub(super) struct Container {
     /// Sources of its output that have not ended.
     pub outputs: Vec<Token>,
     /// The write end of its standard input, where it is kept open.
-    pub _stdin: Option<OwnedFd>,
+    pub stdin: Option<OwnedFd>,
+    /// Whether it has a terminal, which is its first output.
+    pub terminal: bool,
+    /// Whether its standard input ends with the first client that has it.
+    pub stdin_once: bool,
+    /// The daemon whose client has such an input.
+    pub stdin_holder: Option<Token>,
+    /// Who is shown what it writes.
+    pub readers: Vec<Reader>,
     /// Whether processes can be left when the first one has ended.
     pub shares_pid_namespace: bool,
     /// When everything in it is killed.
     pub deadline: Option<Instant>,
     /// Whether the kernel's OOM kills count before this start, for a cgroup that was there.
     pub oom_kills_before: u64,
+}
+
+/// A pipe to somebody who is attached.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reader {
+    pub attach: u64,
+    /// 0 for stdout or the terminal, 1 for stderr.
+    pub stream: usize,
+    pub pipe: Token,
 }
 
 /// Where a container is in its life.

@@ -27,6 +27,8 @@ pub(super) enum Meaning {
     ExecReport(u64),
     /// Output of a container: 0 for stdout or the terminal, 1 for stderr.
     Output(String, usize),
+    /// A pipe to somebody attached, which is ready only when nobody reads it any more.
+    Reader(String),
 }
 
 /// Descriptors under one `epoll(7)`.
@@ -46,7 +48,12 @@ impl Sources {
     pub(super) fn add(&mut self, fd: OwnedFd, meaning: Meaning) -> io::Result<Token> {
         let token = self.next;
         self.next += 1;
-        epoll::add(&self.epoll, &fd, EventData::new_u64(token), EventFlags::IN)?;
+        let flags = match meaning {
+            // The end of the other side is always told.
+            Meaning::Reader(_) => EventFlags::empty(),
+            _ => EventFlags::IN,
+        };
+        epoll::add(&self.epoll, &fd, EventData::new_u64(token), flags)?;
         self.entries.insert(token, (fd, meaning));
         Ok(token)
     }

@@ -28,6 +28,7 @@ use cni::Cni;
 
 mod builtin;
 mod cni;
+pub mod dial;
 mod error;
 mod namespace;
 mod netlink;

@@ -159,7 +159,7 @@ impl Container {
     }
 
     /// Waits until it does not run.
-    pub(super) async fn ended(&self) {
+    pub async fn ended(&self) {
         let mut changes = self.changes.subscribe();
         while self.is_running() {
             if changes.changed().await.is_err() {
@@ -168,7 +168,8 @@ impl Container {
         }
     }
 
-    pub(super) fn is_running(&self) -> bool {
+    /// Whether its program runs.
+    pub fn is_running(&self) -> bool {
         matches!(self.record().phase, ContainerPhase::Running { .. })
     }
 

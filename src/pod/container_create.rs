@@ -105,6 +105,7 @@ impl Pods {
         let namespace = &sandbox_record.config.metadata.namespace;
         self.parts.images.admit(&image.id, config.image.as_the_user_knows_it(), namespace)?;
         self.check_container(sandbox, &config)?;
+        security::share_namespaces(&sandbox_record.config, &mut config);
         let user = user_of(&config, &self.parts.images.users(&image.id)?, &image)?;
         let log_path = log_path(&sandbox_record.config.log_directory, &config.log_path)?;
         let stop_signal = stop_signal(&config, &image)?;

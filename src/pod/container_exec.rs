@@ -15,7 +15,11 @@ use super::{
     container::Container,
     error::{During, Error, Reason},
 };
-use crate::{runtime::bundle::ExecBundle, spec};
+use crate::{
+    monitor::client::{self, ExecStdio, Monitor},
+    runtime::bundle::ExecBundle,
+    spec,
+};
 
 /// What is kept of each stream, in bytes; the rest is read and dropped.
 pub const MAX_OUTPUT: usize = 16 * 1024 * 1024;
@@ -58,8 +62,8 @@ impl Pods {
         let sandbox = self.sandbox_of(container)?;
         let monitor = sandbox.ready_monitor("executing a command")?;
         let filter = self.filters.of_container(container)?;
-        let bundle =
-            self.exec_bundle(container, command, filter.as_deref().map_or(0, |f| f.flags))?;
+        let flags = filter.as_deref().map_or(0, |filter| filter.flags);
+        let bundle = self.exec_bundle(container, command, false, flags)?;
 
         let pipes = Path::new("pipe");
         let (mut stdout, stdout_end) = output_pipe().during("create", pipes)?;
@@ -67,7 +71,7 @@ impl Pods {
         let null = Path::new("/dev/null");
         let stdin = OwnedFd::from(File::open(null).during("open", null)?);
         let program = filter.as_deref().map(|filter| filter.program.as_slice());
-        let stdio = [stdin.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()];
+        let stdio = ExecStdio::Streams([stdin.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()]);
         let exec = monitor.next_exec();
         // Whoever stops waiting must not leave a command behind that nobody will ever end.
         let mut guard = KillOnDrop { monitor: Some(monitor.clone()), exec };
@@ -78,7 +82,7 @@ impl Pods {
             seconds: timeout,
         };
         let exit = match tokio::time::timeout_at(deadline, started).await {
-            Ok(Ok(exit)) => exit,
+            Ok(Ok(started)) => started.exit,
             Ok(Err(error)) => {
                 guard.monitor = None;
                 return Err(error.into());
@@ -113,29 +117,37 @@ impl Pods {
                 drain(&stderr, &mut output.stderr);
                 Ok(output)
             }
-            Ok(Err(_)) => Err(Reason::Monitor(crate::monitor::client::Error::Gone).into()),
+            Ok(Err(_)) => Err(Reason::Monitor(client::Error::Gone).into()),
             Err(_) => Err(too_long().into()),
         }
     }
 
     /// The container's own process, with another command.
-    fn exec_bundle(
+    pub(super) fn exec_bundle(
         &self,
         container: &Container,
         command: &[String],
+        terminal: bool,
         seccomp_flags: u32,
     ) -> Result<ExecBundle, Error> {
         let spec = self.spec_of(container)?;
         let mut process = spec.process().clone().unwrap_or_default();
         process.set_args(Some(command.to_vec()));
-        process.set_terminal(Some(false));
+        process.set_terminal(Some(terminal));
+        let mut environment = process.env().clone().unwrap_or_default();
+        if terminal && !environment.iter().any(|variable| variable.starts_with("TERM=")) {
+            environment.push("TERM=xterm".to_owned());
+            process.set_env(Some(environment));
+        }
         Ok(ExecBundle { process, seccomp_flags })
     }
 }
 
-struct KillOnDrop {
-    monitor: Option<crate::monitor::client::Monitor>,
-    exec: u64,
+/// Kills all that an exec has started, unless it is disarmed.
+pub(super) struct KillOnDrop {
+    /// None once it is disarmed.
+    pub monitor: Option<Monitor>,
+    pub exec: u64,
 }
 
 impl Drop for KillOnDrop {

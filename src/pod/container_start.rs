@@ -119,5 +119,6 @@ fn request(container: &Container, spec: &Spec, filter_flags: u32) -> Result<v1::
         has_filter: false,
         filter_flags,
         log_directory: String::new(),
+        stdin_once: record.config.stdin_once,
     })
 }

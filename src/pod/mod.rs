@@ -6,6 +6,7 @@
 //! made, so that a restart can undo it ([`recovery`]). The module knows neither protobuf of
 //! the CRI nor system calls.
 
+mod attach;
 mod container;
 mod container_create;
 mod container_exec;
@@ -15,6 +16,7 @@ mod container_stop;
 mod container_update;
 mod devices;
 mod error;
+mod exec;
 mod exits;
 mod files;
 mod find;
@@ -22,6 +24,7 @@ mod id;
 mod image_volumes;
 mod join;
 mod options;
+mod port_forward;
 mod propagation;
 mod recovery;
 mod sandbox;
@@ -43,9 +46,11 @@ use crate::{
     spec::container::Node, store::Database,
 };
 
+pub use attach::Attachment;
 pub use container::{Container, ContainerPhase, ContainerRecord};
 pub use container_exec::{ExecOutput, MAX_OUTPUT};
 pub use error::Error;
+pub use exec::{Exec, ExecRequest};
 pub use id::{ContainerId, SandboxId};
 pub use options::Options;
 pub use sandbox::{Sandbox, SandboxPhase, SandboxRecord};

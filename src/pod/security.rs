@@ -93,7 +93,8 @@ pub(super) fn check_container(
         ("namespace_options.network", modes.network, of_sandbox.network),
         ("namespace_options.ipc", modes.ipc, of_sandbox.ipc),
     ] {
-        if mode != expected {
+        // POD is what a request has that says nothing, and means that of the sandbox.
+        if mode == NamespaceMode::Node && expected != NamespaceMode::Node {
             let reason = format!("is {mode:?}, and that of the sandbox is {expected:?}");
             return Err(spec::Error::invalid(field, reason));
         }
@@ -103,6 +104,12 @@ pub(super) fn check_container(
         return Err(spec::Error::invalid("namespace_options.pid", reason));
     }
     Ok(())
+}
+
+/// Gives a container the namespaces that all containers of its sandbox share.
+pub(super) fn share_namespaces(sandbox: &SandboxConfig, config: &mut ContainerConfig) {
+    let (modes, of_sandbox) = (&mut config.security.namespaces, &sandbox.security.namespaces);
+    (modes.network, modes.ipc) = (of_sandbox.network, of_sandbox.ipc);
 }
 
 /// The AppArmor profile to apply; none for unconfined.
@@ -230,7 +237,7 @@ pub(super) fn check_filter(config: &ContainerConfig) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::{check_container, check_sandbox};
+    use super::{check_container, check_sandbox, share_namespaces};
     use crate::spec::config::{ContainerConfig, NamespaceMode, SandboxConfig};
 
     fn with_sysctl(name: &str) -> SandboxConfig {
@@ -267,6 +274,11 @@ mod tests {
         container.security.namespaces.network = NamespaceMode::Node;
         assert!(check_container(&sandbox, &container).is_err());
         container.security.namespaces.network = NamespaceMode::Pod;
+        let mut of_host = SandboxConfig::default();
+        of_host.security.namespaces.network = NamespaceMode::Node;
+        assert!(check_container(&of_host, &container).is_ok());
+        share_namespaces(&of_host, &mut container);
+        assert_eq!(container.security.namespaces.network, NamespaceMode::Node);
         container.security.privileged = true;
         assert!(check_container(&sandbox, &container).is_err());
     }

@@ -10,6 +10,7 @@ pub mod image;
 pub mod leaks;
 pub mod random;
 pub mod requests;
+pub mod streams;
 
 use std::{
     fs,
@@ -140,6 +141,11 @@ impl Node {
     /// The process id of the daemon.
     pub fn daemon_pid(&self) -> u32 {
         self.daemon.as_ref().unwrap().id()
+    }
+
+    /// The network namespace that the daemon is in.
+    pub fn namespace(&self) -> PathBuf {
+        streams::namespace_of(self.holder.id())
     }
 
     /// What the daemon has logged.

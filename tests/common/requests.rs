@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use criquet::cri::v1;
 use tonic::Status;
 
-use super::{Node, image};
+use super::{
+    Node, image,
+    streams::{Target, Wanted},
+};
 
 /// A sandbox with this name and log directory `logs` of the node.
 pub fn sandbox(node: &Node, name: &str) -> v1::PodSandboxConfig {
@@ -201,5 +204,41 @@ impl Node {
     pub async fn containers(&mut self, filter: v1::ContainerFilter) -> Vec<v1::Container> {
         let request = v1::ListContainersRequest { filter: Some(filter) };
         self.runtime.list_containers(request).await.unwrap().into_inner().containers
+    }
+
+    /// Exec of a shell script.
+    pub async fn exec_url(&mut self, id: &str, script: &str, wanted: Wanted) -> Target {
+        let cmd = ["sh", "-c", script].map(str::to_owned).into();
+        self.exec_command(id, cmd, wanted).await
+    }
+
+    /// Exec of a command.
+    pub async fn exec_command(&mut self, id: &str, cmd: Vec<String>, wanted: Wanted) -> Target {
+        let Wanted { stdin, stderr, tty } = wanted;
+        let container_id = id.to_owned();
+        let request = v1::ExecRequest { container_id, cmd, tty, stdin, stdout: true, stderr };
+        let url = self.runtime.exec(request).await.unwrap().into_inner().url;
+        self.target(url)
+    }
+
+    /// Attach.
+    pub async fn attach_url(&mut self, id: &str, wanted: Wanted) -> Target {
+        let Wanted { stdin, stderr, tty } = wanted;
+        let container_id = id.to_owned();
+        let request = v1::AttachRequest { container_id, tty, stdin, stdout: true, stderr };
+        let url = self.runtime.attach(request).await.unwrap().into_inner().url;
+        self.target(url)
+    }
+
+    /// PortForward.
+    pub async fn ports_url(&mut self, pod: &str, port: &[i32]) -> Target {
+        let request =
+            v1::PortForwardRequest { pod_sandbox_id: pod.to_owned(), port: port.to_vec() };
+        let url = self.runtime.port_forward(request).await.unwrap().into_inner().url;
+        self.target(url)
+    }
+
+    fn target(&self, url: String) -> Target {
+        Target { namespace: Some(self.namespace()), url }
     }
 }

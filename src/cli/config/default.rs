@@ -4,8 +4,8 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
-use super::{CniConfig, Config, ImageConfig, NetworkConfig, RegistryConfig};
-use crate::{image, network};
+use super::{CniConfig, Config, ImageConfig, NetworkConfig, RegistryConfig, StreamingConfig};
+use crate::{image, network, streaming};
 
 impl Default for Config {
     fn default() -> Self {
@@ -25,6 +25,7 @@ impl Default for Config {
             cni: CniConfig::default(),
             image: ImageConfig::default(),
             registry: RegistryConfig::default(),
+            streaming: StreamingConfig::default(),
         }
     }
 }
@@ -85,6 +86,22 @@ impl Default for RegistryConfig {
             blocked: Vec::new(),
             insecure: Vec::new(),
             auth_files: Vec::new(),
+        }
+    }
+}
+
+impl Default for StreamingConfig {
+    fn default() -> Self {
+        let options = streaming::Options::default();
+        Self {
+            address: options.address,
+            port: options.port,
+            idle_timeout: options.idle_timeout.as_secs(),
+            creation_timeout: options.creation_timeout.as_secs(),
+            max_sessions: options.max_sessions,
+            tls_cert_file: None,
+            tls_key_file: None,
+            tls_client_ca_file: None,
         }
     }
 }

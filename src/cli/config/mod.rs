@@ -15,7 +15,10 @@ mod tests;
 mod validate;
 mod value;
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
@@ -66,6 +69,8 @@ pub struct Config {
     pub image: ImageConfig,
     /// Registries.
     pub registry: RegistryConfig,
+    /// Streams of exec, attach and port forwarding.
+    pub streaming: StreamingConfig,
 }
 
 /// `[network]`: the built-in network.
@@ -142,6 +147,31 @@ pub struct RegistryConfig {
     pub insecure: Vec<String>,
     /// Docker's files of credentials.
     pub auth_files: Vec<PathBuf>,
+}
+
+/// `[streaming]`: streams of exec, attach and port forwarding.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StreamingConfig {
+    /// Where the server listens.
+    pub address: IpAddr,
+    /// 0 for any port that is free.
+    pub port: u16,
+    /// After how many seconds without a byte a session ends.
+    pub idle_timeout: u64,
+    /// How many seconds a client has to open its streams.
+    pub creation_timeout: u64,
+    /// How many sessions there are at one time.
+    pub max_sessions: usize,
+    /// The certificate, which turns TLS on; none for plain HTTP.
+    #[serde(with = "value::optional_path")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// The certificate's key.
+    #[serde(with = "value::optional_path")]
+    pub tls_key_file: Option<PathBuf>,
+    /// Authorities that clients need a certificate of; none to ask for none.
+    #[serde(with = "value::optional_path")]
+    pub tls_client_ca_file: Option<PathBuf>,
 }
 
 impl Config {

@@ -9,7 +9,7 @@ use super::{Config, Error};
 use crate::{
     cli::serve,
     image::{self, NamePattern},
-    network, pod,
+    network, pod, streaming,
 };
 
 /// Where packages put the monitor.
@@ -27,6 +27,7 @@ impl Config {
             pods: self.pod_options(),
             network: self.network_options(),
             images: self.image_options(),
+            streaming: self.streaming_options(),
         })
     }
 
@@ -88,6 +89,27 @@ impl Config {
             insecure: patterns(&self.registry.insecure),
             pinned: self.image.pinned_images.iter().map(|name| NamePattern::new(name)).collect(),
             auth_files: self.registry.auth_files.clone(),
+        }
+    }
+
+    /// Streams.
+    pub fn streaming_options(&self) -> streaming::Options {
+        let streaming = &self.streaming;
+        let files = (streaming.tls_cert_file.clone(), streaming.tls_key_file.clone());
+        let tls = match files {
+            (Some(certificate), Some(key)) => {
+                let client_authorities = streaming.tls_client_ca_file.clone();
+                Some(streaming::TlsFiles { certificate, key, client_authorities })
+            }
+            _ => None,
+        };
+        streaming::Options {
+            address: streaming.address,
+            port: streaming.port,
+            idle_timeout: Duration::from_secs(streaming.idle_timeout),
+            creation_timeout: Duration::from_secs(streaming.creation_timeout),
+            max_sessions: streaming.max_sessions,
+            tls,
         }
     }
 

@@ -32,6 +32,7 @@ pub(super) fn validate(config: &Config) -> Vec<Problem> {
     checks.cni(config);
     checks.image(config);
     checks.registry(config);
+    checks.streaming(config);
     checks.problems
 }
 
@@ -208,6 +209,40 @@ impl Checks {
         }
         for path in &registry.auth_files {
             self.absolute("registry.auth_files", path);
+        }
+    }
+
+    fn streaming(&mut self, config: &Config) {
+        let streaming = &config.streaming;
+        let times = [
+            ("streaming.idle_timeout", streaming.idle_timeout),
+            ("streaming.creation_timeout", streaming.creation_timeout),
+        ];
+        for (key, seconds) in times {
+            if !(1..=30 * 86400).contains(&seconds) {
+                self.fail(key, "must be 1 to 2592000 seconds, 30 days");
+            }
+        }
+        if !(1..=100_000).contains(&streaming.max_sessions) {
+            self.fail("streaming.max_sessions", "must be 1 to 100000");
+        }
+        let (certificate, key) = (&streaming.tls_cert_file, &streaming.tls_key_file);
+        if certificate.is_some() != key.is_some() {
+            let reason = "tls_cert_file and tls_key_file belong together; set both, or none";
+            self.fail("streaming.tls_cert_file", reason);
+        }
+        if streaming.tls_client_ca_file.is_some() && certificate.is_none() {
+            let reason = "needs tls_cert_file and tls_key_file: plain HTTP knows no certificates";
+            self.fail("streaming.tls_client_ca_file", reason);
+        }
+        for (name, path) in [
+            ("streaming.tls_cert_file", certificate),
+            ("streaming.tls_key_file", key),
+            ("streaming.tls_client_ca_file", &streaming.tls_client_ca_file),
+        ] {
+            if let Some(path) = path {
+                self.absolute(name, path);
+            }
         }
     }
 }

@@ -6,9 +6,11 @@
 mod container;
 mod sandbox;
 mod shared;
+mod streams;
 
 pub use container::{
     config as container_config, list_item as container_item, status as container_status,
 };
 pub use sandbox::{config as sandbox_config, list_item as sandbox_item, status as sandbox_status};
 pub use shared::{resources, resources_out};
+pub(super) use streams::{attach_request, exec_request, ports};

@@ -44,6 +44,7 @@ impl Server {
     /// A monitor that waits for a pod belongs to the daemon that keeps it, and ends with it.
     pub(super) fn disconnect(&mut self, connection: Token) {
         self.sources.remove(connection);
+        self.end_inputs_of(connection);
         self.over |= self.pod.is_none() && self.sources.connections().is_empty();
     }
 }

@@ -158,6 +158,7 @@ impl Server {
         };
         container.phase = Phase::Exited { started_at, exit: exit.clone() };
         self.drain(id);
+        self.end_readers(id, |_| true);
         self.record(id, &exit);
         self.tell(Content::ContainerExited(exit));
     }

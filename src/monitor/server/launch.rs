@@ -86,7 +86,11 @@ impl Server {
             phase: Phase::Starting { caller, report, ready: false, failure: None },
             log,
             outputs,
-            _stdin: ours.stdin,
+            stdin: ours.stdin,
+            terminal: request.terminal,
+            stdin_once: request.stdin_once,
+            stdin_holder: None,
+            readers: Vec::new(),
             shares_pid_namespace: request.pid_mode() != v1::PidMode::Container,
             deadline: None,
             oom_kills_before,
@@ -185,7 +189,8 @@ struct Ours {
 fn streams(request: &v1::Start) -> Result<(ChildStdio, Ours), Error> {
     if request.terminal {
         let ours = Ours { outputs: Vec::new(), stdin: None };
-        return Ok((ChildStdio::Terminal { rows: 0, columns: 0 }, ours));
+        // Until somebody attached says another size.
+        return Ok((ChildStdio::Terminal { rows: 24, columns: 80 }, ours));
     }
     let pipe = || pipe_with(PipeFlags::CLOEXEC).during("create", "pipe");
     let (stdin, our_stdin) = if request.stdin {

@@ -5,6 +5,7 @@
 //! descriptor 1 a first connection, both from the daemon that started it.
 
 mod answers;
+mod attach;
 mod children;
 mod launch;
 mod output;
@@ -133,6 +134,7 @@ impl Server {
                 Some(Meaning::Output(id, stream)) => {
                     self.output(token, &id, stream);
                 }
+                Some(Meaning::Reader(id)) => self.reader_gone(token, &id),
             }
         }
         self.end_overdue();

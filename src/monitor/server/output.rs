@@ -14,26 +14,28 @@ impl Server {
             return false;
         };
         self.buffer.resize(OUTPUT_CHUNK, 0);
-        let ended = match rustix::io::read(fd, &mut self.buffer[..]) {
+        match rustix::io::read(fd, &mut self.buffer[..]) {
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return false,
-            // EIO: the last program has closed the terminal.
-            Ok(0) | Err(_) => true,
-            Ok(length) => {
+            Ok(length @ 1..) => {
                 if let Some(log) = &mut container.log {
                     // A full disk loses lines; it must not stop the program.
                     let _ = log.write(stream, &self.buffer[..length]);
                 }
-                false
+                if !container.readers.is_empty() {
+                    self.show(id, stream, length);
+                }
+                return true;
             }
-        };
-        if ended {
-            if let Some(log) = &mut container.log {
-                let _ = log.end(stream);
-            }
-            container.outputs.retain(|&other| other != token);
-            self.sources.remove(token);
+            // EIO: the last program has closed the terminal.
+            Ok(0) | Err(_) => {}
         }
-        !ended
+        if let Some(log) = &mut container.log {
+            let _ = log.end(stream);
+        }
+        container.outputs.retain(|&other| other != token);
+        self.sources.remove(token);
+        self.end_readers(id, |reader| reader.stream == stream);
+        false
     }
 
     /// Reads what is left in the pipes of a container that has ended, so that its log is

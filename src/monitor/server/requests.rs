@@ -68,6 +68,11 @@ impl Server {
             Some(Call::State(_)) => Ok(Outcome::Now(Answer::States(self.states()))),
             Some(Call::Start(request)) => self.start(request, fds, caller),
             Some(Call::Exec(request)) => self.exec(request, fds, caller),
+            Some(Call::Attach(request)) => self.attach(&request, fds, caller),
+            Some(Call::CloseInput(request)) => {
+                self.container(&request.container)?.stdin = None;
+                Ok(DONE)
+            }
             Some(Call::Stop(request)) => self.stop(&request),
             Some(Call::ReopenLog(request)) => {
                 if let Some(log) = &mut self.container(&request.container)?.log {
@@ -161,7 +166,8 @@ impl Server {
         }
         container.cgroup.remove()?;
         if let Some(container) = self.containers.remove(id) {
-            for token in container.outputs {
+            let readers = container.readers.iter().map(|reader| reader.pipe);
+            for token in container.outputs.into_iter().chain(readers) {
                 self.sources.remove(token);
             }
         }

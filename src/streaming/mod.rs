@@ -1,0 +1,41 @@
+//! The streaming server: exec, attach and port forwarding over SPDY/3.1 and WebSocket.
+//!
+//! Entry point: [`Server`]. A call of the CRI gets a URL with a token from [`Urls`]; whoever
+//! comes with it is served once. `handshake` says what is spoken, `spdy` and `websocket` carry
+//! streams, `remote_command` and `port_forward` connect them with a pod. It knows no gRPC.
+
+mod channel;
+mod descriptor;
+mod error;
+mod handshake;
+mod options;
+mod port_forward;
+mod queue;
+pub mod remote_command;
+mod serve;
+mod server;
+pub mod spdy;
+mod tls;
+mod tokens;
+mod transport;
+mod urls;
+pub mod websocket;
+
+pub use error::Error;
+pub use options::{Options, TlsFiles};
+pub use port_forward::websocket::MAX_PORTS;
+pub use server::Server;
+pub use tokens::{LIFETIME, MAX_WAITING};
+pub use urls::{Request, Urls};
+
+/// An error with all that led to it, for a client's status.
+fn error_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
