@@ -277,6 +277,33 @@ async fn images_and_calls_that_are_not_there() {
     let error = node.images.pull_image(pull("127.0.0.1:9/x:1")).await.unwrap_err();
     // The kubelet looks for this word, and only under this code.
     assert_status(&error, Code::Unknown, "RegistryUnavailable: registry 127.0.0.1:9");
-    let error = node.runtime.attach(v1::AttachRequest::default()).await.unwrap_err();
-    assert_status(&error, Code::Unimplemented, "Attach");
+    let request = v1::ListMetricDescriptorsRequest::default();
+    let error = node.runtime.list_metric_descriptors(request).await.unwrap_err();
+    assert_status(&error, Code::Unimplemented, "ListMetricDescriptors");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_cannot_be_had() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let pod = node.pod("streams").await;
+    let config = requests::script("created", "true");
+    let id = node.create(&pod, config).await.unwrap();
+    let (container_id, cmd) = (id, vec!["true".to_owned()]);
+    let exec = v1::ExecRequest { container_id, cmd, stdout: true, ..Default::default() };
+    let error = node.runtime.exec(exec.clone()).await.unwrap_err();
+    assert_status(&error, Code::FailedPrecondition, "is created");
+    let both = v1::ExecRequest { tty: true, stderr: true, ..exec.clone() };
+    let error = node.runtime.exec(both).await.unwrap_err();
+    assert_status(&error, Code::InvalidArgument, "stderr");
+    let nowhere = v1::ExecRequest { container_id: "no-such".to_owned(), ..exec };
+    let error = node.runtime.exec(nowhere).await.unwrap_err();
+    assert_status(&error, Code::NotFound, "no-such");
+    let attach = v1::AttachRequest { stdout: true, ..Default::default() };
+    let error = node.runtime.attach(attach).await.unwrap_err();
+    assert_status(&error, Code::NotFound, "container");
+    node.stop_pod(&pod).await.unwrap();
+    let ports = v1::PortForwardRequest { pod_sandbox_id: pod, port: Vec::new() };
+    let error = node.runtime.port_forward(ports).await.unwrap_err();
+    assert_status(&error, Code::FailedPrecondition, "not ready");
 }

@@ -1,6 +1,6 @@
 //! The streaming server: exec, attach and port forwarding over SPDY/3.1 and WebSocket.
 //!
-//! Entry point: [`Server`]. A call of the CRI gets a URL with a token from [`Urls`]; whoever
+//! Entry point: `Server`. A call of the CRI gets a URL with a token from `Urls`; whoever
 //! comes with it is served once. `handshake` says what is spoken, `spdy` and `websocket` carry
 //! streams, `remote_command` and `port_forward` connect them with a pod. It knows no gRPC.
 
@@ -21,6 +21,7 @@ mod transport;
 mod urls;
 pub mod websocket;
 
+pub use channel::{Chunk, Closed};
 pub use error::Error;
 pub use options::{Options, TlsFiles};
 pub use port_forward::websocket::MAX_PORTS;

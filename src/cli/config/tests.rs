@@ -231,3 +231,23 @@ fn options_follow_the_configuration() {
     assert_eq!(config.pod_options().cgroup_parent, PathBuf::from("/criquet"));
     assert_eq!(config.socket(), PathBuf::from("/run/criquet/criquet.sock"));
 }
+
+#[test]
+fn streams_have_limits_and_whole_tls() {
+    let problems = problems(
+        "[streaming]\naddress = \"::1\"\nidle_timeout = 0\nmax_sessions = 0\n\
+         tls_cert_file = \"/a.pem\"\n",
+    );
+    let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    let expected = ["streaming.idle_timeout", "streaming.max_sessions", "streaming.tls_cert_file"];
+    assert_eq!(keys, expected);
+    let mut config = Config::default();
+    assert_eq!(config.streaming_options(), crate::streaming::Options::default());
+    config.streaming.tls_client_ca_file = Some("/ca.pem".into());
+    assert_eq!(config.validate().len(), 1);
+    config.streaming.tls_cert_file = Some("/cert.pem".into());
+    config.streaming.tls_key_file = Some("/key.pem".into());
+    assert_eq!(config.validate(), []);
+    let files = config.streaming_options().tls.unwrap();
+    assert_eq!(files.client_authorities, Some("/ca.pem".into()));
+}
