@@ -84,9 +84,6 @@ impl ImageStore {
         rustls::crypto::ring::default_provider().install_default().ok();
         let [layers, temporary, holders, recipes] =
             ["layers", "tmp", "holders", RECIPES].map(|name| options.root.join(name));
-        fs::remove_dir_all(&temporary)
-            .or_else(absent_is_fine)
-            .map_err(io_error("empty", &temporary))?;
         for directory in [&options.root, &layers, &temporary, &holders, &recipes] {
             private_directory(directory)?;
         }
@@ -455,10 +452,6 @@ pub(super) fn alone(lock: &Mutex<()>) -> MutexGuard<'_, ()> {
 
 pub(super) fn absent(id: &ImageId) -> Error {
     Error::Absent { name: id.to_string() }
-}
-
-fn absent_is_fine(error: std::io::Error) -> std::io::Result<()> {
-    if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 /// Makes a directory that only its owner may enter, or makes it so.

@@ -35,15 +35,6 @@ fn chunks_there(directory: &TempDir) -> usize {
     maps.flat_map(|path| fs::read(path).unwrap_or_default()).filter(|mark| *mark == 1).count()
 }
 
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let waiting = async {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), waiting).await.expect(what);
-}
-
 fn assert_whole(store: &ImageStore, id: &ImageId) {
     let content = fs::read(store.layers(id).unwrap()[0].join("large")).unwrap();
     assert!(content == noise_bytes(LENGTH));

@@ -47,3 +47,12 @@ fn store_with(change: impl Fn(&mut Options)) -> (TempDir, Arc<ImageStore>) {
     let store = Arc::new(open_with(directory.path(), change));
     (directory, store)
 }
+
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), waiting).await.expect(what);
+}

@@ -1,0 +1,92 @@
+//! Where directories go to be taken apart without anybody waiting: out of sight in one
+//! rename, and then file by file on a thread of its own.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{self, Sender},
+    },
+    thread::{self, JoinHandle},
+    time::UNIX_EPOCH,
+};
+
+use super::io_error;
+use crate::image::Error;
+
+/// The trash. What is in it at the end of a daemon goes with the start of the next.
+pub(super) struct Trash {
+    directory: PathBuf,
+    /// When it was opened, in nanoseconds: names of an earlier daemon are others.
+    opened: u128,
+    count: AtomicU64,
+    is_closing: Arc<AtomicBool>,
+    // Both are there until the end.
+    work: Option<Sender<PathBuf>>,
+    worker: Option<JoinHandle<()>>,
+}
+
+impl Trash {
+    /// Opens a directory and starts to empty it.
+    pub(super) fn open(directory: PathBuf) -> Result<Self, Error> {
+        let failed = io_error("empty", &directory);
+        let old = fs::read_dir(&directory).map_err(&failed)?;
+        let old: Vec<PathBuf> = old.flatten().map(|entry| entry.path()).collect();
+        let (work, queue) = mpsc::channel::<PathBuf>();
+        let is_closing = Arc::new(AtomicBool::new(false));
+        let closing = is_closing.clone();
+        let empty = move || {
+            for path in old.into_iter().chain(queue) {
+                if closing.load(Ordering::Relaxed) {
+                    return;
+                }
+                if let Err(error) = remove(&path) {
+                    let path = path.display();
+                    tracing::warn!(%path, %error, "removed layer is left until the next start");
+                }
+            }
+        };
+        let worker = thread::Builder::new().name("trash".to_owned()).spawn(empty);
+        let (work, worker) = (Some(work), Some(worker.map_err(failed)?));
+        let opened = UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos());
+        Ok(Self { directory, opened, count: AtomicU64::new(0), is_closing, work, worker })
+    }
+
+    /// A path in the trash that nothing has had since the store was opened.
+    pub(super) fn fresh(&self, name: &str) -> PathBuf {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        self.directory.join(format!("{name}.{}.{count}", self.opened))
+    }
+
+    /// Takes a directory away; one that is not there is no error.
+    pub(super) fn discard(&self, path: &Path) -> Result<(), Error> {
+        let Some(name) = path.file_name() else { return Ok(()) };
+        let target = self.fresh(&name.to_string_lossy());
+        match fs::rename(path, &target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            result => result.map_err(io_error("remove", path))?,
+        }
+        if let Some(work) = &self.work {
+            // Without its thread it stays until the next start.
+            work.send(target).ok();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Trash {
+    /// Waits for no more than the directory that is being taken apart.
+    fn drop(&mut self) {
+        self.is_closing.store(true, Ordering::Relaxed);
+        self.work = None;
+        if let Some(worker) = self.worker.take() {
+            worker.join().ok();
+        }
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    if path.symlink_metadata()?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+}
