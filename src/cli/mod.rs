@@ -86,9 +86,14 @@ fn run(command: Command) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Arenas of the allocator on a node with many processors: enough that threads rarely meet.
+const ARENAS: usize = 4;
+
 fn serve(config: &Config, reload: serve::Reload) -> Result<(), Error> {
     let settings = config.settings()?;
     log::start(&config.log_level);
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    crate::sys::memory::share_arenas(processors.min(ARENAS) as u8);
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -6,6 +6,8 @@
 pub mod bpf;
 pub mod clone;
 pub mod exec;
+#[cfg(feature = "daemon")]
+pub mod memory;
 pub mod mount;
 pub mod path;
 #[cfg(feature = "daemon")]
