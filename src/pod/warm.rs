@@ -46,25 +46,49 @@ pub(super) struct Warm {
 #[derive(Default)]
 pub(super) struct Pool {
     // Held for one look.
-    waiting: Mutex<Vec<Warm>>,
+    shelf: Mutex<Shelf>,
     next: AtomicU64,
 }
 
+#[derive(Default)]
+struct Shelf {
+    waiting: Vec<Warm>,
+    /// The kinds of those that are being started.
+    coming: Vec<Kind>,
+}
+
 impl Pool {
-    fn waiting(&self) -> MutexGuard<'_, Vec<Warm>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One that still lives, if there is one.
     pub(super) fn take(&self, kind: Kind) -> Option<Warm> {
-        let mut waiting = self.waiting();
+        let waiting = &mut self.shelf().waiting;
         waiting.retain(|warm| !warm.monitor.is_gone());
         let position = waiting.iter().position(|warm| warm.kind == kind)?;
         Some(waiting.swap_remove(position))
     }
 
-    fn count(&self, kind: Kind) -> usize {
-        self.waiting().iter().filter(|warm| warm.kind == kind).count()
+    /// Whether one more is to be started, which then counts as coming.
+    fn wants(&self, kind: Kind, enough: usize) -> bool {
+        let mut shelf = self.shelf();
+        let waiting = shelf.waiting.iter().filter(|warm| warm.kind == kind).count();
+        let coming = shelf.coming.iter().filter(|other| **other == kind).count();
+        let wants = waiting + coming < enough;
+        if wants {
+            shelf.coming.push(kind);
+        }
+        wants
+    }
+
+    /// One that was coming is there, or never will be.
+    fn arrive(&self, kind: Kind, warm: Option<Warm>) {
+        let mut shelf = self.shelf();
+        if let Some(position) = shelf.coming.iter().position(|other| *other == kind) {
+            shelf.coming.swap_remove(position);
+        }
+        shelf.waiting.extend(warm);
     }
 }
 
@@ -82,19 +106,21 @@ impl Pods {
     /// Starts what is missing, in the background.
     pub(super) fn fill_pool(self: &Arc<Self>) {
         for kind in [Kind::Isolated, Kind::Plain] {
-            if self.pool.count(kind) < self.options.warm_monitors {
+            if self.pool.wants(kind, self.options.warm_monitors) {
                 let pods = Arc::clone(self);
                 tokio::spawn(async move {
+                    let made = pods.start_warm(kind).await;
                     // A pod that finds none waiting starts its own, and says why it cannot.
-                    if let Err(error) = pods.add_to_pool(kind).await {
+                    if let Err(error) = &made {
                         warn!(%error, "no monitor is kept ready");
                     }
+                    pods.pool.arrive(kind, made.ok());
                 });
             }
         }
     }
 
-    async fn add_to_pool(&self, kind: Kind) -> Result<(), Error> {
+    async fn start_warm(&self, kind: Kind) -> Result<Warm, Error> {
         let number = self.pool.next.fetch_add(1, Ordering::Relaxed);
         let socket = self.options.pool_directory().join(number.to_string());
         let (sender, events) = mpsc::unbounded_channel();
@@ -102,7 +128,6 @@ impl Pods {
         if kind == Kind::Isolated {
             monitor.prepare().await?;
         }
-        self.pool.waiting().push(Warm { kind, socket, monitor, events });
-        Ok(())
+        Ok(Warm { kind, socket, monitor, events })
     }
 }
