@@ -235,8 +235,9 @@ pub enum Error {
     },
     /// The archive of a layer cannot be made again.
     #[error(
-        "layer {layer} cannot be exported: its archive has entries that replace each other, or it \
-         was unpacked by an older release; pull the image with another tool"
+        "layer {layer} cannot be exported: its archive has entries that replace each other, so \
+         take the image from its registry with another tool; or it was unpacked by an older \
+         release, so remove the images that have it and pull them again"
     )]
     NoRecipe {
         /// The layer's diff id.
