@@ -1,6 +1,8 @@
 //! The kinds of failure that callers tell apart. Every error enum of a module's border
 //! answers `kind()`; `cri/status.rs` turns it into a gRPC code.
 
+use std::error::Error;
+
 /// What a caller can do about an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -45,4 +47,16 @@ impl Kind {
             _ => Kind::Internal,
         }
     }
+}
+
+/// An error with its sources, each of which adds its own fact, for the one place that tells it.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
 }

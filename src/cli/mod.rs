@@ -64,7 +64,7 @@ pub fn main() -> ExitCode {
         }
     };
     run(arguments.command).unwrap_or_else(|error| {
-        eprintln!("criquet: {}", chain(&error));
+        eprintln!("criquet: {}", crate::kind::chain(&error));
         error.exit_code()
     })
 }
@@ -101,16 +101,4 @@ fn serve(config: &Config, reload: serve::Reload) -> Result<(), Error> {
         .block_on(serve::run(settings, reload))
         .map_err(Box::new)?;
     Ok(())
-}
-
-/// An error with its sources, each of which adds its own fact.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

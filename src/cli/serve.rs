@@ -170,7 +170,7 @@ pub async fn run(settings: Settings, reload: Reload) -> Result<(), Error> {
         Err(_) => info!("calls that were under way are given up; repeats will join them"),
     }
     if let Err(error) = images.close() {
-        warn!(error = %super::chain(&error), "cannot note the orderly end");
+        warn!(error = %crate::kind::chain(&error), "cannot note the orderly end");
     }
     // Only the name that is ours: a daemon that was started meanwhile has another.
     let _ = fs::remove_file(&settings.listen);
@@ -188,7 +188,7 @@ fn verify_aside(images: Arc<ImageStore>) -> Result<(), Error> {
         }
         match images.verify() {
             Ok(removed) => info!(removed = removed.len(), "images are verified"),
-            Err(error) => warn!(error = %super::chain(&error), "images cannot be verified"),
+            Err(error) => warn!(error = %crate::kind::chain(&error), "images cannot be verified"),
         }
     };
     let name = "verify".to_owned();

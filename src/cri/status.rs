@@ -4,7 +4,11 @@ use std::error::Error;
 
 use tonic::{Code, Status};
 
-use crate::{image, kind::Kind, network, pod, spec, streaming};
+use crate::{
+    image,
+    kind::{Kind, chain},
+    network, pod, spec, streaming,
+};
 
 /// The code of a kind.
 fn code_of(kind: Kind) -> Code {
@@ -27,14 +31,7 @@ fn code_of(kind: Kind) -> Code {
 
 /// A status with the messages of the error and of all its sources.
 fn status(kind: Kind, error: &dyn Error) -> Status {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        message.push_str(": ");
-        message.push_str(&error.to_string());
-        source = error.source();
-    }
-    Status::new(code_of(kind), message)
+    Status::new(code_of(kind), chain(error))
 }
 
 macro_rules! into_status {

@@ -41,6 +41,7 @@ mod stack;
 mod store;
 mod stream;
 mod tar;
+mod trees;
 mod unpack;
 mod users;
 mod verify;

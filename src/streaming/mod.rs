@@ -28,15 +28,3 @@ pub use port_forward::websocket::MAX_PORTS;
 pub use server::Server;
 pub use tokens::{LIFETIME, MAX_WAITING};
 pub use urls::{Request, Urls};
-
-/// An error with all that led to it, for a client's status.
-fn error_text(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
-}

@@ -9,7 +9,6 @@ use crate::{
     pod::{Pods, Sandbox},
     streaming::{
         channel::{Chunk, Outgoing},
-        error_text,
         queue::Incoming,
         transport::READ_BUFFER,
     },
@@ -43,7 +42,7 @@ pub(super) async fn forward(pods: &Pods, sandbox: &Sandbox, port: u16, pair: Pai
             error.send_last("").await;
         }
         Err(reason) => {
-            let reason = error_text(&reason);
+            let reason = crate::kind::chain(&reason);
             let text = format!("error forwarding port {port} to pod {}: {reason}", sandbox.id);
             error.send_last(&text).await;
             outgoing.reset().await;

@@ -17,7 +17,6 @@ use crate::{
     streaming::{
         channel::Outgoing,
         descriptor::{Sink, Source},
-        error_text,
         queue::Incoming,
     },
 };
@@ -45,7 +44,7 @@ pub async fn serve(pods: &Pods, container: &Container, wanted: Wanted, client: C
                 },
             }
         }
-        Err(error) => failed(&error_text(&error)),
+        Err(error) => failed(&crate::kind::chain(&error)),
     };
     reporter.report(&outcome).await;
     session.close().await;

@@ -11,7 +11,6 @@ use crate::{
     streaming::{
         channel::Outgoing,
         descriptor::{Sink, Source},
-        error_text,
         queue::Incoming,
     },
 };
@@ -30,7 +29,7 @@ pub async fn serve(pods: &Pods, container: &Container, request: &ExecRequest, cl
             let connected = streams.connect(&mut exec, [stdout, stderr], stdin, resize);
             connected.map(|()| exec).map_err(|error| error.to_string())
         }
-        Err(error) => Err(error_text(&error)),
+        Err(error) => Err(crate::kind::chain(&error)),
     };
     let outcome = match started {
         Ok(exec) => tokio::select! {
