@@ -1,6 +1,6 @@
 //! What the `criquet` command asks of a running daemon, on the socket of the CRI.
 //!
-//! Entry points: [`Administrator`], which serves, and [`client`], which asks.
+//! Entry points: `Administrator`, which serves, and `client`, which asks.
 
 pub mod client;
 mod export;

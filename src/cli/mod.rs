@@ -1,6 +1,6 @@
 //! The command line: from arguments to a command, and from its outcome to an exit code.
 //!
-//! Entry point: [`main`]. Errors are printed here and nowhere else, with all their sources.
+//! Entry point: `main`. Errors are printed here and nowhere else, with all their sources.
 
 pub mod args;
 pub mod check;

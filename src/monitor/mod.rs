@@ -1,6 +1,6 @@
 //! The pod's supervisor: `criquet-monitor`, one process with one thread for each pod.
 //!
-//! Entry points: [`server::run`] is the process, `client` the daemon's side of it. The
+//! Entry points: `server::run` is the process, `client` the daemon's side of it. The
 //! monitor lives in the pod's network, IPC and UTS namespaces, is the parent of every process
 //! of the pod, writes the log files and records exits. It knows neither the CRI nor images.
 

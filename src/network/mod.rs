@@ -1,7 +1,7 @@
 //! The networks of pods: CNI, or the built-in bridge network where no CNI network is
 //! configured.
 //!
-//! Entry point: [`Network`]. It sets up a network namespace that the caller made, and
+//! Entry point: `Network`. It sets up a network namespace that the caller made, and
 //! takes it down from what it recorded, whatever is configured by then. It knows neither
 //! images nor the runtime nor the protocol of the CRI.
 

@@ -1,9 +1,9 @@
 //! The life of sandboxes and containers.
 //!
-//! Entry point: [`Pods`]. Each public method is one CRI call in Criquet's own words, in a file
+//! Entry point: `Pods`. Each public method is one CRI call in Criquet's own words, in a file
 //! named after it. A call that makes something is a task of the daemon, keyed by the identity
 //! of what it makes: a repeat joins it. What a task is about to make is recorded before it is
-//! made, so that a restart can undo it ([`recovery`]). The module knows neither protobuf of
+//! made, so that a restart can undo it (`recovery`). The module knows neither protobuf of
 //! the CRI nor system calls.
 
 mod attach;

@@ -1,6 +1,6 @@
 //! The internal runtime: executes an OCI runtime spec on the kernel.
 //!
-//! Entry points: [`start::start`] for the init process of a container and [`exec::exec`] for
+//! Entry points: `start::start` for the init process of a container and `exec::exec` for
 //! one more process in it. Both clone the calling, single-threaded process; the child makes
 //! itself a container and executes the program. It knows no CRI, no gRPC, no images and
 //! nothing asynchronous.

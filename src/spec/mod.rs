@@ -1,6 +1,6 @@
 //! From a container's configuration and its image's to one OCI runtime spec.
 //!
-//! Entry point: [`container::build`]. It touches no file: what it needs of the node and of
+//! Entry point: `container::build`. It touches no file: what it needs of the node and of
 //! the image comes as values.
 
 pub mod capabilities;

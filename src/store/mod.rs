@@ -1,6 +1,6 @@
 //! Durable state: one SQLite database of named collections of JSON records.
 //!
-//! Entry point: [`Database::open`]. The module does not know what the records mean; their
+//! Entry point: `Database::open`. The module does not know what the records mean; their
 //! types belong to the modules that keep them. Records are versioned by their own fields
 //! (serde defaults), so that a newer daemon reads what an older one wrote.
 

@@ -1,6 +1,6 @@
 //! `criquet check`: what this node offers and lacks, and how to mend it.
 //!
-//! Entry point: [`command`]. What can be tried is tried, in children, threads and directories
+//! Entry point: `command`. What can be tried is tried, in children, threads and directories
 //! that are gone afterwards; a version number alone says little about a kernel.
 
 mod cgroups;

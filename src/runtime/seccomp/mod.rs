@@ -1,7 +1,7 @@
 //! From the `linux.seccomp` of a spec to a program of the kernel.
 //!
-//! Entry point: [`compile`]. [`abi`] knows how system calls are numbered, [`rules`] decides
-//! what becomes of each number, [`program`] writes the instructions. A filter runs at every
+//! Entry point: `compile`. `abi` knows how system calls are numbered, `rules` decides
+//! what becomes of each number, `program` writes the instructions. A filter runs at every
 //! system call, and once for every number when it is installed, so that it finds the number
 //! by binary search: some eight comparisons, however long the profile is.
 //!
