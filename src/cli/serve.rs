@@ -42,6 +42,9 @@ use crate::{
 /// The longest request, in bytes; that of the kubelet's client.
 const MAX_REQUEST: usize = 16 * 1024 * 1024;
 
+/// How long a lock of a daemon that has ended may stay.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How long calls that are under way at the end may take.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -206,10 +209,19 @@ pub(super) fn lock(root: &Path) -> Result<File, Error> {
         .write(true)
         .open(&path)
         .map_err(io_error("open", &path))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::InUse { root: root.to_owned() }),
-        Err(error) => Err(io_error("lock", &path)(error.into())),
+    let patience = std::time::Instant::now() + LOCK_PATIENCE;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            // A child of a daemon that was killed has it until it executes its program.
+            Err(rustix::io::Errno::WOULDBLOCK) if std::time::Instant::now() < patience => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(Error::InUse { root: root.to_owned() });
+            }
+            Err(error) => return Err(io_error("lock", &path)(error.into())),
+        }
     }
 }
 
