@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::{fs, io::Write, path::Path, time::Duration};
+use std::{fs, io::Write, path::Path};
 
 use common::{Node, leaks, log_texts, requests};
 use criquet::cri::v1;
@@ -96,7 +96,8 @@ async fn a_full_disk_is_survived() {
     node.remove(&runs).await.unwrap();
     let (status, text) = node.result_of(&pod, requests::script("after", "echo fine")).await;
     assert_eq!((status.exit_code, text.as_str()), (0, "fine"));
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    let before = log_texts(&log, "stdout").len();
+    common::eventually("the log goes on", async || log_texts(&log, "stdout").len() > before).await;
     assert!(log_texts(&log, "stdout").iter().all(|line| line == "0123456789"));
     node.stop(&writes, 0).await.unwrap();
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::{
     Digest, Error, Image, ImageId, ImageStore, Reference,
+    images::is_id_of,
     manifest::Document,
     policy::{Candidate, Policy, Signature},
     registry::Session,
@@ -75,15 +76,15 @@ impl ImageStore {
 }
 
 /// What a policy may know the image by: the name that was used, or where that is an id, each
-/// name that the image has.
+/// name that the image has. A name of the image goes before an id, as when images are found.
 fn names_of(image: &Image, name: &str) -> Vec<Reference> {
-    let hex = image.id.0.hex();
-    let digits = name.strip_prefix("sha256:").unwrap_or(name);
-    if !digits.is_empty() && hex.starts_with(digits) {
-        let names = image.repo_tags.iter().chain(&image.repo_digests);
-        return names.filter_map(|name| Reference::parse(name).ok()).collect();
+    let names = image.repo_tags.iter().chain(&image.repo_digests);
+    let names: Vec<Reference> = names.filter_map(|name| Reference::parse(name).ok()).collect();
+    match Reference::parse(name) {
+        Ok(reference) if names.contains(&reference) => vec![reference],
+        _ if is_id_of(&image.id, name) => names,
+        reference => reference.into_iter().collect(),
     }
-    Reference::parse(name).into_iter().collect()
 }
 
 /// Decides about an image that is being pulled. Gives its signatures, to be kept with it.

@@ -183,7 +183,6 @@ impl Images {
         self.entries.iter().find(|(_, entry)| has_name(&entry.record)).map(|(id, _)| *id)
     }
 
-    /// Numbers of all layers of all images.
     /// The images that have at least one of the layers.
     pub(super) fn with_any_of(&self, layers: &BTreeSet<u64>) -> Vec<Image> {
         let mut images = self.list();
@@ -194,6 +193,7 @@ impl Images {
         images
     }
 
+    /// Numbers of all layers of all images.
     pub(super) fn layers(&self) -> BTreeSet<u64> {
         self.entries.values().flat_map(|entry| entry.record.layers.iter().copied()).collect()
     }
@@ -249,6 +249,12 @@ impl Entry {
             is_artifact: record.is_artifact,
         }
     }
+}
+
+/// Whether a name is the image's id, or the beginning of it.
+pub(super) fn is_id_of(id: &ImageId, name: &str) -> bool {
+    let hex = hex_of(name);
+    hex.len() >= SHORTEST_ID && id.0.hex().starts_with(hex)
 }
 
 fn is_whole_id(name: &str) -> bool {

@@ -5,7 +5,7 @@ use std::{
     io::Write,
     os::unix::fs::DirBuilderExt,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -56,8 +56,8 @@ pub struct ImageStore {
     pub(super) metrics: Metrics,
     joint_pulls: Joint<(String, Option<Auth>, String), ImageId>,
     pub(super) downloads: Joint<(Digest, Digest), Lease>,
-    /// The machine went down before without an orderly end.
-    pub(super) after_crash: bool,
+    /// See [`ImageStore::is_suspicious`].
+    pub(super) is_suspicious: AtomicBool,
 }
 
 pub(super) struct State {
@@ -88,7 +88,7 @@ impl ImageStore {
         let known = known_layers(&database, &layers)?;
         let layers = Arc::new(Layers::open(layers, temporary, known)?);
         let images = Images::load(&database, |number| layers.get(number).is_some())?;
-        let after_crash = verify::begin(&database, layers.boot())?;
+        let is_suspicious = verify::begin(&database, layers.boot())?;
         let spools = Spools::open(&options.root.join("spool"), boot_id().trim())?;
         let parallel = options.max_parallel_downloads.max(1);
         let [permits, connections] =
@@ -109,9 +109,9 @@ impl ImageStore {
             metrics: Metrics::default(),
             joint_pulls: Joint::default(),
             downloads: Joint::default(),
-            after_crash,
+            is_suspicious: AtomicBool::new(is_suspicious),
         };
-        if after_crash {
+        if is_suspicious {
             store.verify_to(Depth::Sizes)?;
         }
         store.collect_garbage()?;

@@ -6,15 +6,15 @@
 //! a boot that no orderly end came before, every file is looked at before anything is
 //! served, and all content is read and compared in the background.
 
-use std::{collections::BTreeSet, io::Write};
+use std::{collections::BTreeSet, sync::atomic::Ordering};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Error, Image, ImageId, ImageStore,
+    Error, Image, ImageStore,
     images::IMAGES,
-    layers::{Depth, Lease},
-    store::{LAYERS, absent, alone},
+    layers::Depth,
+    store::{LAYERS, alone},
 };
 use crate::store::{Batch, Database};
 
@@ -27,17 +27,23 @@ const BOOT: &str = "boot";
 struct Boot {
     id: String,
     ended_orderly: bool,
+    /// Contents were not compared to the end since the last time that it did not.
+    #[serde(default)]
+    is_suspicious: bool,
 }
 
 /// Notes that a daemon runs in this boot. Whether the machine went down before without an
-/// orderly end.
+/// orderly end, and nobody has compared all contents since.
 pub(super) fn begin(database: &Database, boot: &str) -> Result<bool, Error> {
     let last: Option<Boot> = database.get(STORE, BOOT)?;
-    let after_crash = last.as_ref().is_some_and(|last| last.id != boot && !last.ended_orderly);
+    let is_suspicious = last
+        .as_ref()
+        .is_some_and(|last| last.is_suspicious || (last.id != boot && !last.ended_orderly));
     if last.is_none_or(|last| last.id != boot || last.ended_orderly) {
-        database.put(STORE, BOOT, &Boot { id: boot.to_owned(), ended_orderly: false })?;
+        let now = Boot { id: boot.to_owned(), ended_orderly: false, is_suspicious };
+        database.put(STORE, BOOT, &now)?;
     }
-    Ok(after_crash)
+    Ok(is_suspicious)
 }
 
 impl ImageStore {
@@ -46,14 +52,19 @@ impl ImageStore {
     /// # Errors
     /// The database.
     pub fn close(&self) -> Result<(), Error> {
-        let id = self.layers.boot().to_owned();
-        Ok(self.database().put(STORE, BOOT, &Boot { id, ended_orderly: true })?)
+        self.note_boot(true)
     }
 
-    /// Whether the machine went down without an orderly end before this daemon, so that
-    /// [`ImageStore::verify`] is called for.
+    fn note_boot(&self, ended_orderly: bool) -> Result<(), Error> {
+        let id = self.layers.boot().to_owned();
+        let boot = Boot { id, ended_orderly, is_suspicious: self.is_suspicious() };
+        Ok(self.database().put(STORE, BOOT, &boot)?)
+    }
+
+    /// Whether the machine went down without an orderly end, and [`ImageStore::verify`] has not
+    /// come to its end since.
     pub fn is_suspicious(&self) -> bool {
-        self.after_crash
+        self.is_suspicious.load(Ordering::Relaxed)
     }
 
     /// Reads all layers and compares their content with their digests. Images that have a
@@ -64,26 +75,11 @@ impl ImageStore {
     /// A layer that cannot be read, and the database. All layers are tried, and the first
     /// failure is told.
     pub fn verify(&self) -> Result<Vec<Image>, Error> {
-        self.verify_to(Depth::Content)
-    }
-
-    /// Writes the archive of one of an image's layers, counted from the lowest, as it was
-    /// before it was compressed. Blocks.
-    ///
-    /// # Errors
-    /// An image or layer that is not here, one that cannot be made again, and one that is not
-    /// what it was, which shows at the end.
-    pub fn write_layer(
-        &self,
-        id: &ImageId,
-        index: usize,
-        sink: &mut dyn Write,
-    ) -> Result<(), Error> {
-        let number =
-            self.lock().images.record(id).and_then(|record| record.layers.get(index).copied());
-        let lease = number.and_then(|number| self.layers.lease(number));
-        let lease = lease.ok_or_else(|| absent(id))?;
-        self.layers.rebuild(lease.number, sink)
+        let removed = self.verify_to(Depth::Content)?;
+        if self.is_suspicious.swap(false, Ordering::Relaxed) {
+            self.note_boot(false)?;
+        }
+        Ok(removed)
     }
 
     pub(super) fn verify_to(&self, depth: Depth) -> Result<Vec<Image>, Error> {
@@ -128,12 +124,5 @@ impl ImageStore {
         };
         self.remove_layers(&unneeded)?;
         Ok(images)
-    }
-}
-
-impl super::layers::Layers {
-    /// Leases of all layers that are in service.
-    fn all(self: &std::sync::Arc<Self>) -> Vec<Lease> {
-        self.numbers().into_iter().filter_map(|number| self.lease(number)).collect()
     }
 }

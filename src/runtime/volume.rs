@@ -25,15 +25,10 @@ const LAYER: &str = "lowerdir+";
 /// The part that is mounted, relative to the overlay's root.
 const SUB_PATH: &str = "criquet.subpath";
 
-type Option<'a> = (&'a str, &'a str);
-
 /// A detached mount of what the options say. `root` is a place of this mount namespace alone,
 /// where the overlay can be attached while a part of it is looked up.
-pub(super) fn open(
-    root: Root<'_>,
-    data: &[(String, std::option::Option<String>)],
-) -> Result<OwnedFd, Error> {
-    let options: Vec<Option<'_>> =
+pub(super) fn open(root: Root<'_>, data: &[(String, Option<String>)]) -> Result<OwnedFd, Error> {
+    let options: Vec<(&str, &str)> =
         data.iter().map(|(key, value)| (key.as_str(), value.as_deref().unwrap_or(""))).collect();
     let of =
         |wanted| options.iter().filter(move |(key, _)| *key == wanted).map(|(_, value)| *value);

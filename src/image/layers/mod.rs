@@ -179,9 +179,9 @@ impl Layers {
     }
 
     /// All layers that are in service.
-    pub(super) fn numbers(&self) -> Vec<u64> {
-        let table = self.lock();
-        table.slots.iter().filter(|(_, slot)| !slot.layer.is_broken).map(|(n, _)| *n).collect()
+    pub(super) fn all(self: &Arc<Self>) -> Vec<Lease> {
+        let numbers: Vec<u64> = self.lock().slots.keys().copied().collect();
+        numbers.into_iter().filter_map(|number| self.lease(number)).collect()
     }
 
     /// Takes layers out of service. Gives those that the database has.

@@ -12,6 +12,26 @@ fn layers() -> Vec<registry::Pushed> {
         .collect()
 }
 
+/// A store with the image.
+struct Pulled {
+    _registry: Registry,
+    reference: String,
+    directory: TempDir,
+    store: Arc<ImageStore>,
+    id: ImageId,
+}
+
+impl Pulled {
+    async fn new() -> Self {
+        let registry = Registry::start();
+        registry.push("1", &layers());
+        let reference = registry.reference("a:1");
+        let (directory, store) = store();
+        let id = store.pull(&reference, None).await.unwrap();
+        Self { _registry: registry, reference, directory, store, id }
+    }
+}
+
 /// Pretends that the machine went down under the last daemon.
 fn crash(root: &Path) {
     let database = Database::open(&root.join("state.db"), Durability::Power).unwrap();
@@ -24,11 +44,7 @@ async fn a_file_that_a_power_cut_emptied_is_not_served() {
     if !is_root() {
         return;
     }
-    let registry = Registry::start();
-    registry.push("1", &layers());
-    let reference = registry.reference("a:1");
-    let (directory, store) = store();
-    let id = store.pull(&reference, None).await.unwrap();
+    let Pulled { _registry, reference, directory, store, id } = Pulled::new().await;
     let held = store.hold(&id, "container").unwrap();
     drop(store);
 
@@ -49,6 +65,15 @@ async fn a_file_that_a_power_cut_emptied_is_not_served() {
     assert_ne!(now[0], held[0]);
     store.release("container").unwrap();
     assert!(!held[0].exists());
+
+    // Suspicion lasts until all contents were compared, through restarts of the daemon.
+    store.close().unwrap();
+    drop(store);
+    let store = open(directory.path());
+    assert!(store.is_suspicious());
+    assert!(store.verify().unwrap().is_empty());
+    drop(store);
+    assert!(!open(directory.path()).is_suspicious());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,11 +81,7 @@ async fn verification_finds_a_changed_byte_and_a_restart_remembers() {
     if !is_root() {
         return;
     }
-    let registry = Registry::start();
-    registry.push("1", &layers());
-    let reference = registry.reference("a:1");
-    let (directory, store) = store();
-    let id = store.pull(&reference, None).await.unwrap();
+    let Pulled { _registry, reference, directory, store, id } = Pulled::new().await;
     assert!(store.verify().unwrap().is_empty());
     let held = store.hold(&id, "container").unwrap();
     fs::write(held[0].join("high"), "hiGh").unwrap();

@@ -1,6 +1,6 @@
 //! Kills a process that pulls, at many moments, and looks at what it leaves.
 
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use super::{registry::Registry, *};
 use crate::image::tar::tests::Builder;
@@ -15,6 +15,18 @@ async fn child() {
     let store = Arc::new(open(Path::new(&root)));
     store.pull(&reference, None).await.unwrap();
     store.remove(&reference).unwrap();
+}
+
+/// A process that pulls the image and removes it, to be killed.
+pub(super) fn spawn(root: &Path, reference: &str) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "image::tests::kills::child"])
+        .env(ROOT, root)
+        .env(REFERENCE, reference)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 fn layer(name: &str) -> registry::Pushed {
@@ -36,14 +48,7 @@ async fn a_killed_pull_leaves_a_clean_store() {
     let (directory, first) = store();
     drop(first);
     for step in 0..20 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "image::tests::kills::child"])
-            .env(ROOT, directory.path())
-            .env(REFERENCE, &reference)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = spawn(directory.path(), &reference);
         tokio::time::sleep(Duration::from_millis(step * 25)).await;
         child.kill().unwrap();
         child.wait().unwrap();

@@ -1,12 +1,9 @@
 //! Large layers: ranges, resumption, and what is left of their spools.
 
-use std::{
-    process::{Command, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{
-    kills::{REFERENCE, ROOT},
+    kills,
     registry::{Pushed, Registry, Reply, noise_bytes},
     *,
 };
@@ -141,14 +138,7 @@ async fn a_killed_daemon_goes_on_where_it_was() {
         let is_layer = request.path.ends_with(&name);
         is_layer.then(|| Reply { cut: Some(3 << 20), stall: true, ..Reply::default() })
     });
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "image::tests::kills::child"])
-        .env(ROOT, directory.path())
-        .env(REFERENCE, &reference)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = kills::spawn(directory.path(), &reference);
     until("chunks of two ranges", || chunks_there(&directory) >= 4).await;
     child.kill().unwrap();
     child.wait().unwrap();
