@@ -8,7 +8,7 @@ use tracing::info;
 use super::{info as verbose, status::of_pull, v1};
 use crate::{
     image::{Auth, Image, ImageStore},
-    pod::Pods,
+    pod::{self, Pods},
     spec,
 };
 
@@ -73,13 +73,14 @@ fn image_out(image: &Image) -> v1::Image {
     }
 }
 
-fn usage(path: &Path, at: SystemTime, bytes: u64, inodes: u64) -> v1::FilesystemUsage {
+/// Figures that are not known are absent, never zero.
+fn usage(path: &Path, at: SystemTime, usage: Option<pod::Usage>) -> v1::FilesystemUsage {
     let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH);
     v1::FilesystemUsage {
         timestamp: since_epoch.map_or(0, |elapsed| elapsed.as_nanos() as i64),
         fs_id: Some(v1::FilesystemIdentifier { mountpoint: path.to_string_lossy().into_owned() }),
-        used_bytes: Some(v1::UInt64Value { value: bytes }),
-        inodes_used: Some(v1::UInt64Value { value: inodes }),
+        used_bytes: usage.map(|usage| v1::UInt64Value { value: usage.bytes }),
+        inodes_used: usage.map(|usage| v1::UInt64Value { value: usage.inodes }),
     }
 }
 
@@ -174,21 +175,21 @@ impl v1::image_service_server::ImageService for ImageServer {
         _request: Request<v1::ImageFsInfoRequest>,
     ) -> Result<Response<v1::ImageFsInfoResponse>, Status> {
         let images = self.images().fs_usage();
-        let (written, at) = self.pods.writable_layers();
+        let written = self.pods.writable_layers();
         let containers = &self.pods.options().root;
         // Kubelets take two paths for two disks (KEP-4191): on one there is one path.
         let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev()).ok();
         let is_split = device(containers) != device(&images.path);
         let of_containers = if is_split { containers } else { &images.path };
         let now = SystemTime::now();
+        let of_images = pod::Usage { bytes: images.used_bytes, inodes: images.inodes_used };
         Ok(Response::new(v1::ImageFsInfoResponse {
-            image_filesystems: vec![usage(
-                &images.path,
-                now,
-                images.used_bytes,
-                images.inodes_used,
+            image_filesystems: vec![usage(&images.path, now, Some(of_images))],
+            container_filesystems: vec![usage(
+                of_containers,
+                written.map_or(now, |(_, at)| at),
+                written.map(|(usage, _)| usage),
             )],
-            container_filesystems: vec![usage(of_containers, at, written.bytes, written.inodes)],
         }))
     }
 }

@@ -1,7 +1,7 @@
 //! The verbose forms of statuses: JSON for `crictl inspect`, under the names that tools of the
 //! other runtimes read.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ pub(super) fn sandbox(sandbox: &Sandbox) -> Info {
     }))
 }
 
-pub(super) fn container(pods: &Pods, container: &Container) -> Info {
+pub(super) fn container(pods: &Arc<Pods>, container: &Container) -> Info {
     // Without its spec the rest is still worth showing.
     let spec = pods.spec_of(container).ok();
     let record = container.record();
@@ -49,6 +49,9 @@ pub(super) fn container(pods: &Pods, container: &Container) -> Info {
         "config": record.config,
         "cgroup": record.cgroup,
         "runtimeSpec": spec.as_deref(),
+        "writableLayer": pods.writable_layer(container).map(|measured| {
+            json!({ "usedBytes": measured.usage.bytes, "inodesUsed": measured.usage.inodes })
+        }),
     }))
 }
 

@@ -67,16 +67,18 @@ impl Pods {
         self.measurements.lock().by_container.get(&container.id).copied()
     }
 
-    /// What all containers have written, as of the last measurement, and when that was.
-    pub fn writable_layers(self: &Arc<Self>) -> (Usage, SystemTime) {
+    /// What all containers have written, as of the last measurement, and when that was; nothing
+    /// before the first.
+    pub fn writable_layers(self: &Arc<Self>) -> Option<(Usage, SystemTime)> {
         self.measure_if_old();
         let known = self.measurements.lock();
-        let now = SystemTime::now();
-        known.by_container.values().fold((Usage::default(), now), |(sum, at), measured| {
+        known.round?;
+        let all = known.by_container.values();
+        Some(all.fold((Usage::default(), SystemTime::now()), |(sum, at), measured| {
             let Usage { bytes, inodes } = measured.usage;
             let sum = Usage { bytes: sum.bytes + bytes, inodes: sum.inodes + inodes };
             (sum, if measured.is_final { at } else { at.min(measured.at) })
-        })
+        }))
     }
 
     fn measure_if_old(self: &Arc<Self>) {
