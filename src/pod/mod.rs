@@ -1,39 +1,23 @@
 //! The life of sandboxes and containers.
 //!
 //! Entry point: `Pods`. Each public method is one CRI call in Criquet's own words, in a file
-//! named after it. A call that makes something is a task of the daemon, keyed by the identity
+//! named after it, in the folder of what it is about. A call that makes something is a task of the daemon, keyed by the identity
 //! of what it makes: a repeat joins it. What a task is about to make is recorded before it is
 //! made, so that a restart can undo it (`recovery`). The module knows neither protobuf of
 //! the CRI nor system calls.
 
-mod attach;
 mod container;
-mod container_create;
-mod container_exec;
-mod container_remove;
-mod container_start;
-mod container_stop;
-mod container_update;
-mod devices;
 mod error;
-mod exec;
-mod exits;
-mod files;
+mod execs;
 mod find;
 mod id;
-mod image_volumes;
 mod join;
+mod monitors;
 mod options;
-mod port_forward;
-mod propagation;
 mod recovery;
 mod sandbox;
-mod sandbox_remove;
-mod sandbox_run;
-mod sandbox_stop;
-mod security;
-mod usage;
-mod warm;
+mod streams;
+mod time;
 
 use std::{
     collections::BTreeMap,
@@ -46,15 +30,16 @@ use crate::{
     spec::container::Node, store::Database,
 };
 
-pub use attach::Attachment;
-pub use container::{Container, ContainerPhase, ContainerRecord};
-pub use container_exec::{ExecOutput, MAX_OUTPUT};
+pub use container::{
+    Container, ContainerPhase, ContainerRecord,
+    usage::{Measured, Usage},
+};
 pub use error::Error;
-pub use exec::{Exec, ExecRequest};
+pub use execs::{Exec, ExecOutput, ExecRequest, MAX_OUTPUT};
 pub use id::{ContainerId, SandboxId};
 pub use options::Options;
 pub use sandbox::{Sandbox, SandboxPhase, SandboxRecord};
-pub use usage::{Measured, Usage};
+pub use streams::Attachment;
 
 use join::Joint;
 
@@ -84,9 +69,9 @@ pub struct Pods {
     options: Options,
     parts: Parts,
     boot_id: String,
-    filters: security::Filters,
-    pool: warm::Pool,
-    measurements: usage::Measurements,
+    filters: container::filters::Filters,
+    pool: monitors::warm::Pool,
+    measurements: container::usage::Measurements,
     // Held for look-ups and changes of the maps, never across an await.
     objects: Mutex<Objects>,
     runs: Joint<String, SandboxId, Error>,
@@ -106,14 +91,14 @@ impl Pods {
     /// When state cannot be read or directories cannot be made.
     pub async fn open(options: Options, parts: Parts) -> Result<Arc<Self>, Error> {
         options.make_directories()?;
-        let boot_id = files::boot_id()?;
+        let boot_id = sandbox::files::boot_id()?;
         let pods = Arc::new(Self {
             options,
             parts,
             boot_id,
-            filters: security::Filters::default(),
-            pool: warm::Pool::default(),
-            measurements: usage::Measurements::default(),
+            filters: container::filters::Filters::default(),
+            pool: monitors::warm::Pool::default(),
+            measurements: container::usage::Measurements::default(),
             objects: Mutex::default(),
             runs: Joint::default(),
             creations: Joint::default(),

@@ -19,8 +19,8 @@ use super::{
     CONTAINERS, Pods, SANDBOXES,
     container::{Container, ContainerPhase, ContainerRecord},
     error::{During, Error},
-    exits,
     id::{ContainerId, SandboxId},
+    monitors::exits,
     sandbox::{Sandbox, SandboxPhase, SandboxRecord},
 };
 use crate::monitor::{client::Monitor, record::ExitRecord, v1};

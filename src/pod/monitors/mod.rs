@@ -1,0 +1,4 @@
+//! The daemon's view of the monitors: those that wait, and what they tell.
+
+pub(super) mod exits;
+pub(super) mod warm;
