@@ -6,19 +6,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    Error, ImageId, ImageStore, Users, holders::Held, layers::io_error, stack::Stack, store::absent,
+use super::{Records, absent, alone};
+use crate::image::{
+    Digest, Error, ImageId, Users,
+    holders::Held,
+    layers::{Lease, io_error},
+    settle,
+    stack::Stack,
 };
 
-impl ImageStore {
+impl Records {
     /// Keeps the layers of an image for `holder`, also beyond the image's removal and the
-    /// daemon's end, until they are released. Gives them as [`ImageStore::layers`] does.
-    pub fn hold(&self, id: &ImageId, holder: &str) -> Result<Vec<PathBuf>, Error> {
+    /// daemon's end, until they are released. Gives them as [`Records::layers`] does.
+    pub(in crate::image) fn hold(&self, id: &ImageId, holder: &str) -> Result<Vec<PathBuf>, Error> {
         self.hold_with_volumes(id, &[], holder).map(|(layers, _)| layers)
     }
 
     /// The same, with images that are mounted beside it: their layers come in their order.
-    pub fn hold_with_volumes(
+    pub(in crate::image) fn hold_with_volumes(
         &self,
         id: &ImageId,
         volumes: &[ImageId],
@@ -43,21 +48,21 @@ impl ImageStore {
     ///
     /// # Errors
     /// An image that is not here, or that cannot be read.
-    pub fn has_path(&self, id: &ImageId, path: &Path) -> Result<bool, Error> {
+    pub(in crate::image) fn has_path(&self, id: &ImageId, path: &Path) -> Result<bool, Error> {
         let directories = self.layers(id)?;
         let failed = io_error("look into", self.layers.directory());
         Stack::open(&directories).and_then(|stack| stack.has(path)).map_err(failed)
     }
 
-    /// What a holder holds, as [`ImageStore::hold`] gave it; the image may have been removed
+    /// What a holder holds, as [`Records::hold`] gave it; the image may have been removed
     /// and pulled into other directories since.
-    pub fn held_layers(&self, holder: &str) -> Option<Vec<PathBuf>> {
+    pub(in crate::image) fn held_layers(&self, holder: &str) -> Option<Vec<PathBuf>> {
         let layers = self.lock().holders.layers_held_by(holder)?.to_vec();
         Some(self.directories(&layers))
     }
 
     /// Ends a hold; one that is not there is no error.
-    pub fn release(&self, holder: &str) -> Result<(), Error> {
+    pub(in crate::image) fn release(&self, holder: &str) -> Result<(), Error> {
         let unneeded = {
             let mut state = self.lock();
             state.holders.release(holder)?;
@@ -67,18 +72,18 @@ impl ImageStore {
     }
 
     /// Everyone who holds layers.
-    pub fn holders(&self) -> Vec<String> {
+    pub(in crate::image) fn holders(&self) -> Vec<String> {
         self.lock().holders.names()
     }
 
     /// The directories of an image's layers, the top one first, none of them twice.
-    pub fn layers(&self, id: &ImageId) -> Result<Vec<PathBuf>, Error> {
+    pub(in crate::image) fn layers(&self, id: &ImageId) -> Result<Vec<PathBuf>, Error> {
         let numbers = self.lock().layers(id).ok_or_else(|| absent(id))?.to_vec();
         Ok(self.directories(&numbers))
     }
 
     /// The users and groups that the image knows.
-    pub fn users(&self, id: &ImageId) -> Result<Users, Error> {
+    pub(in crate::image) fn users(&self, id: &ImageId) -> Result<Users, Error> {
         let directories = self.layers(id)?;
         let stack = Stack::open(&directories).map_err(io_error("open", self.layers.directory()))?;
         Users::open(*id, &stack)
@@ -87,9 +92,20 @@ impl ImageStore {
     /// From the numbers of layers, the lowest first, to directories, the top one first. A
     /// layer that comes twice counts where it is highest: overlay refuses it twice, and the
     /// lower one would be hidden.
-    pub(super) fn directories(&self, numbers: &[u64]) -> Vec<PathBuf> {
+    pub(in crate::image) fn directories(&self, numbers: &[u64]) -> Vec<PathBuf> {
         let mut seen = BTreeSet::new();
         let top_first = numbers.iter().rev().filter(|number| seen.insert(**number));
         top_first.map(|number| self.layers.path(*number)).collect()
+    }
+
+    /// A layer of that diff id that fits upon those below, the lowest first.
+    pub(in crate::image) fn settle(
+        &self,
+        below: &[u64],
+        diff_id: &Digest,
+    ) -> Result<Option<Lease>, Error> {
+        let _alone = alone(&self.settling);
+        let candidates = self.layers.candidates(diff_id);
+        settle::settle(&self.layers, &candidates, &self.directories(below))
     }
 }
