@@ -12,7 +12,7 @@ impl Pods {
             return Err(container.wrong_state("reopening its log", ""));
         }
         let sandbox = self.sandbox_of(container)?;
-        let monitor = sandbox.ready_monitor("reopening a log")?;
+        let monitor = sandbox.ready_monitor("reopening a log").await?;
         Ok(monitor.reopen_log(container.id.as_str()).await?)
     }
 }

@@ -72,7 +72,7 @@ impl Pods {
             (config.tty, config.stdin, config.stdin_once)
         };
         let sandbox = self.sandbox_of(container)?;
-        let monitor = sandbox.ready_monitor("attaching to a container")?;
+        let monitor = sandbox.ready_monitor("attaching to a container").await?;
         let pipes = Path::new("pipe");
         // A terminal has one output.
         let (stdout, stdout_end) = pipe(stdout).during("create", pipes)?.unzip();
