@@ -95,11 +95,10 @@ fn serve(config: &Config, reload: serve::Reload) -> Result<(), Error> {
     log::start(&config.log_level);
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     crate::sys::memory::share_arenas(processors.min(ARENAS) as u8);
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(Error::Runtime)?
-        .block_on(serve::run(settings, reload))
-        .map_err(Box::new)?;
-    Ok(())
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
+    let served = runtime.block_on(serve::run(settings, reload)).map_err(Box::new);
+    // Threads that wait for a file system are left to the end of the process.
+    runtime.shutdown_background();
+    Ok(served?)
 }

@@ -17,6 +17,7 @@ mod join;
 mod monitors;
 mod options;
 mod recovery;
+mod report;
 mod sandbox;
 mod stage;
 mod streams;

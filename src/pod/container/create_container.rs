@@ -46,6 +46,7 @@ impl Pods {
         config: ContainerConfig,
     ) -> Result<ContainerId, Error> {
         spec::text::check("config", &config)?;
+        sandbox.check_open("creating a container")?;
         let key = key_of(&sandbox.id, &config);
         let task = {
             let (pods, sandbox, key) = (Arc::clone(self), Arc::clone(sandbox), key.clone());

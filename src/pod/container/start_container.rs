@@ -66,7 +66,7 @@ impl Pods {
     async fn start_begun(
         self: &Arc<Self>,
         container: &Arc<Container>,
-        sandbox: &Sandbox,
+        sandbox: &Arc<Sandbox>,
         monitor: &Monitor,
     ) -> Result<Started, Error> {
         let filter = self.filter_of(container).await?;
@@ -79,7 +79,8 @@ impl Pods {
             ..request(container, &spec, filter.as_deref().map_or(0, |f| f.flags))?
         };
         let program = filter.as_deref().map(|filter| filter.program.as_slice());
-        Ok(monitor.start(request, bundle.as_fd(), program).await?)
+        let start = monitor.start(request, bundle.as_fd(), program);
+        self.ask(sandbox, "starting a container", start).await
     }
 
     pub(in crate::pod) fn read_bundle(&self, id: &ContainerId) -> Result<Bundle, Error> {

@@ -28,7 +28,7 @@ const AFTER_KILL: Duration = Duration::from_secs(10);
 const MOMENT: Duration = Duration::from_millis(200);
 
 /// How long a monitor may take to answer that it stops a container.
-const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// 128 + SIGKILL: what a shell says of a process that was killed.
 const KILLED: i32 = 137;
@@ -74,7 +74,7 @@ impl Pods {
         }
         container.stage.enter("stopping");
         let asked = match sandbox.monitor() {
-            Some(monitor) => self.ask_to_end(&monitor, container, grace).await,
+            Some(monitor) => self.ask_to_end(sandbox, &monitor, container, grace).await,
             None => Err(client::Error::Gone),
         };
         let limit = match asked {
@@ -90,6 +90,7 @@ impl Pods {
     /// Tells the monitor, which ends what is on the way to its program at once.
     async fn ask_to_end(
         &self,
+        sandbox: &Sandbox,
         monitor: &Monitor,
         container: &Container,
         grace: Duration,
@@ -100,7 +101,16 @@ impl Pods {
         };
         let milliseconds = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         let stopping = monitor.stop(container.id.as_str(), signal, milliseconds);
-        timeout(ANSWER_LIMIT, stopping).await.unwrap_or(Err(client::Error::Gone))
+        // What is asked of a monitor that hangs is done by it when it goes on; until the end
+        // of the grace period there is nothing that is better.
+        let limit = match sandbox.trouble() {
+            Some(_) => MOMENT,
+            None => ANSWER_LIMIT.max(grace),
+        };
+        timeout(limit, stopping).await.unwrap_or_else(|_| {
+            sandbox.is_silent("stopping a container", "no answer".to_owned());
+            Err(client::Error::Gone)
+        })
     }
 
     /// Ends a container without its monitor, which does not answer or has not ended it: every

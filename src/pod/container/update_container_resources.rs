@@ -41,7 +41,8 @@ impl Pods {
             ContainerPhase::Running { .. } => {
                 let sandbox = self.sandbox_of(container)?;
                 let monitor = sandbox.ready_monitor("changing resources").await?;
-                monitor.update(container.id.as_str(), &limits).await?;
+                let call = monitor.update(container.id.as_str(), &limits);
+                self.ask(&sandbox, "changing resources", call).await?;
             }
         }
         container.observe(&self.parts.database, |record| {

@@ -113,9 +113,10 @@ impl Pods {
         let exec = monitor.next_exec();
         // A client that goes before the command runs must not leave it behind.
         let mut guard = KillOnDrop { monitor: Some(monitor.clone()), exec };
-        let started = monitor.exec(exec, container.id.as_str(), &bundle, program, stdio).await;
+        let call = monitor.exec(exec, container.id.as_str(), &bundle, program, stdio);
+        let started = self.ask(&sandbox, "executing a command", call).await;
         guard.monitor = None;
-        Ok(started?)
+        started
     }
 }
 

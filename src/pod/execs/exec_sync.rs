@@ -76,7 +76,8 @@ impl Pods {
         let exec = monitor.next_exec();
         // Whoever stops waiting must not leave a command behind that nobody will ever end.
         let mut guard = KillOnDrop { monitor: Some(monitor.clone()), exec };
-        let started = monitor.exec(exec, container.id.as_str(), &bundle, program, stdio);
+        let call = monitor.exec(exec, container.id.as_str(), &bundle, program, stdio);
+        let started = self.ask(&sandbox, "executing a command", call);
         let too_long = || Reason::Timeout {
             command: command.join(" "),
             container: container.id.to_string(),
@@ -86,7 +87,7 @@ impl Pods {
             Ok(Ok(started)) => started.exit,
             Ok(Err(error)) => {
                 guard.monitor = None;
-                return Err(error.into());
+                return Err(error);
             }
             Err(_) => return Err(too_long().into()),
         };

@@ -24,13 +24,16 @@ use crate::{
     pod::{
         Pods, blocking,
         container::{Container, ContainerPhase},
-        error::Error,
-        sandbox::{Sandbox, SandboxPhase},
+        error::{Error, Reason},
+        sandbox::{Sandbox, SandboxPhase, Trouble},
     },
 };
 
 /// How long a monitor may take for one answer before it counts as silent.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a call waits before it is found out whether the monitor answers at all.
+const SUSPICION: Duration = Duration::from_secs(2);
 
 /// The pauses between attempts to reach a monitor: the first, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(10)];
@@ -140,9 +143,34 @@ impl Pods {
 
     /// Whoever waits for a monitor in vain says so here: whether it answers at all is found
     /// out, and the pod is not ready until it does.
-    pub(in crate::pod) fn suspect(self: &Arc<Self>, sandbox: &Arc<Sandbox>) {
+    fn suspect(self: &Arc<Self>, sandbox: &Arc<Sandbox>) {
         if sandbox.trouble().is_none() && !sandbox.ending.is_cancelled() {
             self.take_up(sandbox);
+        }
+    }
+
+    /// Waits for the answer of a pod's monitor for as long as the monitor answers anything at
+    /// all: what it is asked for may take its time.
+    ///
+    /// # Errors
+    /// What it answers, and [`Reason::Silent`] once it does not answer.
+    pub(in crate::pod) async fn ask<T>(
+        self: &Arc<Self>,
+        sandbox: &Arc<Sandbox>,
+        action: &'static str,
+        call: impl Future<Output = Result<T, client::Error>>,
+    ) -> Result<T, Error> {
+        tokio::pin!(call);
+        loop {
+            tokio::select! {
+                answer = &mut call => return Ok(answer?),
+                () = tokio::time::sleep(SUSPICION) => self.suspect(sandbox),
+            }
+            if let Some(trouble) = sandbox.trouble() {
+                let Trouble { stage, words, .. } = trouble;
+                let id = sandbox.id.to_string();
+                return Err(Reason::Silent { id, stage, words, action }.into());
+            }
         }
     }
 

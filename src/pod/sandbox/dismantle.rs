@@ -23,6 +23,9 @@ use crate::{
 /// How long a monitor may take to end its pod, whose containers have ended by then.
 const SHUT_DOWN_LIMIT: Duration = Duration::from_secs(5);
 
+/// The same of one that has not answered before.
+const MOMENT: Duration = Duration::from_millis(200);
+
 /// How long the files and mounts of a pod may take to go.
 const TRACES_LIMIT: Duration = Duration::from_secs(10);
 
@@ -78,7 +81,11 @@ impl Pods {
     /// Lets the monitor end the pod, or else ends it without.
     async fn end_monitor(&self, sandbox: &Sandbox) {
         let Some(monitor) = sandbox.monitor() else { return self.kill_monitor(sandbox).await };
-        match timeout(SHUT_DOWN_LIMIT, monitor.shut_down()).await {
+        let limit = match sandbox.trouble() {
+            Some(_) => MOMENT,
+            None => SHUT_DOWN_LIMIT,
+        };
+        match timeout(limit, monitor.shut_down()).await {
             // What it could not take away is taken away next.
             Ok(Ok(()) | Err(client::Error::Gone)) => {}
             Ok(Err(error)) => {
@@ -86,8 +93,7 @@ impl Pods {
                 self.kill_monitor(sandbox).await;
             }
             Err(_) => {
-                let limit = SHUT_DOWN_LIMIT.as_secs();
-                warn!(sandbox.id = %sandbox.id, limit,
+                warn!(sandbox.id = %sandbox.id,
                     "the pod's monitor does not answer and is ended by force");
                 self.kill_monitor(sandbox).await;
             }

@@ -283,6 +283,11 @@ impl Sandbox {
         self.usable(action)?.ok_or_else(|| self.wrong_state(state, action, "; try again"))
     }
 
+    /// Whether something can be made in it, as far as is known without waiting.
+    pub(in crate::pod) fn check_open(&self, action: &'static str) -> Result<(), Error> {
+        self.usable(action).map(drop)
+    }
+
     fn usable(&self, action: &'static str) -> Result<Option<Monitor>, Error> {
         let state = match self.record().phase {
             SandboxPhase::Creating => "being created",
