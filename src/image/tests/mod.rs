@@ -12,7 +12,7 @@ mod large;
 mod nodes;
 mod power_cut;
 mod pulls;
-mod registry;
+pub(super) mod registry;
 mod tls;
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
