@@ -22,14 +22,11 @@ use crate::{
     args::Args,
     client::{Client, spec},
     measure::timed,
-    usage::Usage,
+    usage::{MARK, Usage},
 };
 
 /// The label of all pods of one run.
 const LABEL: &str = "criquet.bench/run";
-
-/// The variable by which processes of the workload are known.
-pub const MARK: &str = "CRIQUET_BENCH_WORKLOAD";
 
 /// The name of every container's log.
 const LOG: &str = "main.log";

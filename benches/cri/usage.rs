@@ -10,7 +10,8 @@ use std::{
 
 use anyhow::{Context, ensure};
 
-use crate::pods::MARK;
+/// The variable by which processes of the workload are known.
+pub const MARK: &str = "CRIQUET_BENCH_WORKLOAD";
 
 /// The hierarchy that CPU time is accounted in.
 #[derive(Debug, Clone)]

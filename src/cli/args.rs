@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{config::Overrides, image::args::Image};
+use super::{config::Overrides, file::File, image::args::Image};
 
 /// A Kubernetes CRI runtime with the container runtime inside.
 #[derive(Debug, Parser)]
@@ -28,15 +28,6 @@ pub enum Command {
     /// Work on the image store
     #[command(subcommand)]
     Image(Image),
-}
-
-/// The configuration file of a command.
-#[derive(Debug, Default, Args)]
-pub struct File {
-    /// The configuration file; its drop-ins are in config.d beside it
-    /// [default: /etc/criquet/config.toml, which may be absent]
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
 }
 
 /// `criquet serve`.
@@ -94,6 +85,7 @@ mod tests {
     use clap::{CommandFactory, Parser};
 
     use super::{Arguments, Command, Config};
+    use crate::cli::image::args::{Image, Output};
 
     #[test]
     fn the_definition_is_sound() {
@@ -113,5 +105,33 @@ mod tests {
         let command = Arguments::parse_from(line.split(' ')).command;
         assert!(matches!(command, Command::Config(Config::Dump(file)) if file.config.is_none()));
         assert!(Arguments::try_parse_from(["criquet", "serve", "extra"]).is_err());
+    }
+
+    fn parse_image(line: &str) -> Image {
+        match Arguments::try_parse_from(line.split(' ')).expect(line).command {
+            Command::Image(command) => command,
+            _ => panic!("{line}"),
+        }
+    }
+
+    #[test]
+    fn image_commands_are_those_that_people_know() {
+        let line = "criquet image import a.tar --root /r";
+        assert!(matches!(parse_image(line), Image::Import(import)
+            if import.archive.ends_with("a.tar") && import.node.root == Some("/r".into())));
+        assert!(matches!(parse_image("criquet image load -"), Image::Import(_)));
+        assert!(matches!(parse_image("criquet image save a b -o -"), Image::Export(export)
+            if export.images == ["a", "b"]));
+        assert!(matches!(parse_image("criquet image ls -q --digests -o json"), Image::Ls(ls)
+            if ls.quiet && ls.digests && ls.output == Output::Json));
+        assert!(matches!(parse_image("criquet image rm -f a b"), Image::Rm(rm) if rm.force));
+        for wrong in [
+            "criquet image rm",
+            "criquet image export a",
+            "criquet image pull",
+            "criquet image pull a --creds u:p --creds-stdin",
+        ] {
+            assert!(Arguments::try_parse_from(wrong.split(' ')).is_err(), "{wrong}");
+        }
     }
 }

@@ -5,6 +5,7 @@
 pub mod args;
 pub mod check;
 pub mod config;
+mod file;
 mod image;
 mod log;
 mod output;

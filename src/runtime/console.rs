@@ -13,8 +13,8 @@ use rustix::{
 };
 
 use super::{
+    detached,
     error::{During, Error},
-    mounts,
     report::Reporter,
     stdio,
 };
@@ -23,7 +23,7 @@ use crate::sys::path::Root;
 /// Opens a terminal in the current root, reports its master side, and makes its other side
 /// the controlling terminal and the standard streams of this process.
 pub(super) fn open(reporter: &Reporter, rows: u16, columns: u16) -> Result<OwnedFd, Error> {
-    let root = mounts::root_directory()?;
+    let root = detached::root_directory()?;
     let master = Root::new(root.as_fd())
         .open(Path::new("/dev/pts/ptmx"), OFlags::RDWR | OFlags::NOCTTY)
         .during("open", "/dev/pts/ptmx of the container")?;
@@ -42,12 +42,12 @@ pub(super) fn open(reporter: &Reporter, rows: u16, columns: u16) -> Result<Owned
 
 /// Shows the terminal at `/dev/console`.
 pub(super) fn bind(slave: BorrowedFd<'_>) -> Result<(), Error> {
-    let root = mounts::root_directory()?;
+    let root = detached::root_directory()?;
     let console = Path::new("/dev/console");
     let target = Root::new(root.as_fd()).make_file(console).during("create", console.display())?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH;
     let tree = open_tree(slave, "", flags).during("open", "terminal")?;
-    mounts::attach(tree.as_fd(), target.as_fd())
+    detached::attach(tree.as_fd(), target.as_fd())
 }

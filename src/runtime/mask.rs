@@ -12,8 +12,8 @@ use std::{
 use rustix::fs::{FileType, OFlags, fstat};
 
 use super::{
+    detached,
     error::{During, Error},
-    mounts,
 };
 use crate::sys::{
     mount::{MountAttributes, mount_setattr},
@@ -26,7 +26,7 @@ const READ_ONLY: MountAttributes =
 /// Covers files with the null device and directories with an empty read-only one. Paths that
 /// are not there need no cover.
 pub(super) fn mask(paths: &[String]) -> Result<(), Error> {
-    let root = mounts::root_directory()?;
+    let root = detached::root_directory()?;
     let mut empty = None;
     for path in paths {
         let Some(target) = find(root.as_fd(), Path::new(path))? else { continue };
@@ -36,7 +36,7 @@ pub(super) fn mask(paths: &[String]) -> Result<(), Error> {
         } else {
             null_device()?
         };
-        mounts::attach(cover.as_fd(), target.as_fd())
+        detached::attach(cover.as_fd(), target.as_fd())
             .map_err(|error| named("mask", path, error))?;
     }
     Ok(())
@@ -44,7 +44,7 @@ pub(super) fn mask(paths: &[String]) -> Result<(), Error> {
 
 /// Makes what lies at each path read-only, mounts below it included.
 pub(super) fn make_read_only(paths: &[String]) -> Result<(), Error> {
-    let root = mounts::root_directory()?;
+    let root = detached::root_directory()?;
     for path in paths {
         let Some(target) = find(root.as_fd(), Path::new(path))? else { continue };
         let flags = rustix::mount::OpenTreeFlags::OPEN_TREE_CLONE
@@ -53,7 +53,7 @@ pub(super) fn make_read_only(paths: &[String]) -> Result<(), Error> {
             | rustix::mount::OpenTreeFlags::AT_EMPTY_PATH;
         let tree = rustix::mount::open_tree(&target, "", flags).during("open", path)?;
         mount_setattr(tree.as_fd(), READ_ONLY, true).during("make read-only", path)?;
-        mounts::attach(tree.as_fd(), target.as_fd())
+        detached::attach(tree.as_fd(), target.as_fd())
             .map_err(|error| named("make read-only", path, error))?;
     }
     Ok(())
@@ -81,10 +81,10 @@ fn named(operation: &'static str, path: &str, error: Error) -> Error {
 /// The first cover is a filesystem of its own; later ones are clones of the attached one.
 fn empty_directory(first: &mut Option<PathBuf>, path: &str) -> Result<OwnedFd, Error> {
     if let Some(attached) = first {
-        return mounts::clone_of(attached, false);
+        return detached::clone_of(attached, false);
     }
     let options = [("nr_blocks".to_owned(), Some("1".to_owned()))];
-    let tree = mounts::filesystem("tmpfs", Some(Path::new("tmpfs")), &options)?;
+    let tree = detached::filesystem("tmpfs", Some(Path::new("tmpfs")), &options)?;
     mount_setattr(tree.as_fd(), READ_ONLY, false).during("make read-only", path)?;
     *first = Some(PathBuf::from(path));
     Ok(tree)
@@ -93,7 +93,7 @@ fn empty_directory(first: &mut Option<PathBuf>, path: &str) -> Result<OwnedFd, E
 /// The null device of the container, which is ours: made in a filesystem that was new.
 fn null_device() -> Result<OwnedFd, Error> {
     let null = Path::new("/dev/null");
-    let tree = mounts::clone_of(null, false)?;
+    let tree = detached::clone_of(null, false)?;
     let stat = fstat(&tree).during("inspect", null.display())?;
     let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
         && stat.st_rdev == rustix::fs::makedev(1, 3);

@@ -8,6 +8,7 @@
 pub mod bundle;
 pub mod cgroup;
 mod console;
+mod detached;
 mod devices;
 pub mod error;
 pub mod exec;

@@ -7,7 +7,6 @@
 //! `rshared` mean what they say.
 
 use std::{
-    fs::File,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
@@ -16,14 +15,12 @@ use std::{
 use oci_spec::runtime::Mount;
 use rustix::{
     fs::{CWD, FileType, Mode, OFlags, fstat, statat, symlinkat},
-    mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-        fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
-    },
+    mount::{OpenTreeFlags, open_tree},
 };
 
 use super::{
     cgroup,
+    detached::{attach, filesystem},
     error::{During, Error},
     options::MountOptions,
     volume,
@@ -156,28 +153,6 @@ fn plain_directory(root: Root<'_>, path: &Path) -> Result<OwnedFd, Error> {
         .during("open", format_args!("{} (which must not be a link)", path.display()))
 }
 
-/// A detached mount of a new filesystem.
-pub(super) fn filesystem(
-    kind: &str,
-    source: Option<&Path>,
-    data: &[(String, Option<String>)],
-) -> Result<OwnedFd, Error> {
-    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).during("open filesystem", kind)?;
-    if let Some(source) = source {
-        fsconfig_set_string(context.as_fd(), "source", source).during("name source of", kind)?;
-    }
-    for (key, value) in data {
-        let set = match value {
-            Some(value) => fsconfig_set_string(context.as_fd(), key.as_str(), value.as_str()),
-            None => fsconfig_set_flag(context.as_fd(), key.as_str()),
-        };
-        set.during("set option", format_args!("{key} of {kind}"))?;
-    }
-    fsconfig_create(context.as_fd()).during("create filesystem", kind)?;
-    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
-        .during("mount", kind)
-}
-
 /// Sets what the options say. `fresh` is a mount that was just made: it has no peers and
 /// nothing below, so that it is private already.
 fn set_attributes(tree: BorrowedFd<'_>, options: &MountOptions, fresh: bool) -> Result<(), Error> {
@@ -192,12 +167,6 @@ fn set_attributes(tree: BorrowedFd<'_>, options: &MountOptions, fresh: bool) -> 
     let default = (!fresh).then_some((libc::MS_PRIVATE, true));
     let Some((propagation, recursive)) = options.propagation.or(default) else { return Ok(()) };
     set(MountAttributes { propagation, ..MountAttributes::default() }, recursive)
-}
-
-/// Attaches a detached mount on top of what `target` refers to.
-pub(super) fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Error> {
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(tree, "", target, "", flags).during("attach", "it")
 }
 
 /// The cgroup filesystem as the container's cgroup namespace shows it: one mount on v2, one
@@ -258,18 +227,4 @@ fn v1_hierarchies() -> Result<Vec<(String, Vec<String>)>, Error> {
             statat(CWD, Path::new(cgroup::ROOT).join(name), rustix::fs::AtFlags::empty()).is_ok()
         })
         .collect())
-}
-
-/// A clone of the mount and place that `path` names in the current root, not yet attached.
-pub(super) fn clone_of(path: &Path, recursive: bool) -> Result<OwnedFd, Error> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    open_tree(CWD, path, flags).during("open", path.display())
-}
-
-/// Opens a directory of the current root to look at, not to use.
-pub(super) fn root_directory() -> Result<OwnedFd, Error> {
-    File::open("/").map(OwnedFd::from).during("open", "/")
 }

@@ -21,8 +21,8 @@ use rustix::{
 };
 
 use super::{
+    detached,
     error::{During, Error},
-    mounts,
     report::Reporter,
     stdio,
 };
@@ -97,7 +97,7 @@ fn enter_working_directory(cwd: &Path) -> Result<(), Error> {
     if !cwd.is_absolute() {
         return Err(Error::spec("process.cwd", format!("{cwd:?} must be an absolute path")));
     }
-    let root = mounts::root_directory()?;
+    let root = detached::root_directory()?;
     // Made where it is absent, as users of the other runtimes expect. Resolving it beneath
     // the root without magic links keeps it away from descriptors of the host.
     let directory = Root::new(root.as_fd())

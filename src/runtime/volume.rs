@@ -15,8 +15,8 @@ use rustix::{
 };
 
 use super::{
+    detached::attach,
     error::{During, Error},
-    mounts::attach,
 };
 use crate::sys::path::Root;
 

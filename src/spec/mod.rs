@@ -7,6 +7,7 @@ pub mod capabilities;
 pub mod config;
 pub mod container;
 pub mod error;
+mod given;
 pub mod mounts;
 pub mod resources;
 pub mod seccomp;

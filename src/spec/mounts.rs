@@ -6,8 +6,8 @@ use oci_spec::runtime::Mount as OciMount;
 
 use super::{
     config::{ImageVolume, Mount, Propagation},
-    container::Sandbox,
     error::Error,
+    given::Sandbox,
 };
 
 /// Options that a single mount may ask for (CRI `Mount.mount_options`).
@@ -237,7 +237,7 @@ mod tests {
     use super::{Wishes, build};
     use crate::spec::{
         config::{Mount, Propagation},
-        container::Sandbox,
+        given::Sandbox,
     };
 
     const PLAIN: Wishes = Wishes { privileged: false, readonly_rootfs: false };

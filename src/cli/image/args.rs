@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::cli::{args::File, config::Overrides};
+use crate::cli::{config::Overrides, file::File};
 
 /// `criquet image`.
 #[derive(Debug, Subcommand)]
@@ -163,40 +163,4 @@ pub struct Prune {
     /// The node.
     #[command(flatten)]
     pub node: Node,
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-    use crate::cli::args::{Arguments, Command};
-
-    fn parse(line: &str) -> Image {
-        match Arguments::try_parse_from(line.split(' ')).expect(line).command {
-            Command::Image(command) => command,
-            _ => panic!("{line}"),
-        }
-    }
-
-    #[test]
-    fn commands_are_those_that_people_know() {
-        let line = "criquet image import a.tar --root /r";
-        assert!(matches!(parse(line), Image::Import(import)
-            if import.archive.ends_with("a.tar") && import.node.root == Some("/r".into())));
-        assert!(matches!(parse("criquet image load -"), Image::Import(_)));
-        assert!(matches!(parse("criquet image save a b -o -"), Image::Export(export)
-            if export.images == ["a", "b"]));
-        assert!(matches!(parse("criquet image ls -q --digests -o json"), Image::Ls(ls)
-            if ls.quiet && ls.digests && ls.output == Output::Json));
-        assert!(matches!(parse("criquet image rm -f a b"), Image::Rm(rm) if rm.force));
-        for wrong in [
-            "criquet image rm",
-            "criquet image export a",
-            "criquet image pull",
-            "criquet image pull a --creds u:p --creds-stdin",
-        ] {
-            assert!(Arguments::try_parse_from(wrong.split(' ')).is_err(), "{wrong}");
-        }
-    }
 }
