@@ -48,6 +48,9 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 /// How long calls that are under way at the end may take.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// How long the disk may take to note that this is an orderly end.
+const CLOSE: Duration = Duration::from_secs(2);
+
 /// How long clients of streams have to take note of the end.
 const DRAIN_STREAMS: Duration = Duration::from_secs(3);
 
@@ -172,8 +175,14 @@ pub async fn run(settings: Settings, reload: Reload) -> Result<(), Error> {
         Ok(Err(_)) => warn!("the server was ended by a panic"),
         Err(_) => info!("calls that were under way are given up; repeats will join them"),
     }
-    if let Err(error) = images.close() {
-        warn!(error = %crate::kind::chain(&error), "cannot note the orderly end");
+    // A disk that does not answer must not keep the daemon: then the next one verifies.
+    let closing = tokio::task::spawn_blocking(move || images.close());
+    match tokio::time::timeout(CLOSE, closing).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(error))) => {
+            warn!(error = %crate::kind::chain(&error), "cannot note the orderly end");
+        }
+        Ok(Err(_)) | Err(_) => warn!("the disk does not take note of the orderly end"),
     }
     // Only the name that is ours: a daemon that was started meanwhile has another.
     let _ = fs::remove_file(&settings.listen);
@@ -249,8 +258,11 @@ async fn open(settings: &Settings, node: Node) -> Result<Arc<Pods>, Error> {
     let path = settings.pods.root.join("state.db");
     let database = Arc::new(Database::open(&path, Durability::Process)?);
     let images = Arc::new(Database::open(&path, Durability::Power)?);
+    let options = settings.images.clone();
+    // Nobody is served yet; the thread is one that may wait for the disk.
+    let images = tokio::task::block_in_place(|| ImageStore::open(options, images))?;
     let parts = Parts {
-        images: Arc::new(ImageStore::open(settings.images.clone(), images)?),
+        images: Arc::new(images),
         network: Network::open(settings.network.clone(), Arc::clone(&database))?,
         program: Program::load(&settings.monitor)?,
         cgroups: Version::detect().map_err(io_error("inspect", Path::new("/sys/fs/cgroup")))?,

@@ -252,7 +252,7 @@ async fn content_may_have_longer_digests_and_images_go_by_their_ids() {
     assert_eq!(store.pull(&id.to_string(), None).await.unwrap(), id);
     assert_eq!(store.pull(&id.0.hex(), None).await.unwrap(), id);
     assert_eq!(registry.log().len(), requests, "an id needs no registry");
-    store.remove(&id.0.hex()[..12]).unwrap();
+    here(|| store.remove(&id.0.hex()[..12])).unwrap();
     let error = store.pull(&id.to_string(), None).await.unwrap_err();
     assert_eq!(error.kind(), Kind::InvalidArgument, "{error}");
 
