@@ -18,7 +18,7 @@ use super::{
     metrics::Metrics,
     progress::{Pulls, Watched},
     records::{Complete, Records},
-    registry::{Clients, Session, SharedSession},
+    registry::{Clients, Limits, Session, SharedSession},
 };
 use plan::Plan;
 
@@ -159,8 +159,8 @@ impl Puller {
                 let endpoints =
                     hosts::endpoints(&options.certs_dir, &reference.registry, insecure)?;
                 let node = NodeAuth::read(&rules.auth_files)?;
-                let timeout = options.progress_timeout;
-                Session::new(reference, endpoints, auth.as_ref(), &node, &clients, timeout)
+                let limits = Limits { window: options.progress_timeout, rate: options.min_rate };
+                Session::new(reference, endpoints, auth.as_ref(), &node, &clients, limits)
                     .map(Arc::new)
             })
             .await

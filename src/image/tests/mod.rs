@@ -13,6 +13,7 @@ mod nodes;
 mod power_cut;
 mod pulls;
 pub(super) mod registry;
+mod strangers;
 mod tls;
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
