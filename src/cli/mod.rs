@@ -11,7 +11,7 @@ mod log;
 mod output;
 pub mod serve;
 
-use std::{io, process::ExitCode};
+use std::{io, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use thiserror::Error;
@@ -87,6 +87,9 @@ fn run(command: Command) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// How long threads may take to end after the daemon has served.
+const THREADS_END: Duration = Duration::from_secs(1);
+
 /// Arenas of the allocator on a node with many processors: enough that threads rarely meet.
 const ARENAS: usize = 4;
 
@@ -97,8 +100,8 @@ fn serve(config: &Config, reload: serve::Reload) -> Result<(), Error> {
     crate::sys::memory::share_arenas(processors.min(ARENAS) as u8);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
-    let served = runtime.block_on(serve::run(settings, reload)).map_err(Box::new);
-    // Threads that wait for a file system are left to the end of the process.
-    runtime.shutdown_background();
-    Ok(served?)
+    let served = runtime.block_on(serve::run(settings, reload));
+    // What was called off tidies up; a thread that hangs on a disk ends with the process.
+    runtime.shutdown_timeout(THREADS_END);
+    Ok(served.map_err(Box::new)?)
 }

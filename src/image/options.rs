@@ -24,6 +24,9 @@ pub struct Options {
     pub large_layer: u64,
     /// A registry that sends nothing for this long has failed.
     pub progress_timeout: Duration,
+    /// And so has one that sends fewer bytes a second for that long, on each connection; 0 to
+    /// wait for any.
+    pub min_rate: u64,
     /// What holds until [`super::ImageStore::set_rules`] says otherwise.
     pub rules: Rules,
 }
@@ -40,6 +43,7 @@ impl Options {
             max_parallel_ranges: 4,
             large_layer: 8 << 20,
             progress_timeout: Duration::from_secs(300),
+            min_rate: 1 << 10,
             rules: Rules::default(),
         }
     }

@@ -138,6 +138,11 @@ impl Node {
         daemon.wait().unwrap();
     }
 
+    /// Whether the daemon is there no longer.
+    pub fn has_ended(&mut self) -> bool {
+        self.daemon.as_mut().is_none_or(|daemon| daemon.try_wait().unwrap().is_some())
+    }
+
     /// The process id of the daemon.
     pub fn daemon_pid(&self) -> u32 {
         self.daemon.as_ref().unwrap().id()

@@ -74,6 +74,7 @@ impl Default for ImageConfig {
             signature_policy: options.signature_policy,
             signature_policy_dir: options.signature_policy_dir,
             progress_timeout: options.progress_timeout.as_secs(),
+            min_rate: options.min_rate,
             pinned_images: Vec::new(),
         }
     }

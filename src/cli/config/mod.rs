@@ -131,6 +131,9 @@ pub struct ImageConfig {
     pub signature_policy_dir: Option<PathBuf>,
     /// After how many seconds without a byte a download has failed.
     pub progress_timeout: u64,
+    /// With how many bytes a second, over that time, a download has failed as well; 0 for none.
+    #[serde(deserialize_with = "value::size")]
+    pub min_rate: u64,
     /// Names of images that garbage collection passes over, perhaps with `*`.
     pub pinned_images: Vec<String>,
 }

@@ -75,6 +75,7 @@ impl Config {
             max_parallel_ranges: self.image.max_parallel_ranges,
             large_layer: self.image.large_layer,
             progress_timeout: Duration::from_secs(self.image.progress_timeout),
+            min_rate: self.image.min_rate,
             rules: self.image_rules(),
         }
     }

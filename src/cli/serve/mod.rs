@@ -48,6 +48,9 @@ const MAX_REQUEST: usize = 16 * 1024 * 1024;
 /// How long calls that are under way at the end may take.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// How long the disk may take to note that this is an orderly end.
+const CLOSE: Duration = Duration::from_secs(2);
+
 /// How long clients of streams have to take note of the end.
 const DRAIN_STREAMS: Duration = Duration::from_secs(3);
 
@@ -200,7 +203,7 @@ pub async fn run(settings: Settings, reload: Reload) -> Result<(), Error> {
         }
         database.settled().await;
     };
-    if tokio::time::timeout(DRAIN, closing).await.is_err() {
+    if tokio::time::timeout(CLOSE, closing).await.is_err() {
         warn!("the disk does not answer; the end is not noted");
     }
     // Only the name that is ours: a daemon that was started meanwhile has another.

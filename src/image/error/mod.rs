@@ -89,16 +89,18 @@ pub enum Error {
         /// What the registry says about it.
         says: String,
     },
-    /// The registry stopped sending.
+    /// The registry stopped sending, or hardly sends.
     #[error(
-        "registry {host} sent nothing of image {reference} for {seconds} s; check the network, or raise the pull progress timeout"
+        "registry {host} has sent no more than {bytes} bytes of image {reference} in {seconds} s; check the network, or raise image.progress_timeout or lower image.min_rate"
     )]
     Stalled {
         /// The image.
         reference: String,
         /// The host.
         host: String,
-        /// The progress timeout.
+        /// What it sent.
+        bytes: u64,
+        /// The progress timeout, or somewhat more.
         seconds: u64,
     },
     /// The registry's answers do not follow the protocol.

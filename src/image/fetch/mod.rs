@@ -10,7 +10,7 @@ use std::{io::Read, ops::Range, sync::Arc};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinHandle,
 };
 use tokio_util::task::TaskTracker;
@@ -24,8 +24,7 @@ use super::{
     records::Records,
     registry::{Blob, Interrupted, SharedSession},
     spool::Spool,
-    stream::{Expected, unpack_layer, write_file},
-    task::blocking,
+    stream::{ALWAYS_ALLOWED, Bounds, Expected, Stop, StopOnDrop, unpack_layer, write_file},
 };
 use crate::kind::Kind;
 use sinks::{Counted, Direct, Parts, Writer};
@@ -46,7 +45,7 @@ const RANGES_AT_ONCE: usize = 2;
 pub(super) struct Downloads {
     pub(super) records: Arc<Records>,
     pub(super) metrics: Metrics,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     /// Requests for ranges of large layers.
     connections: Semaphore,
     under_way: Joint<(Digest, Digest), Lease>,
@@ -55,8 +54,8 @@ pub(super) struct Downloads {
 impl Downloads {
     pub(super) fn new(records: Arc<Records>) -> Self {
         let parallel = records.options.max_parallel_downloads.max(1);
-        let [permits, connections] =
-            [PULLS_AT_ONCE, RANGES_AT_ONCE].map(|times| Semaphore::new(parallel * times));
+        let permits = Arc::new(Semaphore::new(parallel * PULLS_AT_ONCE));
+        let connections = Semaphore::new(parallel * RANGES_AT_ONCE);
         let (metrics, under_way) = (Metrics::default(), Joint::default());
         Self { records, metrics, permits, connections, under_way }
     }
@@ -114,26 +113,27 @@ impl Fetch {
 
     /// Downloads, verifies and unpacks one layer in one pass.
     pub(super) async fn download(self, wanted: Wanted) -> Result<Lease, Error> {
-        let _permit = self.downloads.permits.acquire().await.map_err(|_| Error::Task)?;
+        let permit = self.downloads.permits.clone().acquire_owned().await;
+        let permit = Arc::new(permit.map_err(|_| Error::Task)?);
         let lease = match self.spool(&wanted).await? {
-            Some(spool) => self.through_spool(&wanted, spool).await?,
-            None => self.directly(&wanted).await?,
+            Some(spool) => self.through_spool(&wanted, spool, &permit).await?,
+            None => self.directly(&wanted, &permit).await?,
         };
         wanted.counters.set(LayerState::Complete);
         self.downloads.metrics.layers_fetched.add(1);
         Ok(lease)
     }
 
-    async fn directly(&self, wanted: &Wanted) -> Result<Lease, Error> {
+    async fn directly(&self, wanted: &Wanted, permit: &Permit) -> Result<Lease, Error> {
         wanted.counters.begin(0);
         let (sender, receiver) = mpsc::channel(PARTS);
-        let unpacking = self.unpack(wanted, Parts::new(receiver));
+        let mut unpacking = self.unpack(wanted, Parts::new(receiver), permit);
         let blob = self.session.blob(&wanted.compressed, wanted.size);
         let downloaded = {
             let mut sink = Direct { fetch: self, wanted, sender };
             blob.fetch_whole(&mut sink).await
         };
-        let unpacked = unpacking.await.map_err(|_| Error::Task)?;
+        let unpacked = unpacking.end().await;
         match downloaded {
             Err(Interrupted::Failed(error)) => Err(error),
             Err(Interrupted::NotWanted | Interrupted::NoRanges) | Ok(()) => unpacked,
@@ -147,45 +147,62 @@ impl Fetch {
         }
         let spools = self.records().spools.clone();
         let (digest, size) = (wanted.compressed, wanted.size);
-        blocking(move || spools.take(&digest, size)).await
+        self.records().workers.run(move || spools.take(&digest, size)).await
     }
 
     /// What an earlier attempt left may be wrong, which only the whole tells: then the layer
     /// is downloaded once more from its beginning.
-    async fn through_spool(&self, wanted: &Wanted, spool: Arc<Spool>) -> Result<Lease, Error> {
+    async fn through_spool(
+        &self,
+        wanted: &Wanted,
+        spool: Arc<Spool>,
+        permit: &Permit,
+    ) -> Result<Lease, Error> {
         let is_resumed = spool.resumed() > 0;
-        let error = match self.attempt(wanted, spool).await {
+        let error = match self.attempt(wanted, spool, permit).await {
             Err(error) if is_resumed && error.kind() == Kind::DataLoss => error,
             result => return result,
         };
         tracing::warn!(layer = %wanted.compressed, %error, "what an earlier attempt left is wrong");
         match self.spool(wanted).await? {
-            Some(spool) => self.attempt(wanted, spool).await,
-            None => self.directly(wanted).await,
+            Some(spool) => self.attempt(wanted, spool, permit).await,
+            None => self.directly(wanted, permit).await,
         }
     }
 
-    async fn attempt(&self, wanted: &Wanted, spool: Arc<Spool>) -> Result<Lease, Error> {
+    async fn attempt(
+        &self,
+        wanted: &Wanted,
+        spool: Arc<Spool>,
+        permit: &Permit,
+    ) -> Result<Lease, Error> {
         wanted.counters.begin(spool.resumed());
         self.downloads.metrics.bytes_resumed.add(spool.resumed());
-        let result = self.fill_and_unpack(wanted, &spool).await;
+        let result = self.fill_and_unpack(wanted, &spool, permit).await;
         let may_continue = result.as_ref().is_err_and(Error::may_continue);
-        if !may_continue && let Err(error) = blocking(move || spool.discard()).await {
+        if !may_continue
+            && let Err(error) = self.records().workers.run(move || spool.discard()).await
+        {
             // The layer is what it is all the same.
             tracing::warn!(layer = %wanted.compressed, %error, "a spool is left");
         }
         result.map_err(|error| no_room(wanted, error))
     }
 
-    async fn fill_and_unpack(&self, wanted: &Wanted, spool: &Arc<Spool>) -> Result<Lease, Error> {
+    async fn fill_and_unpack(
+        &self,
+        wanted: &Wanted,
+        spool: &Arc<Spool>,
+        permit: &Permit,
+    ) -> Result<Lease, Error> {
         let filling = spool.filling();
-        let mut unpacking = self.unpack(wanted, spool.reader());
+        let mut unpacking = self.unpack(wanted, spool.reader(), permit);
         tokio::select! {
             // Whole, or broken in a way that no further byte mends.
-            unpacked = &mut unpacking => unpacked.map_err(|_| Error::Task)?,
+            unpacked = unpacking.end() => unpacked,
             filled = self.fill(wanted, spool) => {
                 drop(filling);
-                let unpacked = unpacking.await.map_err(|_| Error::Task)?;
+                let unpacked = unpacking.end().await;
                 filled.and(unpacked)
             }
         }
@@ -227,25 +244,33 @@ impl Fetch {
         writer.write().await
     }
 
-    /// Unpacks on a thread of its own.
+    /// Unpacks on a thread of its own. The permit is given back when that thread ends, which
+    /// may be later than anybody waits for it.
     fn unpack(
         &self,
         wanted: &Wanted,
         source: impl Read + Send + 'static,
-    ) -> JoinHandle<Result<Lease, Error>> {
+        permit: &Permit,
+    ) -> Unpacking {
         let layers = self.records().layers.clone();
+        let (windows, stop) = (self.records().windows.clone(), Stop::default());
+        let guard = stop.on_drop(windows.clone());
+        let bounds = Bounds { windows, stop, always_allowed: ALWAYS_ALLOWED };
+        let permit = permit.clone();
         let compressed = wanted.compressed;
         let expected = Expected { compressed: Some(compressed), diff_id: wanted.diff_id };
         let source = Counted { source, counters: wanted.counters.clone() };
         let content = wanted.content.clone();
-        self.unpacking.spawn_blocking(move || {
+        let task = self.unpacking.spawn_blocking(move || {
+            let _permit = permit;
             let (growing, target) = layers.begin()?;
             let unpacked = match content {
-                Content::Archive => unpack_layer(source, target, &expected)?,
+                Content::Archive => unpack_layer(source, target, &expected, &bounds)?,
                 Content::File(name) => write_file(source, target, &name, &compressed)?,
             };
             growing.finish(expected.diff_id, unpacked)
-        })
+        });
+        Unpacking { task, _guard: guard }
     }
 
     fn records(&self) -> &Records {
@@ -255,6 +280,21 @@ impl Fetch {
     fn count(&self, wanted: &Wanted, part: &Bytes) {
         wanted.counters.fetched(part.len() as u64);
         self.downloads.metrics.bytes_fetched.add(part.len() as u64);
+    }
+}
+
+/// A place among the downloads of the daemon.
+type Permit = Arc<OwnedSemaphorePermit>;
+
+/// A layer that is being unpacked, for as long as somebody waits for it.
+struct Unpacking {
+    task: JoinHandle<Result<Lease, Error>>,
+    _guard: StopOnDrop,
+}
+
+impl Unpacking {
+    async fn end(&mut self) -> Result<Lease, Error> {
+        (&mut self.task).await.map_err(|_| Error::Task)?
     }
 }
 

@@ -13,7 +13,6 @@ use crate::image::{
     progress::Counters,
     registry::{Interrupted, Sink},
     spool::Spool,
-    task::blocking,
 };
 
 /// What is collected before a thread writes it to the spool.
@@ -70,7 +69,8 @@ impl<'a> Writer<'a> {
         let parts = std::mem::take(&mut self.pending);
         let (spool, start, done) = (self.spool.clone(), self.start, self.done);
         self.done += std::mem::take(&mut self.pending_bytes) as u64;
-        blocking(move || spool.write(start, done, &parts)).await.map_err(Interrupted::Failed)
+        let written = self.fetch.records().workers.run(move || spool.write(start, done, &parts));
+        written.await.map_err(Interrupted::Failed)
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     manifest::CONFIG_LIMIT,
     platform::check_platform,
     records::{Complete, Records},
-    stream::{Expected, unpack_layer},
+    stream::{ALWAYS_ALLOWED, Bounds, Expected, Stop, unpack_layer},
 };
 use archive::{Archive, Member};
 
@@ -101,7 +101,9 @@ fn add_layer(
     }
     let (growing, target) = records.layers.begin()?;
     let expected = Expected { compressed: layer.compressed, diff_id: *diff_id };
-    let unpacked = unpack_layer(archive.reader(&layer.member), target, &expected)?;
+    let (windows, stop) = (records.windows.clone(), Stop::default());
+    let bounds = Bounds { windows, stop, always_allowed: ALWAYS_ALLOWED };
+    let unpacked = unpack_layer(archive.reader(&layer.member), target, &expected, &bounds)?;
     let _lease = growing.finish(*diff_id, unpacked)?;
     records.settle(&below, diff_id)?.ok_or(Error::Task)
 }

@@ -2,19 +2,23 @@
 //! rename, and then file by file on a thread of its own.
 
 use std::{
+    convert::Infallible,
     fs, io,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc::{self, Sender},
+        mpsc::{self, Receiver, Sender},
     },
-    thread::{self, JoinHandle},
-    time::UNIX_EPOCH,
+    thread,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use super::io_error;
 use crate::image::Error;
+
+/// How long the end of a store waits for its thread.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
 
 /// The trash. What is in it at the end of a daemon goes with the start of the next.
 pub(super) struct Trash {
@@ -23,9 +27,11 @@ pub(super) struct Trash {
     opened: u128,
     count: AtomicU64,
     is_closing: Arc<AtomicBool>,
-    // Both are there until the end.
+    // Nothing only at the very end.
     work: Option<Sender<PathBuf>>,
-    worker: Option<JoinHandle<()>>,
+    /// Ends when the worker does.
+    // A receiver is not shared; nobody but the end looks at it.
+    worker: Mutex<Receiver<Infallible>>,
 }
 
 impl Trash {
@@ -37,7 +43,9 @@ impl Trash {
         let (work, queue) = mpsc::channel::<PathBuf>();
         let is_closing = Arc::new(AtomicBool::new(false));
         let closing = is_closing.clone();
+        let (ends, worker) = mpsc::channel();
         let empty = move || {
+            let _ends: Sender<Infallible> = ends;
             for path in old.into_iter().chain(queue) {
                 if closing.load(Ordering::Relaxed) {
                     return;
@@ -48,10 +56,16 @@ impl Trash {
                 }
             }
         };
-        let worker = thread::Builder::new().name("trash".to_owned()).spawn(empty);
-        let (work, worker) = (Some(work), Some(worker.map_err(failed)?));
+        thread::Builder::new().name("trash".to_owned()).spawn(empty).map_err(failed)?;
         let opened = UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos());
-        Ok(Self { directory, opened, count: AtomicU64::new(0), is_closing, work, worker })
+        Ok(Self {
+            directory,
+            opened,
+            count: AtomicU64::new(0),
+            is_closing,
+            work: Some(work),
+            worker: Mutex::new(worker),
+        })
     }
 
     /// A path in the trash that nothing has had since the store was opened.
@@ -77,13 +91,13 @@ impl Trash {
 }
 
 impl Drop for Trash {
-    /// Waits for no more than the directory that is being taken apart.
+    /// Waits a moment for the directory that is being taken apart, and not for a disk that
+    /// hangs.
     fn drop(&mut self) {
         self.is_closing.store(true, Ordering::Relaxed);
         self.work = None;
-        if let Some(worker) = self.worker.take() {
-            worker.join().ok();
-        }
+        let worker = self.worker.get_mut().unwrap_or_else(PoisonError::into_inner);
+        worker.recv_timeout(LAST_MOMENT).ok();
     }
 }
 

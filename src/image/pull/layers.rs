@@ -9,7 +9,6 @@ use super::super::{
     fetch::{Fetch, Wanted},
     layers::Lease,
     records::Records,
-    task::blocking,
 };
 
 impl Fetch {
@@ -56,7 +55,8 @@ impl Fetch {
     async fn settle_next(&self, below: &[Lease], diff_id: Digest) -> Result<Option<Lease>, Error> {
         let numbers: Vec<u64> = below.iter().map(|lease| lease.number).collect();
         let records = self.downloads.records.clone();
-        blocking(move || records.settle(&numbers, &diff_id)).await
+        let workers = records.workers.clone();
+        workers.run(move || records.settle(&numbers, &diff_id)).await
     }
 }
 

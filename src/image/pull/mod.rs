@@ -18,8 +18,7 @@ use super::{
     metrics::Metrics,
     progress::{Pulls, Watched},
     records::{Complete, Records},
-    registry::{Clients, Session, SharedSession},
-    task::blocking,
+    registry::{Clients, Limits, Session, SharedSession},
 };
 use plan::Plan;
 
@@ -92,7 +91,7 @@ impl Puller {
         let session = self.session(reference, auth).await?;
         let policy = {
             let admission = self.admission.clone();
-            blocking(move || admission.policy(&namespace)).await?
+            self.records.workers.run(move || admission.policy(&namespace)).await?
         };
         let (manifest, manifests) = plan::image_manifest(&session).await?;
         let signatures = judge(policy.as_ref(), &session, &manifests).await?;
@@ -121,7 +120,10 @@ impl Puller {
         let result = async {
             let leases = fetch.all_layers(id, layers).await?;
             let records = self.records.clone();
-            blocking(move || records.commit(Complete { id, names, record, leases })).await
+            self.records
+                .workers
+                .run(move || records.commit(Complete { id, names, record, leases }))
+                .await
         }
         .await;
         if let Err(error) = &result
@@ -138,7 +140,7 @@ impl Puller {
         tokio::time::timeout(STOP_TIMEOUT, fetch.unpacking.wait()).await.ok();
         self.records.layers.forget(diff_ids);
         let records = self.records.clone();
-        blocking(move || records.collect_garbage()).await
+        self.records.workers.run(move || records.collect_garbage()).await
     }
 
     async fn session(
@@ -147,17 +149,20 @@ impl Puller {
         auth: Option<Auth>,
     ) -> Result<SharedSession, Error> {
         let (records, clients) = (self.records.clone(), self.clients.clone());
-        blocking(move || {
-            let rules = records.rules.get();
-            rules.check(&reference)?;
-            let insecure = rules.is_insecure(&reference);
-            let options = &records.options;
-            let endpoints = hosts::endpoints(&options.certs_dir, &reference.registry, insecure)?;
-            let node = NodeAuth::read(&rules.auth_files)?;
-            let timeout = options.progress_timeout;
-            Session::new(reference, endpoints, auth.as_ref(), &node, &clients, timeout)
-                .map(Arc::new)
-        })
-        .await
+        self.records
+            .workers
+            .run(move || {
+                let rules = records.rules.get();
+                rules.check(&reference)?;
+                let insecure = rules.is_insecure(&reference);
+                let options = &records.options;
+                let endpoints =
+                    hosts::endpoints(&options.certs_dir, &reference.registry, insecure)?;
+                let node = NodeAuth::read(&rules.auth_files)?;
+                let limits = Limits { window: options.progress_timeout, rate: options.min_rate };
+                Session::new(reference, endpoints, auth.as_ref(), &node, &clients, limits)
+                    .map(Arc::new)
+            })
+            .await
     }
 }

@@ -29,8 +29,8 @@ impl Records {
         tokio::spawn(async move {
             tokio::time::sleep(PATIENCE + Duration::from_secs(1)).await;
             let Some(records) = records.upgrade() else { return };
-            let collected = tokio::task::spawn_blocking(move || records.collect_garbage()).await;
-            if let Ok(Err(error)) = collected {
+            let workers = records.workers.clone();
+            if let Err(error) = workers.run(move || records.collect_garbage()).await {
                 tracing::warn!(%error, "what a broken pull has left cannot be removed yet");
             }
         });

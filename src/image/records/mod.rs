@@ -19,6 +19,8 @@ use super::{
     layers::{Layer, Layers, RECIPES, boot_id, io_error},
     rules::CurrentRules,
     spool::Spools,
+    stream::Windows,
+    task::Workers,
 };
 use crate::store::Database;
 pub(super) use change::Complete;
@@ -33,6 +35,9 @@ pub(super) struct Records {
     pub(super) layers: Arc<Layers>,
     pub(super) spools: Arc<Spools>,
     pub(super) rules: CurrentRules,
+    pub(super) workers: Workers,
+    /// What decompression may take.
+    pub(super) windows: Arc<Windows>,
     // A short critical section: never held while the disk is waited for.
     state: Mutex<State>,
     /// Changes of images are made one after the other; taken before `state`.
@@ -64,6 +69,8 @@ impl Records {
             database,
             layers,
             spools,
+            workers: Workers::default(),
+            windows: Arc::default(),
             state: Mutex::new(State { images, holders: Holders::open(holders)? }),
             changes: Mutex::new(()),
             settling: Mutex::new(()),

@@ -4,17 +4,20 @@ use std::{
     future::Future,
     ops::Range,
     sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use reqwest::{Response, StatusCode, header};
 
-use super::{Failure, Host, Retry, Session, Span, wait_before_retry};
+use super::{Failure, Host, Retries, Retry, Session, Span, pace::Pace};
 use crate::image::{Digest, Error};
 
 /// Between a connection that broke and its successor.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection that brought less was of no use, and counts as a failed attempt.
+const WORTH: u64 = 64 << 10;
 
 /// Why a download ended early.
 pub(in super::super) enum Interrupted {
@@ -47,6 +50,7 @@ pub(in super::super) struct Blob<'a> {
 struct Progress {
     offset: u64,
     end: u64,
+    pace: Pace,
 }
 
 impl Session {
@@ -72,8 +76,9 @@ impl Blob<'_> {
         range: Range<u64>,
         sink: &mut impl Sink,
     ) -> Result<(), Interrupted> {
-        let mut progress = Progress { offset: range.start, end: range.end };
-        let mut attempt = 0;
+        let pace = Pace::new(self.session.limits);
+        let mut progress = Progress { offset: range.start, end: range.end, pace };
+        let mut retries = Retries::default();
         loop {
             let index = self.first_host.load(Ordering::Relaxed);
             let Some(host) = self.hosts.get(index) else {
@@ -84,18 +89,17 @@ impl Blob<'_> {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
-            let is_passing = !matches!(failure.retry, Retry::Never)
-                || matches!(*failure.error, Error::Stalled { .. });
-            if progress.offset > before && is_passing {
-                attempt = 0;
+            let is_passing = !matches!(failure.retry, Retry::Never);
+            if progress.offset >= before + WORTH && is_passing {
+                retries.begin_again();
                 tracing::debug!(host = host.name(), error = %failure.error, "download goes on");
                 tokio::time::sleep(PAUSE).await;
             } else if index + 1 < self.hosts.len() {
                 tracing::debug!(host = host.name(), error = %failure.error, "mirror passed over");
                 self.first_host.fetch_max(index + 1, Ordering::Relaxed);
+                retries.passed_over(failure);
             } else {
-                attempt += 1;
-                wait_before_retry(failure, attempt).await.map_err(Interrupted::Failed)?;
+                retries.wait(failure).await.map_err(Interrupted::Failed)?;
             }
         }
     }
@@ -136,9 +140,19 @@ impl Blob<'_> {
         sink: &mut impl Sink,
     ) -> Result<Result<(), Failure>, Interrupted> {
         loop {
-            let mut part = match self.session.chunk(host, response).await {
+            let begun = Instant::now();
+            let next = self.session.chunk(host, response).await;
+            let length = next.as_ref().map_or(0, |part| part.as_ref().map_or(0, |p| p.len()));
+            if let Err(found) = progress.pace.count(begun.elapsed(), length as u64) {
+                return Ok(Err(self.session.too_slow(host, found)));
+            }
+            let mut part = match next {
                 Ok(Some(part)) => part,
                 Ok(None) => break,
+                // It has sent enough until now: perhaps another connection does better.
+                Err(failure) if matches!(*failure.error, Error::Stalled { .. }) => {
+                    return Ok(Err(Failure { retry: Retry::Soon, ..failure }));
+                }
                 Err(failure) => return Ok(Err(failure)),
             };
             let skipped = skip.min(part.len() as u64);

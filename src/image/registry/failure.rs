@@ -4,12 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use reqwest::{Response, StatusCode, header};
 
-use super::{Host, Session};
+use super::{Host, Session, names::OutOfZone, pace::TooSlow};
 use crate::image::Error;
-
-/// How often the last host is asked again after a passing failure.
-const ATTEMPTS: u32 = 5;
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// A failure, and whether the same request may succeed later.
 pub(super) struct Failure {
@@ -32,15 +28,23 @@ impl Failure {
 
 impl Session {
     pub(super) fn stalled(&self, host: &Host) -> Failure {
+        self.too_slow(host, TooSlow { received: 0, waited: self.limits.window })
+    }
+
+    pub(super) fn too_slow(&self, host: &Host, found: TooSlow) -> Failure {
         let error = Error::Stalled {
             reference: self.reference.to_string(),
             host: host.name().to_owned(),
-            seconds: self.progress_timeout.as_secs(),
+            bytes: found.received,
+            seconds: found.waited.as_secs(),
         };
         Failure::new(error, Retry::Never)
     }
 
     pub(super) fn unreachable(&self, host: &Host, error: &reqwest::Error) -> Failure {
+        if chain(error).any(|error| error.is::<OutOfZone>()) {
+            return self.protocol(host, format!("it leads elsewhere, and {OutOfZone}"));
+        }
         let error = Error::Unreachable {
             reference: self.reference.to_string(),
             host: host.name().to_owned(),
@@ -62,10 +66,13 @@ impl Session {
     pub(super) async fn refused(&self, host: &Host, what: &str, mut response: Response) -> Failure {
         let status = response.status();
         let after = retry_after(&response);
-        let says = match tokio::time::timeout(Duration::from_secs(5), response.chunk()).await {
+        let mut says = match tokio::time::timeout(Duration::from_secs(5), response.chunk()).await {
             Ok(Ok(Some(body))) => explanation(&body),
             _ => String::new(),
         };
+        if let Some(wait) = after.filter(|wait| !wait.is_zero()) {
+            says.push_str(&format!(" (it wants to be left alone for {} s)", wait.as_secs()));
+        }
         let reference = self.reference.to_string();
         let host = host.name().to_owned();
         let error = match status {
@@ -88,28 +95,6 @@ impl Session {
     }
 }
 
-/// Sleeps as long as the failure asks for, or gives it back when there is no use in it.
-pub(super) async fn wait_before_retry(failure: Failure, attempt: u32) -> Result<(), Error> {
-    let wait = match failure.retry {
-        _ if attempt >= ATTEMPTS => return Err(*failure.error),
-        Retry::Never => return Err(*failure.error),
-        Retry::After(wait) => wait.min(LONGEST_WAIT),
-        Retry::Soon => backoff(attempt),
-    };
-    tracing::debug!(error = %failure.error, ?wait, "trying again");
-    tokio::time::sleep(wait).await;
-    Ok(())
-}
-
-/// Doubling, with some chance in it so that many nodes do not come back at once.
-fn backoff(attempt: u32) -> Duration {
-    let base = Duration::from_millis(200) * 2u32.saturating_pow(attempt.min(7));
-    let nanos = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |now| now.subsec_nanos());
-    base / 2 + base.mul_f64(f64::from(nanos % 1000) / 2000.0)
-}
-
 fn retry_after(response: &Response) -> Option<Duration> {
     let value = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
     wait_of(value, SystemTime::now())
@@ -130,14 +115,17 @@ fn describe(error: &reqwest::Error) -> String {
     let mut text =
         if error.is_timeout() { "it does not answer in time" } else { "the connection failed" }
             .to_owned();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        source = error.source();
-        if source.is_none() {
-            text = format!("{text}: {error}");
-        }
+    if let Some(last) = chain(error).last() {
+        text = format!("{text}: {last}");
     }
     text
+}
+
+/// What is behind an error, down to its cause.
+fn chain(
+    error: &dyn std::error::Error,
+) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(error.source(), |error| error.source())
 }
 
 /// The first message of a registry's error document, short and on one line.

@@ -5,18 +5,25 @@
 mod blob;
 mod clients;
 mod failure;
+mod names;
+mod pace;
 mod request;
+mod retry;
 mod token;
+mod zone;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc};
 
 use reqwest::{Response, header};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 pub(super) use blob::{Blob, Interrupted, Sink};
 pub(super) use clients::Clients;
-use failure::{Failure, Retry, wait_before_retry};
+use failure::{Failure, Retry};
+pub(super) use pace::Limits;
 use request::Span;
+use retry::Retries;
+use zone::Zones;
 
 use super::{
     Auth, Digest, Error,
@@ -31,17 +38,18 @@ use super::{
 pub(super) struct Session {
     pub(super) reference: Reference,
     hosts: Vec<Host>,
-    progress_timeout: Duration,
+    limits: Limits,
+    clients: Clients,
 }
 
 struct Host {
     endpoint: Endpoint,
     client: reqwest::Client,
-    /// For redirects to other hosts: without this host's certificates.
-    elsewhere: reqwest::Client,
     credentials: Option<Credentials>,
     /// What the host was last content with.
     authorization: Mutex<Option<header::HeaderValue>>,
+    /// Where it may lead to.
+    zones: OnceCell<Zones>,
 }
 
 impl Session {
@@ -51,22 +59,22 @@ impl Session {
         auth: Option<&Auth>,
         node: &NodeAuth,
         clients: &Clients,
-        progress_timeout: Duration,
+        limits: Limits,
     ) -> Result<Self, Error> {
         let hosts = endpoints.into_iter().map(|endpoint| {
             let given = auth.and_then(|auth| auth.credentials(&reference.registry, &endpoint.host));
             let credentials =
                 given.or_else(|| node.credentials(&endpoint.host, &reference.repository));
             Ok(Host {
-                client: clients.for_transport(&endpoint.transport, &endpoint.host)?,
-                elsewhere: clients.for_others()?,
+                client: clients.for_transport(&endpoint.transport, None, &endpoint.host)?,
                 credentials,
                 authorization: Mutex::new(None),
+                zones: OnceCell::new(),
                 endpoint,
             })
         });
         let hosts = hosts.collect::<Result<Vec<_>, Error>>()?;
-        Ok(Self { reference, hosts, progress_timeout })
+        Ok(Self { reference, hosts, limits, clients: clients.clone() })
     }
 
     /// The document that the reference names, its media type and its digest.
@@ -113,7 +121,7 @@ impl Session {
         let hosts = self.able_hosts(expected.is_none());
         let path = format!("{what}/{version}");
         let accept = (what == "manifests").then_some(ACCEPT);
-        let mut attempt = 0;
+        let mut retries = Retries::default();
         let mut index = 0;
         loop {
             let Some(host) = hosts.get(index) else { return Err(self.no_host()) };
@@ -122,12 +130,10 @@ impl Session {
                 // A mirror gets one chance, the last host several.
                 Err(failure) if index + 1 < hosts.len() => {
                     tracing::debug!(host = host.name(), error = %failure.error, "mirror passed over");
+                    retries.passed_over(failure);
                     index += 1;
                 }
-                Err(failure) => {
-                    attempt += 1;
-                    wait_before_retry(failure, attempt).await?;
-                }
+                Err(failure) => retries.wait(failure).await?,
             }
         }
     }
@@ -190,7 +196,7 @@ impl Session {
             }
             Ok(())
         };
-        match tokio::time::timeout(self.progress_timeout, reading).await {
+        match tokio::time::timeout(self.limits.window, reading).await {
             Ok(result) => result.map(|()| bytes),
             Err(_) => Err(self.stalled(host)),
         }
@@ -202,7 +208,7 @@ impl Session {
         host: &Host,
         response: &mut Response,
     ) -> Result<Option<bytes::Bytes>, Failure> {
-        match tokio::time::timeout(self.progress_timeout, response.chunk()).await {
+        match tokio::time::timeout(self.limits.window, response.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
             Ok(Err(error)) => Err(self.unreachable(host, &error)),
             Err(_) => Err(self.stalled(host)),
@@ -211,6 +217,19 @@ impl Session {
 }
 
 impl Host {
+    /// The zones that the host may send requests to, by where it is itself.
+    async fn zones(&self, clients: &Clients) -> Zones {
+        let find = || async {
+            let url = &self.endpoint.base;
+            let addresses: Vec<IpAddr> = match zone::literal(url) {
+                Some(address) => vec![address],
+                None => clients.names.addresses(url.host_str().unwrap_or_default()).await,
+            };
+            Zones::around(addresses)
+        };
+        *self.zones.get_or_init(find).await
+    }
+
     fn name(&self) -> &str {
         &self.endpoint.host
     }

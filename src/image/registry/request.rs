@@ -7,8 +7,8 @@ use reqwest::{
     header::{self, HeaderValue},
 };
 
-use super::{Failure, Host, Retry, Session};
-use crate::image::hosts::is_loopback;
+use super::{Failure, Host, Retry, Session, clients::elsewhere, zone};
+use crate::image::hosts::{Transport, is_loopback};
 
 const REDIRECTS: usize = 5;
 /// A host that takes longer than this to begin an answer is as good as down.
@@ -66,7 +66,10 @@ impl Session {
         let mut target = url.clone();
         for _ in 0..=REDIRECTS {
             let at_home = origin(&target) == origin(url);
-            let client = if at_home { &host.client } else { &host.elsewhere };
+            let client = match at_home {
+                true => host.client.clone(),
+                false => self.client_for(host, &target, elsewhere).await?,
+            };
             let mut request = client.request(Method::GET, target.clone());
             if let Some(accept) = accept {
                 request = request.header(header::ACCEPT, accept);
@@ -94,8 +97,7 @@ impl Session {
         host: &Host,
         request: reqwest::RequestBuilder,
     ) -> Result<Response, Failure> {
-        match tokio::time::timeout(self.progress_timeout.min(ANSWER_TIMEOUT), request.send()).await
-        {
+        match tokio::time::timeout(self.limits.window.min(ANSWER_TIMEOUT), request.send()).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(self.unreachable(host, &error)),
             Err(_) => Err(Failure { retry: Retry::Soon, ..self.stalled(host) }),
@@ -105,9 +107,10 @@ impl Session {
     fn redirect(&self, host: &Host, from: &Url, response: &Response) -> Result<Url, Failure> {
         let location = response.headers().get(header::LOCATION).and_then(|v| v.to_str().ok());
         let target = location.and_then(|location| from.join(location).ok());
-        let Some(target) = target else {
+        let Some(mut target) = target else {
             return Err(self.protocol(host, "it redirects to nowhere"));
         };
+        without_user(&mut target);
         let target_host = target.host_str().unwrap_or_default();
         let is_safe = target.scheme() == "https"
             || (target.scheme() == "http" && (from.scheme() == "http" || is_loopback(target_host)));
@@ -116,6 +119,45 @@ impl Session {
         }
         Ok(target)
     }
+}
+
+impl Session {
+    /// A client for an address of another host, which the registry names.
+    ///
+    /// # Errors
+    /// An address where the registry must not send anybody.
+    pub(super) async fn client_for(
+        &self,
+        host: &Host,
+        target: &Url,
+        transport: impl FnOnce(bool) -> Transport,
+    ) -> Result<reqwest::Client, Failure> {
+        let zones = host.zones(&self.clients).await;
+        if zone::literal(target).is_some_and(|address| !zones.allow(address)) {
+            let target = target.host_str().unwrap_or_default();
+            let reason = format!(
+                "it leads to {target}, an address where the registry is not, and that is not public"
+            );
+            return Err(self.protocol(host, reason));
+        }
+        let transport = transport(target.scheme() == "http");
+        let (clients, name) =
+            (self.clients.clone(), target.host_str().unwrap_or_default().to_owned());
+        let made = self
+            .clients
+            .names
+            .workers()
+            .run(move || clients.for_transport(&transport, Some(zones), &name))
+            .await;
+        made.map_err(|error| Failure::new(error, Retry::Never))
+    }
+}
+
+/// Credentials in an address are the registry's idea and nobody else's.
+pub(super) fn without_user(url: &mut Url) {
+    // Both fail where an address cannot have any.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
 }
 
 /// Which bytes of a document are asked for.
@@ -138,7 +180,7 @@ impl Span {
 }
 
 /// Scheme, host and port: what credentials are bound to.
-fn origin(url: &Url) -> (&str, Option<&str>, Option<u16>) {
+pub(super) fn origin(url: &Url) -> (&str, Option<&str>, Option<u16>) {
     (url.scheme(), url.host_str(), url.port_or_known_default())
 }
 

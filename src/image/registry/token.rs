@@ -8,10 +8,13 @@ use reqwest::{
 };
 use serde::Deserialize;
 
-use super::{Failure, Host, Session};
+use super::{
+    Failure, Host, Session,
+    request::{origin, without_user},
+};
 use crate::image::{
     auth::{Challenge, Credentials},
-    hosts::is_loopback,
+    hosts::{Transport, is_loopback},
 };
 
 const TOKEN_LIMIT: u64 = 1 << 20;
@@ -75,6 +78,13 @@ impl Session {
         challenge: &Challenge,
     ) -> Result<HeaderValue, Failure> {
         let url = self.realm(host, realm)?;
+        let client = if origin(&url) == origin(&host.endpoint.base) {
+            host.client.clone()
+        } else {
+            let own = host.endpoint.transport.clone();
+            let transport = |plain| Transport { loopback: false, plain, ..own };
+            self.client_for(host, &url, transport).await?
+        };
         let own_scope = format!("repository:{}:pull", self.reference.repository);
         let scope = challenge.get("scope").unwrap_or(&own_scope);
         let service = challenge.get("service").unwrap_or_default();
@@ -88,7 +98,7 @@ impl Session {
                     ("refresh_token", token),
                 ];
                 let body = form(&url, &fields);
-                host.client
+                client
                     .post(url)
                     .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
                     .body(body)
@@ -99,7 +109,7 @@ impl Session {
                 if !service.is_empty() {
                     url.query_pairs_mut().append_pair("service", service);
                 }
-                let request = host.client.get(url);
+                let request = client.get(url);
                 match credentials {
                     Some(Credentials::Password { username, password }) => {
                         let value = self.sensitive(host, basic(username, password))?;
@@ -132,8 +142,9 @@ impl Session {
     /// Credentials travel to the realm only under encryption, unless the registry itself
     /// is asked in the clear.
     fn realm(&self, host: &Host, realm: &str) -> Result<Url, Failure> {
-        let url =
+        let mut url =
             Url::parse(realm).map_err(|_| self.protocol(host, "its token realm is no address"))?;
+        without_user(&mut url);
         let is_safe = url.scheme() == "https"
             || (url.scheme() == "http"
                 && (host.endpoint.transport.plain

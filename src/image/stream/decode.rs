@@ -1,134 +1,201 @@
-//! Decompression: gzip and zstd in any number of members, or none at all.
+//! Decompression: gzip members and zstd frames in any number and of any length, none included,
+//! or no compression at all.
+//!
+//! What follows the last member decides as it does with Go's readers: another member, or the
+//! stream is damaged. Zeros alone are taken for the padding that tapes and some tools leave.
 
 use std::{
-    io::{self, BufRead, BufReader, Read},
-    sync::mpsc::{Receiver, SyncSender},
+    io::{self, BufRead, Read},
+    sync::Arc,
 };
 
 use flate2::bufread::GzDecoder;
+use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
-use super::BUFFERS;
+use super::{
+    format::{Format, LOOK_AHEAD},
+    input::Input,
+    pipe::Sink,
+    window::{LARGEST, Stop, Window, Windows},
+};
 use crate::image::{
     Digest,
     digest::{Hasher, Hashing},
 };
 
-const BUFFER: usize = 256 << 10;
 /// No gzip stream is denser than this; a zstd stream that is holds no image.
 pub(super) const RATIO: u64 = 1100;
 
-/// Decompresses the source into buffers; answers with the digest of the source, whose rest
-/// is read to its end.
+/// What a decompression stays within.
+#[derive(Clone)]
+pub(in crate::image) struct Bounds {
+    pub(in crate::image) windows: Arc<Windows>,
+    pub(in crate::image) stop: Stop,
+    /// So much may come out whatever went in.
+    pub(in crate::image) always_allowed: u64,
+}
+
+/// A window that nobody is given.
+#[derive(Debug, thiserror::Error)]
+#[error("its zstd window has {} MiB", self.0 >> 20)]
+pub(super) struct WindowTooLarge(pub(super) u64);
+
+/// Decompresses the source into the sink; answers with the digest of the source, which is
+/// read to its end.
 pub(super) fn decode(
     source: impl Read,
     hasher: Hasher,
-    full: &SyncSender<Vec<u8>>,
-    empty: &Receiver<Vec<u8>>,
-    always_allowed: u64,
+    sink: &mut Sink,
+    bounds: &Bounds,
 ) -> io::Result<Digest> {
-    let mut input = BufReader::with_capacity(BUFFER / 2, Hashing::new(source, hasher));
-    let mut output = Output { full, empty, total: 0, always_allowed, buffers: 0 };
-    match magic(&mut input)? {
-        Format::Gzip => {
-            while magic(&mut input)? == Format::Gzip {
-                let mut member = GzDecoder::new(&mut input);
-                output.copy(&mut member, |member| member.get_ref().get_ref().count())?;
-            }
-        }
-        Format::Zstd => {
-            while magic(&mut input)? == Format::Zstd {
-                let mut frame =
-                    zstd::stream::read::Decoder::with_buffer(&mut input)?.single_frame();
-                output.copy(&mut frame, |frame| frame.get_ref().get_ref().count())?;
-            }
-        }
-        Format::Other(reason) => return Err(io::Error::new(io::ErrorKind::InvalidData, reason)),
-        Format::Plain => output.copy(&mut input, |input| input.get_ref().count())?,
-    }
-    // Padding after the last member is part of the digest and of nothing else.
-    loop {
-        let length = input.fill_buf()?.len();
-        if length == 0 {
-            return Ok(input.into_inner().finish());
-        }
-        input.consume(length);
-    }
+    let input = Input::new(Hashing::new(source, hasher));
+    let mut decoding = Decoding { input, sink, bounds, total: 0, frames: None };
+    decoding.stream()?;
+    decoding.sink.flush()?;
+    Ok(decoding.input.into_inner().finish())
 }
 
-#[derive(PartialEq, Eq)]
-enum Format {
-    Gzip,
-    Zstd,
-    Plain,
-    Other(&'static str),
-}
-
-fn magic(input: &mut impl BufRead) -> io::Result<Format> {
-    let start = loop {
-        match input.fill_buf() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => break result?,
-        }
-    };
-    Ok(match start {
-        [0x1f, 0x8b, ..] => Format::Gzip,
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Format::Zstd,
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => {
-            Format::Other("it is compressed with xz; only gzip and zstd are supported")
-        }
-        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, ..] => {
-            Format::Other("it is compressed with bzip2; only gzip and zstd are supported")
-        }
-        _ => Format::Plain,
-    })
-}
-
-struct Output<'a> {
-    full: &'a SyncSender<Vec<u8>>,
-    empty: &'a Receiver<Vec<u8>>,
+struct Decoding<'a, R> {
+    input: Input<Hashing<R>>,
+    sink: &'a mut Sink,
+    bounds: &'a Bounds,
     total: u64,
-    always_allowed: u64,
-    buffers: usize,
+    /// The decoder of all zstd frames, with its window.
+    frames: Option<(Decoder<'static>, Window, u64)>,
 }
 
-impl Output<'_> {
-    /// Hands on all that `reader` has; `consumed` says how much of the source that took.
-    fn copy<R: Read>(&mut self, reader: &mut R, consumed: impl Fn(&R) -> u64) -> io::Result<()> {
+impl<R: Read> Decoding<'_, R> {
+    fn stream(&mut self) -> io::Result<()> {
+        let first = self.look()?;
+        match first {
+            Format::Plain => return self.plain(),
+            Format::Unsupported(reason) => return Err(damaged(reason)),
+            _ => {}
+        }
+        let is_gzip = first == Format::Gzip;
         loop {
-            let mut buffer = self.buffer();
-            let mut length = 0;
-            while length < buffer.len() {
-                match reader.read(&mut buffer[length..]) {
-                    Ok(0) => break,
-                    Ok(amount) => length += amount,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
+            match self.look()? {
+                Format::Gzip if is_gzip => self.member()?,
+                Format::Zstd { window } if !is_gzip => self.frame(window)?,
+                Format::Skippable { length } if !is_gzip => self.skip(length)?,
+                Format::End => return Ok(()),
+                _ => return self.padding(),
             }
-            let is_last = length < buffer.len();
-            buffer.truncate(length);
-            self.total += length as u64;
-            if self.total > self.always_allowed && self.total / RATIO > consumed(reader) {
-                return Err(io::ErrorKind::FileTooLarge.into());
-            }
-            if length > 0 && self.full.send(buffer).is_err() {
-                return Err(io::ErrorKind::BrokenPipe.into());
-            }
-            if is_last {
+        }
+    }
+
+    fn look(&mut self) -> io::Result<Format> {
+        self.input.peek(LOOK_AHEAD).map(Format::of)
+    }
+
+    fn plain(&mut self) -> io::Result<()> {
+        loop {
+            let length = self.input.read(self.sink.space()?)?;
+            if length == 0 {
                 return Ok(());
             }
+            self.made(length)?;
         }
     }
 
-    /// A buffer that has come back, or a new one as long as there are few.
-    fn buffer(&mut self) -> Vec<u8> {
-        let mut buffer = if self.buffers < BUFFERS + 2 {
-            self.buffers += 1;
-            self.empty.try_recv().unwrap_or_default()
-        } else {
-            self.empty.recv().unwrap_or_default()
-        };
-        buffer.resize(BUFFER, 0);
-        buffer
+    fn member(&mut self) -> io::Result<()> {
+        let mut total = self.total;
+        let mut member = GzDecoder::new(&mut self.input);
+        loop {
+            let length = match member.read(self.sink.space()?) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                result => result?,
+            };
+            if length == 0 {
+                self.total = total;
+                return self.bounds.stop.check();
+            }
+            self.sink.filled(length);
+            total += length as u64;
+            self.bounds.check(total, member.get_ref().get_ref().count())?;
+        }
     }
+
+    fn frame(&mut self, window: u64) -> io::Result<()> {
+        let mut decoder = self.decoder(window)?;
+        loop {
+            let piece = self.input.fill_buf()?;
+            let is_end = piece.is_empty();
+            let mut from = InBuffer::around(piece);
+            let mut to = OutBuffer::around(self.sink.space()?);
+            let hint = decoder.0.run(&mut from, &mut to)?;
+            let (consumed, length) = (from.pos(), to.pos());
+            self.input.consume(consumed);
+            self.made(length)?;
+            if hint == 0 {
+                decoder.0.reinit()?;
+                self.frames = Some(decoder);
+                return Ok(());
+            }
+            if is_end && length == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    /// The decoder of the frame before, where its window is large enough.
+    fn decoder(&mut self, window: u64) -> io::Result<(Decoder<'static>, Window, u64)> {
+        if let Some(decoder) = self.frames.take().filter(|(_, _, has)| *has >= window) {
+            return Ok(decoder);
+        }
+        if window > LARGEST {
+            return Err(io::Error::other(WindowTooLarge(window)));
+        }
+        let held = self.bounds.windows.take(window, &self.bounds.stop)?;
+        let mut decoder = Decoder::new()?;
+        decoder.set_parameter(DParameter::WindowLogMax(LARGEST.ilog2()))?;
+        Ok((decoder, held, window))
+    }
+
+    fn skip(&mut self, mut length: u64) -> io::Result<()> {
+        while length > 0 {
+            let piece = self.input.fill_buf()?.len() as u64;
+            if piece == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let amount = piece.min(length);
+            self.input.consume(amount as usize);
+            length -= amount;
+        }
+        self.bounds.stop.check()
+    }
+
+    /// Zeros to the end.
+    fn padding(&mut self) -> io::Result<()> {
+        loop {
+            let piece = self.input.fill_buf()?;
+            if piece.iter().any(|byte| *byte != 0) {
+                return Err(damaged("something else follows its compressed content"));
+            }
+            let length = piece.len();
+            if length == 0 {
+                return Ok(());
+            }
+            self.input.consume(length);
+        }
+    }
+
+    fn made(&mut self, length: usize) -> io::Result<()> {
+        self.sink.filled(length);
+        self.total += length as u64;
+        self.bounds.check(self.total, self.input.get_ref().count())
+    }
+}
+
+impl Bounds {
+    fn check(&self, made: u64, consumed: u64) -> io::Result<()> {
+        if made > self.always_allowed && made / RATIO > consumed {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.stop.check()
+    }
+}
+
+fn damaged(reason: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
 }

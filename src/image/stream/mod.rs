@@ -4,17 +4,25 @@
 
 mod decode;
 mod file;
+mod format;
+mod input;
+mod pipe;
+#[cfg(test)]
+mod tests;
+mod window;
 
 use std::{
     fs::File,
-    io::{self, BufRead, Read},
+    io::{self, Read},
     os::fd::OwnedFd,
-    sync::mpsc::{Receiver, Sender, channel, sync_channel},
     thread,
 };
 
-use decode::{RATIO, decode};
+pub(super) use decode::Bounds;
+use decode::{RATIO, WindowTooLarge, decode};
 pub(super) use file::write_file;
+use pipe::pipe;
+pub(super) use window::{Stop, StopOnDrop, Windows};
 
 use super::{
     Digest, Error,
@@ -24,8 +32,8 @@ use super::{
 };
 use crate::kind::Kind;
 
-const BUFFERS: usize = 4;
-const ALWAYS_ALLOWED: u64 = 256 << 20;
+/// A layer may unpack to this much whatever its compressed size.
+pub(super) const ALWAYS_ALLOWED: u64 = 256 << 20;
 
 /// What a layer's stream must turn out to be.
 pub(super) struct Expected {
@@ -48,26 +56,15 @@ pub(super) fn unpack_layer(
     source: impl Read + Send,
     target: Target,
     expected: &Expected,
-) -> Result<Unpacked, Error> {
-    unpack_bounded(source, target, expected, ALWAYS_ALLOWED)
-}
-
-fn unpack_bounded(
-    source: impl Read + Send,
-    target: Target,
-    expected: &Expected,
-    always_allowed: u64,
+    bounds: &Bounds,
 ) -> Result<Unpacked, Error> {
     let layer = expected.diff_id;
     let hasher = expected.compressed.as_ref().map(Hasher::like).unwrap_or_default();
-    let (full, filled) = sync_channel(BUFFERS);
-    let (recycled, empty) = channel();
+    let (mut sink, mut plain) = pipe(Hasher::like(&layer));
     let (unpacked, diff_id, decoded) = thread::scope(|scope| {
         let decoder = thread::Builder::new()
             .name("decompress".to_owned())
-            .spawn_scoped(scope, move || decode(source, hasher, &full, &empty, always_allowed));
-        let hasher = Hasher::like(&layer);
-        let mut plain = Plain { filled, recycled, buffer: Vec::new(), used: 0, hasher };
+            .spawn_scoped(scope, move || decode(source, hasher, &mut sink, bounds));
         let unpacked = Recorder::new(&mut plain, target.recipe)
             .map_err(unpack::no_recipe)
             .and_then(|archive| unpack::unpack(target.root, archive, Limits::default()));
@@ -117,6 +114,13 @@ fn damaged(error: io::Error, layer: Digest) -> Error {
             limit: format!("{RATIO} times its compressed size"),
         };
     }
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<WindowTooLarge>());
+    if let Some(WindowTooLarge(size)) = inner {
+        return Error::Limit {
+            what: format!("the memory to decompress layer {layer}, {} MiB,", size >> 20),
+            limit: format!("{} MiB, so push it with a smaller zstd window", window::LARGEST >> 20),
+        };
+    }
     Error::Damaged { layer, reason: error.to_string() }
 }
 
@@ -135,105 +139,6 @@ pub(super) fn explain(failure: Failure, layer: Digest) -> Error {
         }
         Failure::Write { operation, path, source } => {
             Error::Io { operation, path: format!("layer {layer}: {}", text(&path)).into(), source }
-        }
-    }
-}
-
-/// The decompressed stream, hashed as its buffers arrive.
-struct Plain {
-    filled: Receiver<Vec<u8>>,
-    recycled: Sender<Vec<u8>>,
-    buffer: Vec<u8>,
-    used: usize,
-    hasher: Hasher,
-}
-
-impl Plain {
-    fn drain(&mut self) {
-        while let Ok(buffer) = self.filled.recv() {
-            self.hasher.update(&buffer);
-            self.recycled.send(buffer).ok();
-        }
-    }
-
-    fn finish(self) -> Digest {
-        self.hasher.finish()
-    }
-}
-
-impl Read for Plain {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let piece = self.fill_buf()?;
-        let length = piece.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&piece[..length]);
-        self.consume(length);
-        Ok(length)
-    }
-}
-
-impl BufRead for Plain {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.used == self.buffer.len()
-            && let Ok(next) = self.filled.recv()
-        {
-            self.hasher.update(&next);
-            let old = std::mem::replace(&mut self.buffer, next);
-            self.used = 0;
-            if !old.is_empty() {
-                self.recycled.send(old).ok();
-            }
-        }
-        Ok(&self.buffer[self.used..])
-    }
-
-    fn consume(&mut self, amount: usize) {
-        self.used += amount;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::image::{tar::tests::Builder, unpack::tests::is_root};
-
-    fn run(stored: &[u8], plain: &[u8]) -> Result<Unpacked, Error> {
-        let directory = tempfile::tempdir().unwrap();
-        let root = std::fs::File::open(directory.path()).unwrap();
-        let expected =
-            Expected { compressed: Some(Digest::of(stored)), diff_id: Digest::of(plain) };
-        let target = Target { root: root.into(), recipe: None };
-        unpack_bounded(stored, target, &expected, 1 << 20)
-    }
-
-    #[test]
-    fn bombs_and_damage_have_their_kinds() {
-        if !is_root() {
-            return;
-        }
-        let good = Builder::default().file("x", &vec![b'a'; 700_000]).end();
-        let zstd = |plain: &[u8]| zstd::encode_all(plain, 1).unwrap();
-        run(&good, &good).unwrap();
-        run(&zstd(&good), &good).unwrap();
-        let mut trailing = zstd(&good);
-        trailing.extend(b"whatever follows");
-        run(&trailing, &good).unwrap();
-        // An archive may be followed by anything: the diff id covers it.
-        let longer = [&good[..], &[1; 3000]].concat();
-        run(&zstd(&longer), &longer).unwrap();
-
-        let bomb = Builder::default().file("zeros", &vec![0; 30 << 20]).end();
-        let broken = &zstd(&good)[..50];
-        let xz = b"\xfd7zXZ\0 and so on";
-        for (stored, plain, kind) in [
-            (&zstd(&bomb)[..], &bomb[..], Kind::ResourceExhausted),
-            (broken, &good[..], Kind::DataLoss),
-            (&xz[..], &xz[..], Kind::DataLoss),
-            (&good[..900], &good[..900], Kind::DataLoss),
-            (b"no archive", b"no archive", Kind::DataLoss),
-            (&good, &longer, Kind::DataLoss),
-        ] {
-            let error = run(stored, plain).unwrap_err();
-            assert_eq!(error.kind(), kind, "{error}");
         }
     }
 }

@@ -34,9 +34,9 @@ impl Pulled {
 
 /// Pretends that the machine went down under the last daemon.
 fn crash(root: &Path) {
-    let database = Database::open(&root.join("state.db"), Durability::Power).unwrap();
+    let database = here(|| Database::open(&root.join("state.db"), Durability::Power)).unwrap();
     let boot = serde_json::json!({ "id": "an earlier one", "ended_orderly": false });
-    database.put("image_store", "boot", &boot).unwrap();
+    here(|| database.put("image_store", "boot", &boot)).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,15 +63,15 @@ async fn a_file_that_a_power_cut_emptied_is_not_served() {
     assert_eq!(fs::read_to_string(now[0].join("high")).unwrap(), "high");
     assert_eq!(now[1], held[1], "the layer that is whole is not brought again");
     assert_ne!(now[0], held[0]);
-    store.release("container").unwrap();
+    here(|| store.release("container")).unwrap();
     assert!(!held[0].exists());
 
     // Suspicion lasts until all contents were compared, through restarts of the daemon.
-    store.close().unwrap();
+    here(|| store.close()).unwrap();
     drop(store);
     let store = open(directory.path());
     assert!(store.is_suspicious());
-    assert!(store.verify().unwrap().is_empty());
+    assert!(here(|| store.verify()).unwrap().is_empty());
     drop(store);
     assert!(!open(directory.path()).is_suspicious());
 }
@@ -82,13 +82,13 @@ async fn verification_finds_a_changed_byte_and_a_restart_remembers() {
         return;
     }
     let Pulled { _registry, reference, directory, store, id } = Pulled::new().await;
-    assert!(store.verify().unwrap().is_empty());
+    assert!(here(|| store.verify()).unwrap().is_empty());
     let held = store.hold(&id, "container").unwrap();
     fs::write(held[0].join("high"), "hiGh").unwrap();
-    let removed = store.verify().unwrap();
+    let removed = here(|| store.verify()).unwrap();
     assert_eq!(removed.iter().map(|image| image.id).collect::<Vec<_>>(), [id]);
     assert!(store.list().is_empty());
-    store.close().unwrap();
+    here(|| store.close()).unwrap();
     drop(store);
     let store = Arc::new(open(directory.path()));
     assert!(!store.is_suspicious());
@@ -116,7 +116,7 @@ async fn archives_of_layers_come_out_as_they_were() {
         store.records.layers.rebuild(*number, &mut archive).unwrap();
         assert!(archive == *plain);
     }
-    assert!(store.verify().unwrap().is_empty());
+    assert!(here(|| store.verify()).unwrap().is_empty());
     let tool = store.layers(&id).unwrap()[0].join("usr/bin/tool");
     fs::write(tool, "a fool").unwrap();
     let error = store.records.layers.rebuild(numbers[1], &mut Vec::new()).unwrap_err();

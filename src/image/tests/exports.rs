@@ -37,7 +37,7 @@ async fn an_export_is_the_image_under_its_own_id() {
     let (other_directory, other) = super::store();
     let file = other_directory.path().join("export.tar");
     fs::write(&file, &archive).unwrap();
-    let imported = other.import(&file).unwrap();
+    let imported = here(|| other.import(&file)).unwrap();
     assert!(imported.iter().all(|image| image.id == id), "{imported:?}");
     let image = other.find(&names[0]).unwrap();
     assert_eq!((image.id, image.repo_tags.as_slice()), (id, &names[..]));

@@ -38,7 +38,7 @@ async fn images_of_a_real_registry() {
     }
     println!("{:?}", store.fs_usage());
     for image in store.list() {
-        store.remove(&image.id.to_string()).unwrap();
+        here(|| store.remove(&image.id.to_string())).unwrap();
     }
     let usage = store.fs_usage();
     assert_eq!((usage.used_bytes, usage.inodes_used), (0, 0));

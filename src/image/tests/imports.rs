@@ -49,15 +49,15 @@ fn docker_archives() {
         let (directory, store) = store();
         let archive = directory.path().join("archive");
         fs::write(&archive, &bytes).unwrap();
-        let images = store.import(&archive).unwrap();
+        let images = here(|| store.import(&archive)).unwrap();
         assert_eq!(images.len(), 2);
         assert_eq!(images[0].repo_tags, ["docker.io/library/busybox:1", "q.io/a/b:2"]);
         assert!(images[1].repo_tags.is_empty());
         assert_eq!(store.find("busybox:1").unwrap().id, images[0].id);
         assert_eq!(store.layers(&images[0].id).unwrap().len(), 2);
-        assert_eq!(store.import(&archive).unwrap().len(), 2);
+        assert_eq!(here(|| store.import(&archive)).unwrap().len(), 2);
         for image in images {
-            store.remove(&image.id.to_string()).unwrap();
+            here(|| store.remove(&image.id.to_string())).unwrap();
         }
         assert_eq!(store.fs_usage().inodes_used, 0);
     }
@@ -93,7 +93,7 @@ fn oci_layouts() {
     let (directory, store) = store();
     let archive = directory.path().join("archive");
     fs::write(&archive, layout(|_| {})).unwrap();
-    let images = store.import(&archive).unwrap();
+    let images = here(|| store.import(&archive)).unwrap();
     assert_eq!(images[0].repo_tags, ["q.io/a/b:3"]);
     assert_eq!(images[0].repo_digests.len(), 1);
     assert_eq!(store.find("q.io/a/b:3").unwrap().id, images[0].id);
@@ -124,9 +124,12 @@ fn wrong_archives_leave_nothing() {
         (corrupt, Kind::DataLoss),
     ] {
         fs::write(&archive, bytes).unwrap();
-        let error = store.import(&archive).unwrap_err();
+        let error = here(|| store.import(&archive)).unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         assert_eq!(store.fs_usage().inodes_used, 0);
     }
-    assert_eq!(store.import(Path::new("/dev/null")).unwrap_err().kind(), Kind::InvalidArgument);
+    assert_eq!(
+        here(|| store.import(Path::new("/dev/null"))).unwrap_err().kind(),
+        Kind::InvalidArgument
+    );
 }

@@ -14,7 +14,7 @@ async fn child() {
     let (Ok(root), Ok(reference)) = (std::env::var(ROOT), std::env::var(REFERENCE)) else { return };
     let store = Arc::new(open(Path::new(&root)));
     store.pull(&reference, None).await.unwrap();
-    store.remove(&reference).unwrap();
+    here(|| store.remove(&reference)).unwrap();
 }
 
 /// A process that pulls the image and removes it, to be killed.

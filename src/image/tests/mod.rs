@@ -12,7 +12,8 @@ mod large;
 mod nodes;
 mod power_cut;
 mod pulls;
-mod registry;
+pub(super) mod registry;
+mod strangers;
 mod tls;
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
@@ -27,14 +28,22 @@ fn open(root: &Path) -> ImageStore {
 }
 
 fn open_with(root: &Path, change: impl Fn(&mut Options)) -> ImageStore {
-    let database = Database::open(&root.join("state.db"), Durability::Power).unwrap();
+    let database = here(|| Database::open(&root.join("state.db"), Durability::Power)).unwrap();
     let mut options = Options {
         certs_dir: root.join("certs.d"),
         progress_timeout: Duration::from_secs(5),
         ..Options::new(root.join("images"))
     };
     change(&mut options);
-    ImageStore::open(options, Arc::new(database)).unwrap()
+    here(|| ImageStore::open(options, Arc::new(database))).unwrap()
+}
+
+/// Waits for the disk on the thread of the test.
+fn here<T>(work: impl FnOnce() -> T) -> T {
+    match tokio::runtime::Handle::try_current() {
+        Ok(_) => tokio::task::block_in_place(work),
+        Err(_) => work(),
+    }
 }
 
 fn store() -> (TempDir, Arc<ImageStore>) {

@@ -29,15 +29,25 @@ fn pull_elsewhere(
     reference: &str,
     environment: &[(&str, &str)],
 ) -> ExitStatus {
-    Command::new(std::env::current_exe().unwrap())
+    let mut pull = elsewhere(directory, reference, environment);
+    pull.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap()
+}
+
+/// The same, and what it says.
+fn said_elsewhere(directory: &TempDir, reference: &str, environment: &[(&str, &str)]) -> String {
+    let output = elsewhere(directory, reference, environment).arg("--nocapture").output().unwrap();
+    assert!(!output.status.success());
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+}
+
+fn elsewhere(directory: &TempDir, reference: &str, environment: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args(["--exact", "image::tests::kills::child"])
         .env(ROOT, directory.path())
         .env(REFERENCE, reference)
-        .envs(environment.iter().copied())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .unwrap()
+        .envs(environment.iter().copied());
+    command
 }
 
 fn rules(change: impl FnOnce(&mut Rules)) -> Rules {
@@ -115,6 +125,33 @@ async fn the_certificates_of_the_system_may_be_in_a_file() {
     let reference = registry.reference("a:1");
     assert!(!pull_elsewhere(&directory, &reference, &[]).success());
     assert!(pull_elsewhere(&directory, &reference, &[("SSL_CERT_FILE", file)]).success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_certificates_pulls_where_it_needs_none() {
+    if !is_root() {
+        return;
+    }
+    let authority = Authority::new();
+    let registry = Registry::start_tls(authority.server("127.0.0.1", false));
+    let plain = Registry::start();
+    for registry in [&registry, &plain] {
+        registry.push("1", &[layer()]);
+    }
+    let (directory, store) = store();
+    drop(store);
+    let none = directory.path().join("none.pem");
+    fs::write(&none, "").unwrap();
+    let empty = directory.path().to_str().unwrap();
+    let nothing = [("SSL_CERT_FILE", none.to_str().unwrap()), ("SSL_CERT_DIR", empty)];
+    assert!(pull_elsewhere(&directory, &plain.reference("a:1"), &nothing).success());
+    let name = registry.address.to_string();
+    let certs = hosts(&directory, &name, &format!("server = \"https://{name}\"\n"));
+    let said = said_elsewhere(&directory, &registry.reference("a:1"), &nothing);
+    assert!(said.contains("install ca-certificates"), "{said}");
+    fs::write(certs.join("ca.crt"), authority.pem()).unwrap();
+    hosts(&directory, &name, &format!("server = \"https://{name}\"\nca = \"ca.crt\"\n"));
+    assert!(pull_elsewhere(&directory, &registry.reference("a:1"), &nothing).success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -252,7 +289,7 @@ async fn content_may_have_longer_digests_and_images_go_by_their_ids() {
     assert_eq!(store.pull(&id.to_string(), None).await.unwrap(), id);
     assert_eq!(store.pull(&id.0.hex(), None).await.unwrap(), id);
     assert_eq!(registry.log().len(), requests, "an id needs no registry");
-    store.remove(&id.0.hex()[..12]).unwrap();
+    here(|| store.remove(&id.0.hex()[..12])).unwrap();
     let error = store.pull(&id.to_string(), None).await.unwrap_err();
     assert_eq!(error.kind(), Kind::InvalidArgument, "{error}");
 

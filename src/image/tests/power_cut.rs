@@ -96,14 +96,25 @@ impl Disk {
 
     /// The whole life of a store, in a process that can be ended.
     fn life(&self, registry: &Registry) -> Child {
-        Command::new(std::env::current_exe().unwrap())
+        self.child().env(REGISTRY, registry.reference("")).spawn().unwrap()
+    }
+
+    /// Looks at what is there, in a process of its own: this one would keep files open. Gives
+    /// the number of images, which are removed afterwards or not.
+    fn look(&self, removes: bool) -> usize {
+        let status = self.child().env(LOOK, removes.to_string()).status().unwrap();
+        let count = status.code().and_then(|code| usize::try_from(code - FOUND).ok());
+        count.expect("all images are whole")
+    }
+
+    fn child(&self) -> Command {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child
             .args(["--exact", "image::tests::power_cut::child"])
             .env(ROOT, self.root())
-            .env(REGISTRY, registry.reference(""))
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap()
+            .stderr(Stdio::null());
+        child
     }
 }
 
@@ -115,17 +126,38 @@ impl Drop for Disk {
 
 const ROOT: &str = "CRIQUET_TEST_POWER_ROOT";
 const REGISTRY: &str = "CRIQUET_TEST_POWER_REGISTRY";
+const LOOK: &str = "CRIQUET_TEST_POWER_LOOK";
+/// The exit status of one who has looked, without the images.
+const FOUND: i32 = 10;
 
 /// Not a test of its own: what runs when the power goes.
 #[tokio::test(flavor = "multi_thread")]
 async fn child() {
-    let (Ok(root), Ok(registry)) = (std::env::var(ROOT), std::env::var(REGISTRY)) else { return };
+    let Ok(root) = std::env::var(ROOT) else { return };
     let store = Arc::new(open(Path::new(&root)));
+    if let Ok(removes) = std::env::var(LOOK) {
+        std::process::exit(FOUND + look(&store, removes == "true") as i32);
+    }
+    let registry = std::env::var(REGISTRY).unwrap();
     let names = ["a:1", "a:2"].map(|name| format!("{registry}{name}"));
     for name in &names {
         store.pull(name, None).await.unwrap();
     }
-    store.remove(&names[0]).unwrap();
+    here(|| store.remove(&names[0])).unwrap();
+}
+
+/// The number of images, all of which are whole.
+fn look(store: &ImageStore, removes: bool) -> usize {
+    let images = store.list();
+    for image in &images {
+        assert!(store.layers(&image.id).unwrap().iter().all(|layer| layer.is_dir()));
+        if removes {
+            here(|| store.remove(&image.id.to_string())).unwrap();
+        }
+    }
+    let broken = here(|| store.verify()).unwrap();
+    assert!(broken.is_empty(), "{broken:?}");
+    images.len()
 }
 
 fn layer(name: &str) -> registry::Pushed {
@@ -155,20 +187,8 @@ async fn an_image_is_whole_or_not_there() {
     let mut found = [0; 3];
     for step in 0..12 {
         disk.boot();
-        {
-            let store = open(&disk.root());
-            let images = store.list();
-            found[images.len()] += 1;
-            for image in images {
-                assert!(store.layers(&image.id).unwrap().iter().all(|layer| layer.is_dir()));
-                // Half of the cuts hit a disk without images.
-                if step % 2 == 0 {
-                    store.remove(&image.id.to_string()).unwrap();
-                }
-            }
-            let broken = store.verify().unwrap();
-            assert!(broken.is_empty(), "step {step}: {broken:?}");
-        }
+        // Half of the cuts hit a disk without images.
+        found[disk.look(step % 2 == 0)] += 1;
         let switch = disk.switch().unwrap();
         let life = disk.life(&registry);
         tokio::time::sleep(whole_life * step / 12).await;
@@ -178,7 +198,5 @@ async fn an_image_is_whole_or_not_there() {
     disk.boot();
     let mut life = disk.life(&registry);
     assert!(life.wait().unwrap().success());
-    let store = open(&disk.root());
-    assert_eq!(store.list().len(), 1);
-    assert!(store.verify().unwrap().is_empty());
+    assert_eq!(disk.look(false), 1);
 }

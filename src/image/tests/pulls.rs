@@ -94,8 +94,8 @@ async fn an_image_comes_and_goes() {
     assert_eq!(registry.count("/blobs/"), blobs, "a known image is not downloaded again");
     assert_eq!(store.list().len(), 1);
 
-    store.remove(&reference).unwrap();
-    store.remove(&reference).unwrap();
+    here(|| store.remove(&reference)).unwrap();
+    here(|| store.remove(&reference)).unwrap();
     assert!(store.list().is_empty());
     assert_empty(&directory, &store);
 }
@@ -462,7 +462,7 @@ async fn a_held_image_keeps_its_layers() {
     let reference = registry.reference("a:1");
     let id = store.pull(&reference, None).await.unwrap();
     let layers = store.hold(&id, "container-1").unwrap();
-    store.remove(&reference).unwrap();
+    here(|| store.remove(&reference)).unwrap();
     assert!(store.list().is_empty());
     assert_eq!(store.layers(&id).unwrap(), layers);
     assert!(layers.iter().all(|layer| layer.is_dir()));
@@ -472,8 +472,8 @@ async fn a_held_image_keeps_its_layers() {
     assert_eq!(store.holders(), ["container-1"]);
     assert_eq!(store.held_layers("container-1").unwrap(), layers);
     assert_eq!(store.layers(&id).unwrap(), layers);
-    store.release("container-1").unwrap();
-    store.release("container-1").unwrap();
+    here(|| store.release("container-1")).unwrap();
+    here(|| store.release("container-1")).unwrap();
     assert_eq!(store.layers(&id).unwrap_err().kind(), Kind::NotFound);
     assert!(store.hold(&id, "../evil").is_err());
     assert_empty(&directory, &store);
@@ -547,7 +547,7 @@ async fn implied_directories_are_those_of_the_layers_below() {
     assert_eq!(tops[0], tops[2], "what fits is shared");
     assert_ne!(tops[0], tops[1]);
     for tag in ["a:1", "a:2", "a:3"] {
-        store.remove(&registry.reference(tag)).unwrap();
+        here(|| store.remove(&registry.reference(tag))).unwrap();
     }
     assert_empty(&directory, &store);
 }
@@ -625,7 +625,7 @@ async fn pulls_and_removals_at_once_keep_the_books_right() {
                         .unwrap()
                         .unwrap();
                     assert!(layers.iter().all(|layer| layer.is_dir()), "a held layer is gone");
-                    store.release(&holder).unwrap();
+                    here(|| store.release(&holder)).unwrap();
                 }
             }
         })
@@ -634,7 +634,7 @@ async fn pulls_and_removals_at_once_keep_the_books_right() {
         result.unwrap();
     }
     for image in store.list() {
-        store.remove(&image.id.to_string()).unwrap();
+        here(|| store.remove(&image.id.to_string())).unwrap();
     }
     assert_empty(&directory, &store);
     drop(store);

@@ -70,19 +70,19 @@ pub(super) struct Registry {
 }
 
 /// A layer as it is pushed: its archive and its compressed form.
-pub(super) struct Pushed {
-    pub(super) plain: Vec<u8>,
-    pub(super) stored: Vec<u8>,
+pub(in crate::image) struct Pushed {
+    pub(in crate::image) plain: Vec<u8>,
+    pub(in crate::image) stored: Vec<u8>,
 }
 
-pub(super) fn gzip(plain: Vec<u8>) -> Pushed {
+pub(in crate::image) fn gzip(plain: Vec<u8>) -> Pushed {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(&plain).unwrap();
     Pushed { stored: encoder.finish().unwrap(), plain }
 }
 
 /// Bytes that no compression makes fewer.
-pub(super) fn noise_bytes(length: usize) -> Vec<u8> {
+pub(in crate::image) fn noise_bytes(length: usize) -> Vec<u8> {
     let mut word = 0x9e37_79b9_7f4a_7c15u64;
     let bytes = std::iter::repeat_with(|| {
         word ^= word << 13;
