@@ -17,6 +17,7 @@ pub mod probe;
 pub mod seccomp;
 pub mod signal;
 pub mod socket;
+pub mod tree;
 
 use std::io;
 
