@@ -3,15 +3,15 @@
 
 pub mod convert;
 mod deadline;
-mod image_service;
+mod image;
 mod info;
 mod node;
-mod runtime_service;
+mod runtime;
 mod status;
 
 pub use deadline::DeadlineLayer;
-pub use image_service::ImageServer;
-pub use runtime_service::RuntimeServer;
+pub use image::ImageServer;
+pub use runtime::RuntimeServer;
 
 /// The wire types and services, generated from `proto/runtime/v1/api.proto`.
 #[allow(missing_docs, clippy::all)]

@@ -3,15 +3,16 @@
 //! with the signatures that were kept then, when a container is made from it, since the policy
 //! may have changed and images may have come by another way.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use super::{
-    Digest, Error, Image, ImageId, ImageStore, Reference,
+    Digest, Error, Image, ImageId, Reference,
     images::is_id_of,
     manifest::Document,
-    policy::{Candidate, Policy, Signature},
+    policy::{Candidate, Policy},
+    records::{Records, absent},
     registry::Session,
-    store::absent,
+    signature::Signature,
 };
 
 /// The tag that cosign gives to the signatures of a digest ends with this.
@@ -27,18 +28,24 @@ const SIGNATURES: usize = 32;
 /// The most that one payload may have; honest ones have some hundred bytes.
 const PAYLOAD_LIMIT: u64 = 64 << 10;
 
-impl ImageStore {
+/// Who decides which images come in and which are run.
+pub(super) struct Admission {
+    pub(super) records: Arc<Records>,
+}
+
+impl Admission {
     /// The policy that decides for pods of a namespace, which may be empty; none where none is
     /// configured.
     pub(super) fn policy(&self, namespace: &str) -> Result<Option<Policy>, Error> {
-        let of_namespace = self.options.signature_policy_dir.as_ref().and_then(|directory| {
+        let options = &self.records.options;
+        let of_namespace = options.signature_policy_dir.as_ref().and_then(|directory| {
             // A namespace is a DNS label; nothing else becomes a file name.
             let is_label = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
             let is_good = !namespace.is_empty() && namespace.bytes().all(is_label);
             let path = directory.join(format!("{namespace}.json"));
             Some(path).filter(|path| is_good && path.exists())
         });
-        let path: Option<PathBuf> = of_namespace.or_else(|| self.options.signature_policy.clone());
+        let path: Option<PathBuf> = of_namespace.or_else(|| options.signature_policy.clone());
         path.map(|path| Policy::load(&path)).transpose()
     }
 
@@ -48,10 +55,10 @@ impl ImageStore {
     /// # Errors
     /// [`Error::Signature`] where the policy does not let it in, and a policy that cannot be
     /// used.
-    pub fn admit(&self, id: &ImageId, name: &str, namespace: &str) -> Result<(), Error> {
+    pub(super) fn admit(&self, id: &ImageId, name: &str, namespace: &str) -> Result<(), Error> {
         let Some(policy) = self.policy(namespace)? else { return Ok(()) };
         let (image, signatures, mut digests) = {
-            let state = self.lock();
+            let state = self.records.lock();
             let record = state.images.record(id).ok_or_else(|| absent(id))?;
             let image = state.images.get(id).ok_or_else(|| absent(id))?;
             (image, record.signatures.clone(), record.manifests.clone())

@@ -5,14 +5,10 @@
 //! `org.opencontainers.image.title`), so that a file that two artifacts have is kept once. An
 //! artifact has no configuration of its own, so its id is the digest of its manifest.
 
-use std::{
-    collections::BTreeSet,
-    io::{BufReader, Read},
-};
+use std::collections::BTreeSet;
 
 use super::{
     Digest, Error,
-    digest::{Hasher, Hashing},
     fetch::{Content, Wanted},
     manifest::{Descriptor, Manifest},
     progress::Pulls,
@@ -79,26 +75,4 @@ pub(super) fn files(
 fn title_of(blob: &Descriptor) -> String {
     let title = blob.annotations.get(TITLE).filter(|title| !title.is_empty());
     title.cloned().unwrap_or_else(|| blob.digest.to_string().replace(':', "-"))
-}
-
-/// Writes one file into the empty directory of a layer, and verifies its digest.
-pub(super) fn write_file(
-    source: impl Read,
-    target: super::stream::Target,
-    title: &str,
-    digest: &Digest,
-) -> Result<unpack::Unpacked, Error> {
-    let mut source =
-        BufReader::with_capacity(256 << 10, Hashing::new(source, Hasher::like(digest)));
-    let unpacked = unpack::write_one(target.root, title.as_bytes(), &mut source)
-        .map_err(|failure| super::stream::explain(failure, *digest))?;
-    let found = source.into_inner().finish();
-    if found == *digest {
-        return Ok(unpacked);
-    }
-    Err(Error::Corrupt {
-        what: format!("file {title:?}"),
-        expected: *digest,
-        found: Box::new(found),
-    })
 }

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     Digest, Error, ImageId,
     config::{Document, ImageConfig},
-    policy::Signature,
     reference::{Reference, Version},
     rules::Rules,
+    signature::Signature,
 };
 use crate::store::{Batch, Database};
 

@@ -27,21 +27,24 @@ mod join;
 mod layers;
 mod manifest;
 mod metrics;
+mod options;
 mod platform;
 mod policy;
 mod progress;
 mod pull;
 mod recipe;
+mod records;
 mod reference;
 mod registry;
 mod rules;
 mod settle;
+mod signature;
 mod spool;
 mod stack;
 mod store;
 mod stream;
 mod tar;
-mod trees;
+mod task;
 mod unpack;
 mod users;
 mod verify;
@@ -49,67 +52,14 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-use std::{path::PathBuf, time::Duration};
-
 pub use auth::Auth;
 pub use config::ImageConfig;
 pub use digest::{Digest, DigestError, ImageId};
 pub use error::Error;
 pub use images::Image;
+pub use options::{FsUsage, Options};
 pub use progress::{LayerProgress, LayerState, PullProgress};
 pub use reference::{Reference, Version};
 pub use rules::{NamePattern, PatternError, RegistryPattern, Rules};
 pub use store::ImageStore;
 pub use users::{User, Users};
-
-/// Where images are, and how they are pulled.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The store's own directory.
-    pub root: PathBuf,
-    /// The tree of `HOST/hosts.toml` files.
-    pub certs_dir: PathBuf,
-    /// Which images are let in (containers-policy.json(5)); none for all.
-    pub signature_policy: Option<PathBuf>,
-    /// Policies of single namespaces, `NAMESPACE.json`, before the one above.
-    pub signature_policy_dir: Option<PathBuf>,
-    /// Layers of one image that are downloaded and unpacked side by side.
-    pub max_parallel_downloads: usize,
-    /// Ranges of one large layer that are downloaded side by side.
-    pub max_parallel_ranges: usize,
-    /// Layers of at least so many bytes, compressed, are downloaded in ranges, and go on
-    /// where they were after the daemon was killed.
-    pub large_layer: u64,
-    /// A registry that sends nothing for this long has failed.
-    pub progress_timeout: Duration,
-    /// What holds until [`ImageStore::set_rules`] says otherwise.
-    pub rules: Rules,
-}
-
-impl Options {
-    /// The defaults, beneath a directory.
-    pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self {
-            root: root.into(),
-            certs_dir: PathBuf::from("/etc/criquet/certs.d"),
-            signature_policy: None,
-            signature_policy_dir: None,
-            max_parallel_downloads: 4,
-            max_parallel_ranges: 4,
-            large_layer: 8 << 20,
-            progress_timeout: Duration::from_secs(300),
-            rules: Rules::default(),
-        }
-    }
-}
-
-/// What the store takes on its file system.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FsUsage {
-    /// A directory on the file system.
-    pub path: PathBuf,
-    /// Bytes of all layers.
-    pub used_bytes: u64,
-    /// Files and directories of all layers.
-    pub inodes_used: u64,
-}

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::Error;
+
 /// The platform of an index entry or a configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Platform {
@@ -66,6 +68,20 @@ impl Platform {
             parts.into_iter().map(String::as_str).filter(|p| !p.is_empty()).collect();
         if parts.is_empty() { "an unnamed platform".to_owned() } else { parts.join("/") }
     }
+}
+
+/// A configuration that says nothing of its platform is taken as it is.
+pub(super) fn check_platform(reference: &impl ToString, offered: &Platform) -> Result<(), Error> {
+    let here = Platform::here();
+    let relaxed = Platform { variant: String::new(), ..offered.clone() };
+    if offered.architecture.is_empty() || here.rank(&relaxed).is_some() {
+        return Ok(());
+    }
+    Err(Error::Platform {
+        reference: reference.to_string(),
+        wanted: here.describe(),
+        offered: offered.describe(),
+    })
 }
 
 #[cfg(test)]

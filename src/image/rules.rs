@@ -2,7 +2,11 @@
 //! TLS, which stay, and where the node's credentials are. It may change while the store is
 //! open.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{
+    path::PathBuf,
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use super::{Error, reference::Reference};
 
@@ -38,6 +42,26 @@ impl Rules {
 
     pub(super) fn is_pinned<'a>(&self, mut names: impl Iterator<Item = &'a String>) -> bool {
         names.any(|name| self.pinned.iter().any(|pattern| pattern.matches(name)))
+    }
+}
+
+/// The rules as they are now; who has them goes on by those that he has.
+pub(super) struct CurrentRules(
+    // A short critical section: a copy of the pointer.
+    Mutex<Arc<Rules>>,
+);
+
+impl CurrentRules {
+    pub(super) fn new(rules: Rules) -> Self {
+        Self(Mutex::new(Arc::new(rules)))
+    }
+
+    pub(super) fn get(&self) -> Arc<Rules> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set(&self, rules: Rules) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
     }
 }
 

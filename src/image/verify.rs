@@ -6,15 +6,21 @@
 //! a boot that no orderly end came before, every file is looked at before anything is
 //! served, and all content is read and compared in the background.
 
-use std::{collections::BTreeSet, sync::atomic::Ordering};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Error, Image, ImageStore,
+    Error, Image,
     images::IMAGES,
     layers::Depth,
-    store::{LAYERS, alone},
+    records::{LAYERS, Records, alone},
 };
 use crate::store::{Batch, Database};
 
@@ -34,7 +40,7 @@ struct Boot {
 
 /// Notes that a daemon runs in this boot. Whether the machine went down before without an
 /// orderly end, and nobody has compared all contents since.
-pub(super) fn begin(database: &Database, boot: &str) -> Result<bool, Error> {
+fn begin(database: &Database, boot: &str) -> Result<bool, Error> {
     let last: Option<Boot> = database.get(STORE, BOOT)?;
     let is_suspicious = last
         .as_ref()
@@ -46,24 +52,41 @@ pub(super) fn begin(database: &Database, boot: &str) -> Result<bool, Error> {
     Ok(is_suspicious)
 }
 
-impl ImageStore {
+/// What is known of the disk's honesty, and how more is found out.
+pub(super) struct Verifier {
+    records: Arc<Records>,
+    /// See [`Verifier::is_suspicious`].
+    is_suspicious: AtomicBool,
+}
+
+impl Verifier {
+    /// Looks at every file where the last boot ended without an orderly end.
+    pub(super) fn begin(records: Arc<Records>) -> Result<Self, Error> {
+        let is_suspicious = begin(&records.database, records.layers.boot())?;
+        let verifier = Self { records, is_suspicious: AtomicBool::new(is_suspicious) };
+        if is_suspicious {
+            verifier.verify_to(Depth::Sizes)?;
+        }
+        Ok(verifier)
+    }
+
     /// Notes that the daemon ends orderly, after which no boot is suspicious.
     ///
     /// # Errors
     /// The database.
-    pub fn close(&self) -> Result<(), Error> {
+    pub(super) fn close(&self) -> Result<(), Error> {
         self.note_boot(true)
     }
 
     fn note_boot(&self, ended_orderly: bool) -> Result<(), Error> {
-        let id = self.layers.boot().to_owned();
+        let id = self.records.layers.boot().to_owned();
         let boot = Boot { id, ended_orderly, is_suspicious: self.is_suspicious() };
-        Ok(self.database().put(STORE, BOOT, &boot)?)
+        Ok(self.records.database.put(STORE, BOOT, &boot)?)
     }
 
-    /// Whether the machine went down without an orderly end, and [`ImageStore::verify`] has not
+    /// Whether the machine went down without an orderly end, and [`Verifier::verify`] has not
     /// come to its end since.
-    pub fn is_suspicious(&self) -> bool {
+    pub(super) fn is_suspicious(&self) -> bool {
         self.is_suspicious.load(Ordering::Relaxed)
     }
 
@@ -74,7 +97,7 @@ impl ImageStore {
     /// # Errors
     /// A layer that cannot be read, and the database. All layers are tried, and the first
     /// failure is told.
-    pub fn verify(&self) -> Result<Vec<Image>, Error> {
+    pub(super) fn verify(&self) -> Result<Vec<Image>, Error> {
         let removed = self.verify_to(Depth::Content)?;
         if self.is_suspicious.swap(false, Ordering::Relaxed) {
             self.note_boot(false)?;
@@ -82,11 +105,11 @@ impl ImageStore {
         Ok(removed)
     }
 
-    pub(super) fn verify_to(&self, depth: Depth) -> Result<Vec<Image>, Error> {
+    fn verify_to(&self, depth: Depth) -> Result<Vec<Image>, Error> {
         let mut broken = BTreeSet::new();
         let mut result = Ok(());
-        for lease in self.layers.all() {
-            match self.layers.verify(lease.number, depth) {
+        for lease in self.records.layers.all() {
+            match self.records.layers.verify(lease.number, depth) {
                 Ok(()) => {}
                 Err(error @ Error::Broken { .. }) => {
                     tracing::error!(layer = lease.number, %error, "layer is broken");
@@ -104,25 +127,25 @@ impl ImageStore {
 
     /// Takes broken layers out of service, with the images that have them.
     fn remove_broken(&self, broken: &BTreeSet<u64>) -> Result<Vec<Image>, Error> {
-        let _alone = alone(&self.changes);
+        let _alone = alone(&self.records.changes);
         let mut batch = Batch::new();
-        for (number, layer) in self.layers.mark_broken(broken) {
+        for (number, layer) in self.records.layers.mark_broken(broken) {
             batch.put(LAYERS, &number.to_string(), &layer)?;
         }
-        let images = self.lock().images.with_any_of(broken);
+        let images = self.records.lock().images.with_any_of(broken);
         for image in &images {
             batch.delete(IMAGES, &image.id.to_string());
         }
-        self.database().commit(batch)?;
+        self.records.database.commit(batch)?;
         let unneeded = {
-            let mut state = self.lock();
+            let mut state = self.records.lock();
             for image in &images {
                 tracing::error!(image = %image.id, tags = ?image.repo_tags, "image is broken; pull it again");
                 state.images.remove(&image.id);
             }
-            self.take_unneeded(&state)
+            self.records.take_unneeded(&state)
         };
-        self.remove_layers(&unneeded)?;
+        self.records.remove_layers(&unneeded)?;
         Ok(images)
     }
 }

@@ -1,39 +1,26 @@
 //! The life of sandboxes and containers.
 //!
 //! Entry point: `Pods`. Each public method is one CRI call in Criquet's own words, in a file
-//! named after it. A call that makes something is a task of the daemon, keyed by the identity
+//! named after it, in the folder of what it is about. A call that makes something is a task of the daemon, keyed by the identity
 //! of what it makes: a repeat joins it. What a task is about to make is recorded before it is
 //! made, so that a restart can undo it (`recovery`). The module knows neither protobuf of
 //! the CRI nor system calls.
 
-mod attach;
+mod blocking;
 mod container;
-mod container_create;
-mod container_exec;
-mod container_remove;
-mod container_start;
-mod container_stop;
-mod container_update;
-mod devices;
 mod error;
-mod exec;
-mod exits;
-mod files;
+mod execs;
 mod find;
+mod health;
 mod id;
-mod image_volumes;
 mod join;
+mod monitors;
 mod options;
-mod port_forward;
-mod propagation;
 mod recovery;
 mod sandbox;
-mod sandbox_remove;
-mod sandbox_run;
-mod sandbox_stop;
-mod security;
-mod usage;
-mod warm;
+mod stage;
+mod streams;
+mod time;
 
 use std::{
     collections::BTreeMap,
@@ -46,15 +33,18 @@ use crate::{
     spec::container::Node, store::Database,
 };
 
-pub use attach::Attachment;
-pub use container::{Container, ContainerPhase, ContainerRecord};
-pub use container_exec::{ExecOutput, MAX_OUTPUT};
+pub use container::{
+    Container, ContainerPhase, ContainerRecord,
+    usage::{Measured, Usage},
+};
 pub use error::Error;
-pub use exec::{Exec, ExecRequest};
+pub use execs::{Exec, ExecOutput, ExecRequest, MAX_OUTPUT};
+pub use health::StorageTrouble;
 pub use id::{ContainerId, SandboxId};
 pub use options::Options;
-pub use sandbox::{Sandbox, SandboxPhase, SandboxRecord};
-pub use usage::{Measured, Usage};
+pub use sandbox::{Sandbox, SandboxPhase, SandboxRecord, Trouble};
+pub use stage::Stage;
+pub use streams::Attachment;
 
 use join::Joint;
 
@@ -84,13 +74,19 @@ pub struct Pods {
     options: Options,
     parts: Parts,
     boot_id: String,
-    filters: security::Filters,
-    pool: warm::Pool,
-    measurements: usage::Measurements,
+    filters: container::filters::Filters,
+    pool: monitors::warm::Pool,
+    measurements: container::usage::Measurements,
+    user_paths: blocking::UserPaths,
+    recovery: recovery::Progress,
+    probe: health::Probe,
     // Held for look-ups and changes of the maps, never across an await.
     objects: Mutex<Objects>,
     runs: Joint<String, SandboxId, Error>,
     creations: Joint<String, ContainerId, Error>,
+    stops: Joint<SandboxId, (), Error>,
+    removals: Joint<ContainerId, (), Error>,
+    sandbox_removals: Joint<SandboxId, (), Error>,
 }
 
 #[derive(Default)]
@@ -100,26 +96,41 @@ struct Objects {
 }
 
 impl Pods {
-    /// Loads what the database knows and reconciles it with what runs.
+    /// Loads what the database knows. What runs is compared with it beside everything else,
+    /// pod by pod, so that calls can be served at once.
     ///
     /// # Errors
     /// When state cannot be read or directories cannot be made.
     pub async fn open(options: Options, parts: Parts) -> Result<Arc<Self>, Error> {
-        options.make_directories()?;
-        let boot_id = files::boot_id()?;
+        let boot_id = sandbox::files::boot_id()?;
         let pods = Arc::new(Self {
             options,
             parts,
             boot_id,
-            filters: security::Filters::default(),
-            pool: warm::Pool::default(),
-            measurements: usage::Measurements::default(),
+            filters: container::filters::Filters::default(),
+            pool: monitors::warm::Pool::default(),
+            measurements: container::usage::Measurements::default(),
+            user_paths: blocking::UserPaths::default(),
+            recovery: recovery::Progress::default(),
+            probe: health::Probe::default(),
             objects: Mutex::default(),
             runs: Joint::default(),
             creations: Joint::default(),
+            stops: Joint::default(),
+            removals: Joint::default(),
+            sandbox_removals: Joint::default(),
         });
-        pods.recover().await?;
-        pods.open_pool()?;
+        let left = {
+            let pods = Arc::clone(&pods);
+            blocking::own_files(move || {
+                pods.options.make_directories()?;
+                pods.close_pool()?;
+                pods.load()
+            })
+            .await?
+        };
+        pods.recover(left);
+        pods.fill_pool();
         Ok(pods)
     }
 

@@ -1,23 +1,33 @@
 //! Durable state: one SQLite database of named collections of JSON records.
 //!
-//! Entry point: `Database::open`. The module does not know what the records mean; their
-//! types belong to the modules that keep them. Records are versioned by their own fields
-//! (serde defaults), so that a newer daemon reads what an older one wrote.
+//! Entry point: [`Database::open`]. The module does not know what the records mean; their
+//! types belong to the modules that keep them. A thread of its own writes, so that a disk that
+//! does not answer holds up those who need it and nobody else.
+//!
+//! There are two kinds of writes. What is about to be made is *committed*: where that fails,
+//! it is not made. What has happened is *observed*: it is so whether or not the disk takes it,
+//! and is stored as soon as it does.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
-
-use rusqlite::{Connection, OptionalExtension, params};
-use serde::{Serialize, de::DeserializeOwned};
-use thiserror::Error;
-
-use crate::kind::Kind;
-
+mod batch;
+mod error;
+mod file;
+mod reserve;
 #[cfg(test)]
 mod tests;
+mod thread;
+
+use std::{path::Path, sync::mpsc};
+
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::oneshot;
+
+pub use batch::Batch;
+pub use error::Error;
+
+use thread::{Answer, Request, Row, Store};
+
+/// Where records go that do not parse: nobody reads them but a person.
+const BROKEN: &str = "broken";
 
 /// How far a commit has reached when it returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,235 +39,203 @@ pub enum Durability {
     Power,
 }
 
-/// A failure of the state database.
-#[derive(Debug, Error)]
-pub enum Error {
-    /// The database file cannot be opened or prepared.
-    #[error("cannot open the state database {}; if it is damaged, move it away and start anew", path.display())]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite says.
-        source: Box<rusqlite::Error>,
-    },
-    /// A statement failed.
-    #[error("cannot {operation} {collection}/{key} in the state database")]
-    Access {
-        /// `read`, `write`, `delete` or `list`.
-        operation: &'static str,
-        /// The collection.
-        collection: String,
-        /// The record's key; empty for the whole collection.
-        key: String,
-        /// What SQLite says.
-        source: Box<rusqlite::Error>,
-    },
-    /// A record is not what its reader expects.
-    #[error("record {collection}/{key} of the state database does not parse")]
-    Record {
-        /// The collection.
-        collection: String,
-        /// The record's key.
-        key: String,
-        /// What the parser says.
-        source: serde_json::Error,
-    },
-}
-
-impl Error {
-    /// The kind of this failure.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Error::Open { source, .. } | Error::Access { source, .. } => {
-                match source.sqlite_error_code() {
-                    Some(rusqlite::ErrorCode::DiskFull) => Kind::ResourceExhausted,
-                    Some(rusqlite::ErrorCode::ReadOnly) => Kind::FailedPrecondition,
-                    _ => Kind::Internal,
-                }
-            }
-            Error::Record { .. } => Kind::DataLoss,
-        }
-    }
-}
-
-/// The database. Calls block for tens of microseconds (for a disk write with
-/// [`Durability::Power`]); several threads may share one.
+/// The database; several threads may share one.
+///
+/// The methods that are not `async` wait for the disk and must not be called on a thread that
+/// serves others; a debug build panics there.
 #[derive(Debug)]
 pub struct Database {
-    // A short critical section: one statement or one small transaction.
-    connection: Mutex<Connection>,
+    requests: mpsc::Sender<Request>,
 }
 
-/// Changes that are made together or not at all.
-#[derive(Debug, Default)]
-pub struct Batch {
-    changes: Vec<Change>,
-}
-
+/// Brings the outcome of a write.
 #[derive(Debug)]
-struct Change {
-    collection: &'static str,
-    key: String,
-    body: Option<Vec<u8>>,
-}
+#[must_use = "a write that is not waited for may still be under way"]
+pub struct Outcome(oneshot::Receiver<Result<(), Error>>);
 
-impl Batch {
-    /// An empty batch.
-    pub fn new() -> Self {
-        Self::default()
+impl Outcome {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// Why the write was not made.
+    pub async fn known(self) -> Result<(), Error> {
+        self.0.await.unwrap_or(Err(Error::Ended))
     }
 
-    /// Adds or replaces a record.
-    pub fn put<T: Serialize>(
-        &mut self,
-        collection: &'static str,
-        key: &str,
-        record: &T,
-    ) -> Result<(), Error> {
-        let body = encode(collection, key, record)?;
-        self.changes.push(Change { collection, key: key.to_owned(), body: Some(body) });
-        Ok(())
-    }
-
-    /// Removes a record, if it is there.
-    pub fn delete(&mut self, collection: &'static str, key: &str) {
-        self.changes.push(Change { collection, key: key.to_owned(), body: None });
-    }
+    /// Goes on without it.
+    pub fn later(self) {}
 }
 
 impl Database {
-    /// Opens the database file, making it where it is absent.
+    /// Opens the database file, making it where it is absent. Waits for the disk.
+    ///
+    /// # Errors
+    /// A file that cannot be used, or that a newer Criquet or another program wrote.
     pub fn open(path: &Path, durability: Durability) -> Result<Self, Error> {
-        let failed = |source| Error::Open { path: path.to_owned(), source: Box::new(source) };
-        let connection = Connection::open(path).map_err(failed)?;
-        connection.busy_timeout(Duration::from_secs(30)).map_err(failed)?;
-        let synchronous = match durability {
-            Durability::Process => "NORMAL",
-            Durability::Power => "FULL",
-        };
-        connection
-            .execute_batch(&format!(
-                "PRAGMA journal_mode=WAL; PRAGMA synchronous={synchronous};
-                 CREATE TABLE IF NOT EXISTS records (
-                     collection TEXT NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL,
-                     PRIMARY KEY (collection, key)) WITHOUT ROWID;"
-            ))
-            .map_err(failed)?;
-        Ok(Self { connection: Mutex::new(connection) })
+        let store = Store::open(path, durability)?;
+        let (requests, receiver) = mpsc::channel();
+        std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || store.run(&receiver))
+            .map_err(|source| Error::File {
+                operation: "start the thread of",
+                path: path.to_owned(),
+                source,
+            })?;
+        Ok(Self { requests })
     }
 
-    /// Adds or replaces one record.
+    /// Makes all changes of the batch, or none.
+    pub fn submit(&self, batch: Batch) -> Outcome {
+        Outcome(self.ask(|answer| Request::Commit(batch, answer)))
+    }
+
+    /// Takes down what has happened. Its outcome tells whether it is stored already; where it
+    /// is not, it is tried again until it is.
+    pub fn observe(&self, batch: Batch) -> Outcome {
+        Outcome(self.ask(|answer| Request::Observe(batch, answer)))
+    }
+
+    /// Waits until everything that was asked for before has been tried.
+    pub async fn settled(&self) {
+        // The order of requests is the order of answers.
+        let _ = self.observe(Batch::new()).known().await;
+    }
+
+    /// Makes all changes of the batch, or none. Waits for the disk.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub fn commit(&self, batch: Batch) -> Result<(), Error> {
+        self.wait(|answer| Request::Commit(batch, answer))
+    }
+
+    /// Adds or replaces one record. Waits for the disk.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
     pub fn put<T: Serialize>(
         &self,
         collection: &'static str,
         key: &str,
         record: &T,
     ) -> Result<(), Error> {
-        let mut batch = Batch::new();
-        batch.put(collection, key, record)?;
-        self.commit(batch)
+        self.commit(Batch::of(collection, key, record)?)
     }
 
-    /// Removes one record, if it is there.
+    /// Removes one record, if it is there. Waits for the disk.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
     pub fn delete(&self, collection: &'static str, key: &str) -> Result<(), Error> {
-        let mut batch = Batch::new();
-        batch.delete(collection, key);
-        self.commit(batch)
+        self.commit(Batch::without(collection, key))
     }
 
-    /// Makes all changes of the batch, or none.
-    pub fn commit(&self, batch: Batch) -> Result<(), Error> {
-        let mut connection = self.lock();
-        let failed = |operation, change: &Change, source| Error::Access {
-            operation,
-            collection: change.collection.to_owned(),
-            key: change.key.clone(),
-            source: Box::new(source),
-        };
-        let Some(first) = batch.changes.first() else { return Ok(()) };
-        let transaction = connection
-            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
-            .map_err(|e| failed("write", first, e))?;
-        for change in &batch.changes {
-            let Change { collection, key, body } = change;
-            let (operation, result) = match body {
-                Some(body) => (
-                    "write",
-                    transaction
-                        .prepare_cached("INSERT OR REPLACE INTO records VALUES (?1, ?2, ?3)")
-                        .and_then(|mut s| s.execute(params![collection, key, body])),
-                ),
-                None => (
-                    "delete",
-                    transaction
-                        .prepare_cached("DELETE FROM records WHERE collection = ?1 AND key = ?2")
-                        .and_then(|mut s| s.execute(params![collection, key])),
-                ),
-            };
-            result.map_err(|e| failed(operation, change, e))?;
-        }
-        transaction.commit().map_err(|e| failed("write", first, e))
-    }
-
-    /// One record.
+    /// One record. One that does not parse is put aside, and is absent. Waits for the disk.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
     pub fn get<T: DeserializeOwned>(
         &self,
         collection: &'static str,
         key: &str,
     ) -> Result<Option<T>, Error> {
-        let body: Option<Vec<u8>> = self
-            .lock()
-            .prepare_cached("SELECT body FROM records WHERE collection = ?1 AND key = ?2")
-            .and_then(|mut s| s.query_row(params![collection, key], |row| row.get(0)).optional())
-            .map_err(|source| Error::Access {
-                operation: "read",
-                collection: collection.to_owned(),
-                key: key.to_owned(),
-                source: Box::new(source),
-            })?;
-        body.map(|body| decode(collection, key, &body)).transpose()
+        let body = self.wait(|answer| Request::Get(collection, key.to_owned(), answer))?;
+        Ok(body.and_then(|body| self.decode(collection, (key.to_owned(), body))).map(|(_, t)| t))
     }
 
-    /// All records of a collection, in the order of their keys.
+    /// All records of a collection, in the order of their keys. Those that do not parse are
+    /// put aside. Waits for the disk.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
     pub fn list<T: DeserializeOwned>(
         &self,
         collection: &'static str,
     ) -> Result<Vec<(String, T)>, Error> {
-        let rows: Vec<(String, Vec<u8>)> = self
-            .lock()
-            .prepare_cached("SELECT key, body FROM records WHERE collection = ?1 ORDER BY key")
-            .and_then(|mut s| {
-                s.query_map(params![collection], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
-            })
-            .map_err(|source| Error::Access {
-                operation: "list",
-                collection: collection.to_owned(),
-                key: String::new(),
-                source: Box::new(source),
-            })?;
-        rows.into_iter()
-            .map(|(key, body)| Ok((key.clone(), decode(collection, &key, &body)?)))
-            .collect()
+        let rows = self.wait(|answer| Request::List(collection, answer))?;
+        Ok(rows.into_iter().filter_map(|row| self.decode(collection, row)).collect())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Connection> {
-        // A panic cannot leave a transaction half made: it is rolled back when dropped.
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The same as [`Database::get`], for those who must not wait for the disk.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn find<T: DeserializeOwned>(
+        &self,
+        collection: &'static str,
+        key: &str,
+    ) -> Result<Option<T>, Error> {
+        let body = self.ask(|answer| Request::Get(collection, key.to_owned(), answer)).await;
+        let body = body.unwrap_or(Err(Error::Ended))?;
+        Ok(body.and_then(|body| self.decode(collection, (key.to_owned(), body))).map(|(_, t)| t))
+    }
+
+    /// The same as [`Database::list`], for those who must not wait for the disk.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn find_all<T: DeserializeOwned>(
+        &self,
+        collection: &'static str,
+    ) -> Result<Vec<(String, T)>, Error> {
+        let rows = self.ask(|answer| Request::List(collection, answer)).await;
+        let rows = rows.unwrap_or(Err(Error::Ended))?;
+        Ok(rows.into_iter().filter_map(|row| self.decode(collection, row)).collect())
+    }
+
+    /// One bad record is one bad record: it is told, kept for whoever wants to look at it, and
+    /// stands in nobody's way.
+    fn decode<T: DeserializeOwned>(
+        &self,
+        collection: &'static str,
+        (key, body): Row,
+    ) -> Option<(String, T)> {
+        match serde_json::from_slice(&body) {
+            Ok(record) => Some((key, record)),
+            Err(error) => {
+                tracing::error!(
+                    collection, key, %error,
+                    "a record of the state database does not parse and is put aside"
+                );
+                let mut batch = Batch::without(collection, &key);
+                let text = String::from_utf8_lossy(&body);
+                if batch.put(BROKEN, &format!("{collection}/{key}"), &text).is_ok() {
+                    self.observe(batch).later();
+                }
+                None
+            }
+        }
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        request: impl FnOnce(Answer<T>) -> Request,
+    ) -> oneshot::Receiver<T> {
+        let (sender, receiver) = oneshot::channel();
+        // Who asked may be gone; without the thread the answer is dropped, which says the same.
+        let answer = Box::new(|value| drop(sender.send(value)));
+        let _ = self.requests.send(request(answer));
+        receiver
+    }
+
+    fn wait<T: Send + 'static>(
+        &self,
+        request: impl FnOnce(Answer<Result<T, Error>>) -> Request,
+    ) -> Result<T, Error> {
+        #[cfg(debug_assertions)]
+        panic_where_others_are_served();
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let answer = Box::new(move |value| drop(sender.send(value)));
+        let _ = self.requests.send(request(answer));
+        receiver.recv().unwrap_or(Err(Error::Ended))
     }
 }
 
-fn encode<T: Serialize>(collection: &str, key: &str, record: &T) -> Result<Vec<u8>, Error> {
-    serde_json::to_vec(record).map_err(|source| Error::Record {
-        collection: collection.to_owned(),
-        key: key.to_owned(),
-        source,
-    })
-}
-
-fn decode<T: DeserializeOwned>(collection: &str, key: &str, body: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(body).map_err(|source| Error::Record {
-        collection: collection.to_owned(),
-        key: key.to_owned(),
-        source,
-    })
+#[cfg(debug_assertions)]
+fn panic_where_others_are_served() {
+    let (sender, receiver) = oneshot::channel();
+    let _ = sender.send(());
+    // Panics on a thread of the runtime that is not meant to block.
+    let _ = receiver.blocking_recv();
 }

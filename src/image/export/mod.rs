@@ -14,10 +14,11 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    Digest, Error, ImageId, ImageStore,
+    Digest, Error, ImageId,
     images::Record,
     layers::Lease,
     manifest::{OCI_INDEX, OCI_MANIFEST},
+    records::Records,
 };
 use writer::Writer;
 
@@ -43,19 +44,19 @@ struct Layer {
 
 /// Writes the named images to `sink`. What is written before an error is of no use.
 pub(super) fn export(
-    store: &ImageStore,
+    records: &Records,
     names: &[String],
     sink: &mut dyn Write,
 ) -> Result<(), Error> {
     let mut images = BTreeMap::new();
     for name in names {
-        let exported = lease(store, name)?;
+        let exported = lease(records, name)?;
         images.insert(exported.id, exported);
     }
     let images: Vec<Exported> = images.into_values().collect();
     let manifests: Vec<String> = images.iter().map(|image| manifest(image).to_string()).collect();
     let mut writer = Writer::new(sink);
-    write_blobs(store, &images, &manifests, &mut writer)?;
+    write_blobs(records, &images, &manifests, &mut writer)?;
     let documents = [
         ("oci-layout", json!({ "imageLayoutVersion": "1.0.0" })),
         ("index.json", index(&images, &manifests)),
@@ -67,17 +68,17 @@ pub(super) fn export(
     writer.finish().map_err(sink_failed)
 }
 
-fn lease(store: &ImageStore, name: &str) -> Result<Exported, Error> {
+fn lease(records: &Records, name: &str) -> Result<Exported, Error> {
     let absent = || Error::Absent { name: name.to_owned() };
-    let state = store.lock();
+    let state = records.lock();
     let id = state.images.find(name).ok_or_else(absent)?;
     let record = state.images.record(&id).cloned().ok_or_else(absent)?;
-    let leases = record.layers.iter().map(|number| store.layers.lease(*number));
+    let leases = record.layers.iter().map(|number| records.layers.lease(*number));
     let leases = leases.collect::<Option<Vec<Lease>>>().ok_or_else(absent)?;
     drop(state);
     let layers = leases.into_iter().map(|lease| {
-        let size = store.layers.archive_size(lease.number)?;
-        let layer = store.layers.get(lease.number).ok_or_else(absent)?;
+        let size = records.layers.archive_size(lease.number)?;
+        let layer = records.layers.get(lease.number).ok_or_else(absent)?;
         Ok(Layer { diff_id: layer.diff_id, size, lease })
     });
     let layers = layers.collect::<Result<Vec<Layer>, Error>>()?;
@@ -85,7 +86,7 @@ fn lease(store: &ImageStore, name: &str) -> Result<Exported, Error> {
 }
 
 fn write_blobs(
-    store: &ImageStore,
+    records: &Records,
     images: &[Exported],
     manifests: &[String],
     writer: &mut Writer<'_>,
@@ -94,7 +95,7 @@ fn write_blobs(
     for (image, manifest) in images.iter().zip(manifests) {
         for layer in image.layers.iter().filter(|layer| written.insert(layer.diff_id)) {
             let sink = writer.begin(&blob(&layer.diff_id), layer.size).map_err(sink_failed)?;
-            store.layers.rebuild(layer.lease.number, sink)?;
+            records.layers.rebuild(layer.lease.number, sink)?;
             writer.pad(layer.size).map_err(sink_failed)?;
         }
         let config = image.record.config.as_bytes();

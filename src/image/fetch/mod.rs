@@ -9,17 +9,23 @@ use std::{io::Read, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinHandle,
+};
+use tokio_util::task::TaskTracker;
 
 use super::{
     Digest, Error,
-    artifact::write_file,
+    join::Joint,
     layers::Lease,
+    metrics::Metrics,
     progress::{Counters, LayerState},
-    pull::{Pull, blocking},
-    registry::{Blob, Interrupted},
+    records::Records,
+    registry::{Blob, Interrupted, SharedSession},
     spool::Spool,
-    stream::{Expected, unpack_layer},
+    stream::{Expected, unpack_layer, write_file},
+    task::blocking,
 };
 use crate::kind::Kind;
 use sinks::{Counted, Direct, Parts, Writer};
@@ -30,6 +36,40 @@ const PARTS: usize = 8;
 /// enough that few requests are made.
 const SHORTEST_RANGE: u64 = 4 << 20;
 const LONGEST_RANGE: u64 = 64 << 20;
+
+/// All pulls together run at most this many times the downloads of one.
+const PULLS_AT_ONCE: usize = 4;
+/// And at most this many times as many requests for ranges, each of which has buffers.
+const RANGES_AT_ONCE: usize = 2;
+
+/// What the downloads of all pulls share.
+pub(super) struct Downloads {
+    pub(super) records: Arc<Records>,
+    pub(super) metrics: Metrics,
+    permits: Semaphore,
+    /// Requests for ranges of large layers.
+    connections: Semaphore,
+    under_way: Joint<(Digest, Digest), Lease>,
+}
+
+impl Downloads {
+    pub(super) fn new(records: Arc<Records>) -> Self {
+        let parallel = records.options.max_parallel_downloads.max(1);
+        let [permits, connections] =
+            [PULLS_AT_ONCE, RANGES_AT_ONCE].map(|times| Semaphore::new(parallel * times));
+        let (metrics, under_way) = (Metrics::default(), Joint::default());
+        Self { records, metrics, permits, connections, under_way }
+    }
+}
+
+/// What the layers of one pull share.
+#[derive(Clone)]
+pub(super) struct Fetch {
+    pub(super) downloads: Arc<Downloads>,
+    pub(super) session: SharedSession,
+    /// The layers that are being unpacked.
+    pub(super) unpacking: TaskTracker,
+}
 
 /// What is downloaded.
 #[derive(Clone)]
@@ -50,18 +90,18 @@ pub(super) struct Wanted {
     pub(super) counters: Arc<Counters>,
 }
 
-impl Pull {
+impl Fetch {
     pub(super) async fn layer(&self, wanted: Wanted) -> Result<Lease, Error> {
-        let metrics = &self.store.metrics;
+        let metrics = &self.downloads.metrics;
         loop {
-            if let Some(lease) = self.store.layers.find(&wanted.diff_id) {
+            if let Some(lease) = self.records().layers.find(&wanted.diff_id) {
                 wanted.counters.set_present();
                 metrics.layers_reused.add(1);
                 return Ok(lease);
             }
             let key = (wanted.compressed, wanted.diff_id);
             let start = || self.clone().download(wanted.clone());
-            match self.store.downloads.run(key, start).await {
+            match self.downloads.under_way.run(key, start).await {
                 (_, Ok(lease)) => return Ok(lease),
                 (true, Err(error)) => return Err(Error::Joined(error)),
                 // Another pull failed, perhaps for its own credentials or hosts.
@@ -74,13 +114,13 @@ impl Pull {
 
     /// Downloads, verifies and unpacks one layer in one pass.
     pub(super) async fn download(self, wanted: Wanted) -> Result<Lease, Error> {
-        let _permit = self.store.permits.acquire().await.map_err(|_| Error::Task)?;
+        let _permit = self.downloads.permits.acquire().await.map_err(|_| Error::Task)?;
         let lease = match self.spool(&wanted).await? {
             Some(spool) => self.through_spool(&wanted, spool).await?,
             None => self.directly(&wanted).await?,
         };
         wanted.counters.set(LayerState::Complete);
-        self.store.metrics.layers_fetched.add(1);
+        self.downloads.metrics.layers_fetched.add(1);
         Ok(lease)
     }
 
@@ -90,7 +130,7 @@ impl Pull {
         let unpacking = self.unpack(wanted, Parts::new(receiver));
         let blob = self.session.blob(&wanted.compressed, wanted.size);
         let downloaded = {
-            let mut sink = Direct { pull: self, wanted, sender };
+            let mut sink = Direct { fetch: self, wanted, sender };
             blob.fetch_whole(&mut sink).await
         };
         let unpacked = unpacking.await.map_err(|_| Error::Task)?;
@@ -102,10 +142,10 @@ impl Pull {
 
     /// The spool of a large layer. Nothing when another task has it for a moment.
     async fn spool(&self, wanted: &Wanted) -> Result<Option<Arc<Spool>>, Error> {
-        if wanted.size == 0 || wanted.size < self.store.options.large_layer {
+        if wanted.size == 0 || wanted.size < self.records().options.large_layer {
             return Ok(None);
         }
-        let spools = self.store.spools.clone();
+        let spools = self.records().spools.clone();
         let (digest, size) = (wanted.compressed, wanted.size);
         blocking(move || spools.take(&digest, size)).await
     }
@@ -127,7 +167,7 @@ impl Pull {
 
     async fn attempt(&self, wanted: &Wanted, spool: Arc<Spool>) -> Result<Lease, Error> {
         wanted.counters.begin(spool.resumed());
-        self.store.metrics.bytes_resumed.add(spool.resumed());
+        self.downloads.metrics.bytes_resumed.add(spool.resumed());
         let result = self.fill_and_unpack(wanted, &spool).await;
         let may_continue = result.as_ref().is_err_and(Error::may_continue);
         if !may_continue && let Err(error) = blocking(move || spool.discard()).await {
@@ -154,7 +194,7 @@ impl Pull {
     /// Fetches what is missing, in several ranges at once, or in one where the registry does
     /// not know ranges.
     async fn fill(&self, wanted: &Wanted, spool: &Arc<Spool>) -> Result<(), Error> {
-        let parallel = self.store.options.max_parallel_ranges.max(1);
+        let parallel = self.records().options.max_parallel_ranges.max(1);
         let limit = (wanted.size / (4 * parallel as u64)).clamp(SHORTEST_RANGE, LONGEST_RANGE);
         let blob = self.session.blob(&wanted.compressed, wanted.size);
         let ranges = std::iter::from_fn(|| spool.claim(limit));
@@ -180,7 +220,7 @@ impl Pull {
         blob: &Blob<'_>,
         range: Range<u64>,
     ) -> Result<(), Interrupted> {
-        let permit = self.store.connections.acquire().await;
+        let permit = self.downloads.connections.acquire().await;
         let _permit = permit.map_err(|_| Interrupted::Failed(Error::Task))?;
         let mut writer = Writer::new(self, wanted, spool, range.start);
         blob.fetch(range, &mut writer).await?;
@@ -193,7 +233,7 @@ impl Pull {
         wanted: &Wanted,
         source: impl Read + Send + 'static,
     ) -> JoinHandle<Result<Lease, Error>> {
-        let layers = self.store.layers.clone();
+        let layers = self.records().layers.clone();
         let compressed = wanted.compressed;
         let expected = Expected { compressed: Some(compressed), diff_id: wanted.diff_id };
         let source = Counted { source, counters: wanted.counters.clone() };
@@ -208,9 +248,13 @@ impl Pull {
         })
     }
 
+    fn records(&self) -> &Records {
+        &self.downloads.records
+    }
+
     fn count(&self, wanted: &Wanted, part: &Bytes) {
         wanted.counters.fetched(part.len() as u64);
-        self.store.metrics.bytes_fetched.add(part.len() as u64);
+        self.downloads.metrics.bytes_fetched.add(part.len() as u64);
     }
 }
 

@@ -8,12 +8,12 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::Wanted;
+use super::{Fetch, Wanted};
 use crate::image::{
     progress::Counters,
-    pull::{Pull, blocking},
     registry::{Interrupted, Sink},
     spool::Spool,
+    task::blocking,
 };
 
 /// What is collected before a thread writes it to the spool.
@@ -21,21 +21,21 @@ const WRITE: usize = 256 << 10;
 
 /// Hands parts to the unpacker as they come.
 pub(super) struct Direct<'a> {
-    pub(super) pull: &'a Pull,
+    pub(super) fetch: &'a Fetch,
     pub(super) wanted: &'a Wanted,
     pub(super) sender: mpsc::Sender<Bytes>,
 }
 
 impl Sink for Direct<'_> {
     async fn accept(&mut self, part: Bytes) -> Result<(), Interrupted> {
-        self.pull.count(self.wanted, &part);
+        self.fetch.count(self.wanted, &part);
         self.sender.send(part).await.map_err(|_| Interrupted::NotWanted)
     }
 }
 
 /// Writes parts of a range to a spool, some of them at a time.
 pub(super) struct Writer<'a> {
-    pull: &'a Pull,
+    fetch: &'a Fetch,
     wanted: &'a Wanted,
     spool: &'a Arc<Spool>,
     start: u64,
@@ -47,7 +47,7 @@ pub(super) struct Writer<'a> {
 
 impl Sink for Writer<'_> {
     async fn accept(&mut self, part: Bytes) -> Result<(), Interrupted> {
-        self.pull.count(self.wanted, &part);
+        self.fetch.count(self.wanted, &part);
         self.pending_bytes += part.len();
         self.pending.push(part);
         if self.pending_bytes < WRITE { Ok(()) } else { self.write().await }
@@ -57,12 +57,12 @@ impl Sink for Writer<'_> {
 impl<'a> Writer<'a> {
     /// For a range that starts there.
     pub(super) fn new(
-        pull: &'a Pull,
+        fetch: &'a Fetch,
         wanted: &'a Wanted,
         spool: &'a Arc<Spool>,
         start: u64,
     ) -> Self {
-        Self { pull, wanted, spool, start, done: 0, pending: Vec::new(), pending_bytes: 0 }
+        Self { fetch, wanted, spool, start, done: 0, pending: Vec::new(), pending_bytes: 0 }
     }
 
     /// Writes what is collected.

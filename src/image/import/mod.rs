@@ -8,13 +8,13 @@ mod layout;
 use std::path::Path;
 
 use super::{
-    Digest, Error, Image, ImageId, ImageStore,
+    Digest, Error, Image, ImageId,
     config::Document as Config,
     images::{Names, Record},
     layers::Lease,
     manifest::CONFIG_LIMIT,
-    pull::check_platform,
-    store::Complete,
+    platform::check_platform,
+    records::{Complete, Records},
     stream::{Expected, unpack_layer},
 };
 use archive::{Archive, Member};
@@ -34,8 +34,8 @@ struct FoundLayer {
 }
 
 /// Imports all images of the archive that are for this machine.
-pub(super) fn import(store: &ImageStore, path: &Path) -> Result<Vec<Image>, Error> {
-    let archive = Archive::open(path, &store.options.root.join("tmp"))?;
+pub(super) fn import(records: &Records, path: &Path) -> Result<Vec<Image>, Error> {
+    let archive = Archive::open(path, &records.options.root.join("tmp"))?;
     let found = if archive.find("manifest.json").is_some() {
         docker::images(&archive)?
     } else if archive.find("index.json").is_some() {
@@ -48,17 +48,17 @@ pub(super) fn import(store: &ImageStore, path: &Path) -> Result<Vec<Image>, Erro
     };
     let mut images = Vec::with_capacity(found.len());
     for image in found {
-        let result = image_of(store, &archive, image);
+        let result = image_of(records, &archive, image);
         if result.is_err() {
-            store.collect_garbage()?;
+            records.collect_garbage()?;
         }
         let id = result?;
-        images.extend(store.lock().images.get(&id));
+        images.extend(records.lock().images.get(&id));
     }
     Ok(images)
 }
 
-fn image_of(store: &ImageStore, archive: &Archive, found: Found) -> Result<ImageId, Error> {
+fn image_of(records: &Records, archive: &Archive, found: Found) -> Result<ImageId, Error> {
     let config = Config::parse(&found.config)
         .map_err(|error| archive.wrong(format!("a configuration does not parse: {error}")))?;
     check_platform(&archive.name(), &config.platform)?;
@@ -70,10 +70,10 @@ fn image_of(store: &ImageStore, archive: &Archive, found: Found) -> Result<Image
     }
     let mut leases: Vec<Lease> = Vec::with_capacity(diff_ids.len());
     for (layer, diff_id) in found.layers.iter().zip(diff_ids) {
-        match add_layer(store, archive, layer, diff_id, &leases) {
+        match add_layer(records, archive, layer, diff_id, &leases) {
             Ok(lease) => leases.push(lease),
             Err(error) => {
-                store.layers.forget(diff_ids);
+                records.layers.forget(diff_ids);
                 return Err(error);
             }
         }
@@ -84,24 +84,24 @@ fn image_of(store: &ImageStore, archive: &Archive, found: Found) -> Result<Image
     let config = String::from_utf8(found.config)
         .map_err(|_| archive.wrong("a configuration is not UTF-8"))?;
     let record = Record { size, config, annotations: found.annotations, ..Record::default() };
-    store.commit(Complete { id, names: found.names, record, leases })
+    records.commit(Complete { id, names: found.names, record, leases })
 }
 
 /// The layer that is here, or a new one, settled upon those below it.
 fn add_layer(
-    store: &ImageStore,
+    records: &Records,
     archive: &Archive,
     layer: &FoundLayer,
     diff_id: &Digest,
     below: &[Lease],
 ) -> Result<Lease, Error> {
     let below: Vec<u64> = below.iter().map(|lease| lease.number).collect();
-    if let Some(lease) = store.settle(&below, diff_id)? {
+    if let Some(lease) = records.settle(&below, diff_id)? {
         return Ok(lease);
     }
-    let (growing, target) = store.layers.begin()?;
+    let (growing, target) = records.layers.begin()?;
     let expected = Expected { compressed: layer.compressed, diff_id: *diff_id };
     let unpacked = unpack_layer(archive.reader(&layer.member), target, &expected)?;
     let _lease = growing.finish(*diff_id, unpacked)?;
-    store.settle(&below, diff_id)?.ok_or(Error::Task)
+    records.settle(&below, diff_id)?.ok_or(Error::Task)
 }

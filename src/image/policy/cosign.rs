@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::{
     Candidate,
@@ -15,24 +15,10 @@ use super::{
     key::Key,
     rekor::{self, Entry},
 };
+use crate::image::signature::Signature;
 
 /// What a payload must say that it is.
 const TYPES: [&str; 2] = ["cosign container image signature", "atomic container signature"];
-
-/// One signature of an image, as the registry has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::image) struct Signature {
-    /// What was signed, as it is.
-    pub(in crate::image) payload: String,
-    /// Base64.
-    pub(in crate::image) signature: String,
-    /// The signer's certificate, PEM.
-    pub(in crate::image) certificate: Option<String>,
-    /// Certificates between it and the authority's, PEM.
-    pub(in crate::image) chain: Option<String>,
-    /// The transparency log's signed promise, JSON.
-    pub(in crate::image) bundle: Option<String>,
-}
 
 #[derive(Debug, Deserialize)]
 struct Payload {

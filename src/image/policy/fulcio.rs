@@ -15,7 +15,8 @@ use x509_cert::{
     ext::pkix::{ExtendedKeyUsage, SubjectAltName, name::GeneralName},
 };
 
-use super::{cosign::Signature, file::Fulcio, key::Key};
+use super::{file::Fulcio, key::Key};
+use crate::image::signature::Signature;
 
 /// Code signing (RFC 5280, section 4.2.1.12), as DER without tag and length.
 const CODE_SIGNING: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x03];

@@ -20,11 +20,10 @@ pub(super) mod tests;
 
 use std::path::{Path, PathBuf};
 
-pub(super) use cosign::Signature;
 use cosign::Trust;
 use file::Requirement;
 
-use super::{Digest, Error, Reference};
+use super::{Digest, Error, Reference, signature::Signature};
 
 /// A policy as it was a moment ago.
 #[derive(Debug)]

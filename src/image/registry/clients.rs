@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -13,10 +13,11 @@ use super::super::{Error, hosts::Transport};
 /// More settings than this at once are not worth keeping.
 const KEPT: usize = 64;
 
-#[derive(Default)]
+/// All clients; a copy has the same ones.
+#[derive(Clone, Default)]
 pub(in super::super) struct Clients {
     // A short critical section: a look-up, or the making of one client.
-    by_transport: Mutex<HashMap<Transport, Client>>,
+    by_transport: Arc<Mutex<HashMap<Transport, Client>>>,
 }
 
 impl Clients {

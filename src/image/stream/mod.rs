@@ -3,6 +3,7 @@
 //! between them, so that memory stays the same whatever the layer's size.
 
 mod decode;
+mod file;
 
 use std::{
     fs::File,
@@ -13,6 +14,7 @@ use std::{
 };
 
 use decode::{RATIO, decode};
+pub(super) use file::write_file;
 
 use super::{
     Digest, Error,

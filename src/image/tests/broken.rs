@@ -110,15 +110,15 @@ async fn archives_of_layers_come_out_as_they_were() {
     let (_directory, store) = store();
     let id = store.pull(&registry.reference("a:1"), None).await.unwrap();
     assert!(store.layers(&id).unwrap()[0].join("usr/bin/tool").is_file());
-    let numbers = store.lock().images.record(&id).unwrap().layers.clone();
+    let numbers = store.records.lock().images.record(&id).unwrap().layers.clone();
     for (number, plain) in numbers.iter().zip(&plain) {
         let mut archive = Vec::new();
-        store.layers.rebuild(*number, &mut archive).unwrap();
+        store.records.layers.rebuild(*number, &mut archive).unwrap();
         assert!(archive == *plain);
     }
     assert!(store.verify().unwrap().is_empty());
     let tool = store.layers(&id).unwrap()[0].join("usr/bin/tool");
     fs::write(tool, "a fool").unwrap();
-    let error = store.layers.rebuild(numbers[1], &mut Vec::new()).unwrap_err();
+    let error = store.records.layers.rebuild(numbers[1], &mut Vec::new()).unwrap_err();
     assert_eq!(error.kind(), crate::kind::Kind::DataLoss, "{error}");
 }

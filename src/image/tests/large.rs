@@ -170,7 +170,7 @@ async fn wrong_leftovers_are_thrown_away_once() {
     let digest = Digest::of(&layer.stored);
     let size = layer.stored.len() as u64;
     registry.push("1", &[layer]);
-    let spool = store.spools.take(&digest, size).unwrap().unwrap();
+    let spool = store.records.spools.take(&digest, size).unwrap().unwrap();
     spool.write(0, 0, &[vec![7; 2 << 20].into()]).unwrap();
     drop(spool);
     let id = store.pull(&registry.reference("a:1"), None).await.unwrap();
@@ -208,7 +208,7 @@ async fn a_whole_spool_needs_no_registry_and_one_without_room_says_so() {
     let stored = layer.stored.clone();
     registry.push("1", &[layer]);
     let reference = registry.reference("a:1");
-    let spool = store.spools.take(&digest, size).unwrap().unwrap();
+    let spool = store.records.spools.take(&digest, size).unwrap().unwrap();
     spool.write(0, 0, &[stored.into()]).unwrap();
     drop(spool);
     let id = store.pull(&reference, None).await.unwrap();

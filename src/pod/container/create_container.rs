@@ -1,0 +1,371 @@
+//! CreateContainer.
+
+use std::{
+    fs,
+    os::{fd::AsFd, unix::fs::DirBuilderExt},
+    path::{Component, Path, PathBuf},
+    sync::Arc,
+};
+
+use oci_spec::runtime::Spec;
+use tracing::info;
+
+use crate::{
+    image::{Image, Users},
+    pod::{
+        CONTAINERS, Pods,
+        container::{
+            Container, ContainerPhase, ContainerRecord, apparmor, check, devices, filters, key_of,
+            propagation,
+        },
+        error::{During, Error, Reason},
+        id::ContainerId,
+        sandbox::{Sandbox, SandboxPhase, files::Files},
+        time::now,
+    },
+    runtime::bundle::{Bundle, Rootfs},
+    spec::{
+        self,
+        config::{ContainerConfig, GroupsPolicy, Map, NamespaceMode, RunAs},
+        container::{ImageDefaults, Request, Sandbox as SpecSandbox, User},
+        signal,
+    },
+    sys::path::Root,
+};
+
+impl Pods {
+    /// Makes a container in a ready sandbox. A repeat with the same metadata gets the first
+    /// one's id.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration, by field; an image that is not there. Nothing is
+    /// left of a container that failed.
+    pub async fn create_container(
+        self: &Arc<Self>,
+        sandbox: &Arc<Sandbox>,
+        config: ContainerConfig,
+    ) -> Result<ContainerId, Error> {
+        spec::text::check("config", &config)?;
+        let key = key_of(&sandbox.id, &config);
+        let task = {
+            let (pods, sandbox, key) = (Arc::clone(self), Arc::clone(sandbox), key.clone());
+            move || async move { pods.create_anew(key, &sandbox, config).await }
+        };
+        let creation = self.creations.run(key, task);
+        // The source of a mount may lie on a file system that never answers. Whoever waits for
+        // it does so until the sandbox ends; what comes of it then is undone.
+        tokio::select! {
+            created = creation => created,
+            () = sandbox.ending.cancelled() => Err(ends_before(sandbox)),
+        }
+    }
+
+    async fn create_anew(
+        self: Arc<Self>,
+        key: String,
+        sandbox: &Arc<Sandbox>,
+        config: ContainerConfig,
+    ) -> Result<ContainerId, Error> {
+        let with_key = |other: &Arc<Container>| {
+            let record = other.record();
+            record.sandbox == sandbox.id && key_of(&sandbox.id, &record.config) == key
+        };
+        if let Some(existing) = self.containers().into_iter().find(with_key) {
+            let id = existing.id.clone();
+            return match existing.record().phase {
+                ContainerPhase::Created => Ok(id),
+                _ => Err(Reason::Exists { what: "container", id: id.to_string() }.into()),
+            };
+        }
+        sandbox.ready_monitor("creating a container").await?;
+        let id = ContainerId::random().during("read", Path::new("/dev/urandom"))?;
+        let work = {
+            let (pods, id, sandbox) = (Arc::clone(&self), id.clone(), Arc::clone(sandbox));
+            move || {
+                let made = pods.make_container(&id, &sandbox, config);
+                let made = made.and_then(|container| pods.add_container(&sandbox, container));
+                made.inspect_err(|_| pods.undo_container(&id))
+            }
+        };
+        self.user_paths.run(work).await?;
+        info!(container.id = %id, sandbox.id = %sandbox.id, "container is created");
+        Ok(id)
+    }
+
+    /// Makes a container known, unless its sandbox has begun to end: who ends it looks at what
+    /// is known after that.
+    fn add_container(&self, sandbox: &Sandbox, container: Arc<Container>) -> Result<(), Error> {
+        let mut objects = self.objects();
+        if sandbox.ending.is_cancelled() {
+            return Err(ends_before(sandbox));
+        }
+        objects.containers.insert(container.id.clone(), container);
+        Ok(())
+    }
+
+    fn make_container(
+        &self,
+        id: &ContainerId,
+        sandbox: &Sandbox,
+        mut config: ContainerConfig,
+    ) -> Result<Arc<Container>, Error> {
+        let (image, image_ref) = self.image_of(&config)?;
+        let sandbox_record = sandbox.record().clone();
+        let namespace = &sandbox_record.config.metadata.namespace;
+        self.parts.images.admit(&image.id, config.image.as_the_user_knows_it(), namespace)?;
+        self.check_container(sandbox, &config)?;
+        check::share_namespaces(&sandbox_record.config, &mut config);
+        let user = user_of(&config, &self.parts.images.users(&image.id)?, &image)?;
+        let log_path = log_path(&sandbox_record.config.log_directory, &config.log_path)?;
+        let stop_signal = stop_signal(&config, &image)?;
+        for mount in config.mounts.iter().filter(|mount| mount.image.is_none()) {
+            propagation::prepare(mount)?;
+        }
+        let volumes = self.find_image_volumes(&mut config, namespace)?;
+        let cgroup = sandbox_record.cgroup.join(id.as_str());
+
+        // From here on something is made: `undo_container` takes it back.
+        let images = &self.parts.images;
+        let (layers, volumes) = images.hold_with_volumes(&image.id, &volumes, id.as_str())?;
+        let volumes = self.with_empty_layer(volumes);
+        let spec = self.build_spec(sandbox, &config, &image, &volumes, &user, &cgroup)?;
+        let bundle = self.bundle(id, spec, &layers);
+        // The writable directory shows as the container's root: its mode is that of `/`.
+        let directories = [(self.upper_directory(id), 0o755), (self.work_directory(id), 0o700)];
+        for (path, mode) in directories {
+            let made = fs::DirBuilder::new().mode(mode).create(&path);
+            made.during("create directory", &path)?;
+        }
+        let file = self.bundle_file(id);
+        let json = serde_json::to_vec(&bundle).map_err(std::io::Error::from);
+        json.and_then(|json| fs::write(&file, json)).during("write", &file)?;
+        let record = ContainerRecord {
+            sandbox: sandbox.id.clone(),
+            config,
+            image_id: image.id,
+            image_ref,
+            created_at: now(),
+            phase: ContainerPhase::Created,
+            user,
+            log_path,
+            stop_signal,
+            cgroup,
+        };
+        self.parts.database.put(CONTAINERS, id.as_str(), &record)?;
+        let container = Container::new(id.clone(), record);
+        container.set_spec(Some(Arc::new(bundle.spec)));
+        Ok(container)
+    }
+
+    fn image_of(&self, config: &ContainerConfig) -> Result<(Image, String), Error> {
+        let name = &config.image.image;
+        if name.is_empty() {
+            return Err(spec::Error::invalid("image.image", "must not be empty").into());
+        }
+        let image = self.parts.images.find(name).ok_or_else(|| Reason::NoImage(name.clone()))?;
+        if image.is_artifact {
+            return Err(Reason::Artifact(name.clone()).into());
+        }
+        let reference = image.repo_digests.first().cloned();
+        let reference = reference.unwrap_or_else(|| image.id.to_string());
+        Ok((image, reference))
+    }
+
+    fn check_container(&self, sandbox: &Sandbox, config: &ContainerConfig) -> Result<(), Error> {
+        if config.metadata.name.is_empty() {
+            return Err(spec::Error::invalid("metadata.name", "must not be empty").into());
+        }
+        let record = sandbox.record().clone();
+        check::check_container(&record.config, config)?;
+        filters::check_filter(config)?;
+        let modes = &config.security.namespaces;
+        if modes.pid == NamespaceMode::Target {
+            let target = self.container(&modes.target)?;
+            if target.record().sandbox != sandbox.id || !target.is_running() {
+                let reason = format!("{:?} is no running container of this sandbox", modes.target);
+                let field = "namespace_options.target_id";
+                return Err(spec::Error::invalid(field, reason).into());
+            }
+        }
+        debug_assert_ne!(record.phase, SandboxPhase::Creating);
+        Ok(())
+    }
+
+    fn build_spec(
+        &self,
+        sandbox: &Sandbox,
+        config: &ContainerConfig,
+        image: &Image,
+        volumes: &[Vec<PathBuf>],
+        user: &User,
+        cgroup: &Path,
+    ) -> Result<Spec, Error> {
+        let defaults = ImageDefaults {
+            env: image.config.env.clone(),
+            entrypoint: image.config.entrypoint.clone(),
+            cmd: image.config.cmd.clone(),
+            working_dir: image.config.working_dir.clone(),
+        };
+        let devices = devices::look_up(config)?;
+        let spec = spec::container::build(&Request {
+            config,
+            image: &defaults,
+            volumes,
+            sandbox: &self.spec_sandbox(sandbox, config, cgroup)?,
+            user,
+            node: &self.parts.node,
+            devices: &devices,
+            apparmor: apparmor::apparmor_profile(config)?,
+        })?;
+        Ok(spec)
+    }
+
+    fn bundle(&self, id: &ContainerId, spec: Spec, layers: &[PathBuf]) -> Bundle {
+        let parent = layers.first().and_then(|layer| layer.parent());
+        let rootfs = Rootfs::Overlay {
+            layers: parent.unwrap_or(Path::new("/")).to_owned(),
+            lower: layers
+                .iter()
+                .filter_map(|layer| layer.file_name())
+                .map(PathBuf::from)
+                .chain([self.options.base_layer()])
+                .collect(),
+            upper: self.upper_directory(id),
+            work: self.work_directory(id),
+        };
+        Bundle { spec, rootfs, mount_point: self.options.mount_point() }
+    }
+
+    fn spec_sandbox(
+        &self,
+        sandbox: &Sandbox,
+        config: &ContainerConfig,
+        cgroup: &Path,
+    ) -> Result<SpecSandbox, Error> {
+        let record = sandbox.record();
+        let files = Files::of(&self.sandbox_directory(&sandbox.id));
+        let shm = match config.security.namespaces.ipc {
+            NamespaceMode::Node => Some(PathBuf::from("/dev/shm")),
+            _ => record.shm.clone(),
+        };
+        Ok(SpecSandbox {
+            hostname_file: Some(files.hostname),
+            hosts_file: Some(files.hosts),
+            resolv_conf: Some(files.resolv_conf),
+            shm,
+            hostname: record.config.hostname.clone(),
+            monitor_pid: record.monitor_pid,
+            netns: record.netns.clone(),
+            cgroup: cgroup.to_owned(),
+            annotations: annotations(sandbox, &record.config, config),
+        })
+    }
+}
+
+fn ends_before(sandbox: &Sandbox) -> Error {
+    Reason::State {
+        what: "sandbox",
+        id: sandbox.id.to_string(),
+        state: "being stopped",
+        action: "creating a container",
+        hint: "; create a new sandbox",
+    }
+    .into()
+}
+
+/// Under the names that tools know from containerd.
+fn annotations(
+    sandbox: &Sandbox,
+    of_sandbox: &spec::config::SandboxConfig,
+    of_container: &ContainerConfig,
+) -> Map {
+    let own = [
+        ("container-type", "container"),
+        ("sandbox-id", sandbox.id.as_str()),
+        ("sandbox-name", &of_sandbox.metadata.name),
+        ("sandbox-namespace", &of_sandbox.metadata.namespace),
+        ("sandbox-uid", &of_sandbox.metadata.uid),
+        ("container-name", &of_container.metadata.name),
+        ("image-name", &of_container.image.image),
+    ];
+    own.into_iter()
+        .map(|(name, value)| (format!("io.kubernetes.cri.{name}"), value.to_owned()))
+        .collect()
+}
+
+fn user_of(config: &ContainerConfig, users: &Users, image: &Image) -> Result<User, Error> {
+    let security = &config.security;
+    if security.run_as_group.is_some() && security.run_as.is_none() {
+        let reason = "needs run_as_user or run_as_username as well";
+        return Err(spec::Error::invalid("run_as_group", reason).into());
+    }
+    let found = match &security.run_as {
+        Some(RunAs::Uid(uid)) => users.by_uid(*uid)?,
+        Some(RunAs::Username(name)) => users.find(name)?,
+        None => users.find(&image.config.user)?,
+    };
+    let gid = security.run_as_group.unwrap_or(found.gid);
+    let of_image = match security.groups_policy {
+        GroupsPolicy::Merge => found.groups,
+        GroupsPolicy::Strict => Vec::new(),
+    };
+    let mut groups = vec![gid];
+    for group in of_image.into_iter().chain(security.supplemental_groups.iter().copied()) {
+        if !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
+    Ok(User { uid: found.uid, gid, groups, home: found.home })
+}
+
+/// A log lies beneath the log directory of its sandbox, whatever its path says.
+fn log_path(directory: &str, path: &str) -> Result<Option<PathBuf>, Error> {
+    if directory.is_empty() || path.is_empty() {
+        return Ok(None);
+    }
+    let plain = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+    if !plain || path.chars().any(char::is_control) {
+        let reason = format!("{path:?} must be a relative path without \"..\"");
+        return Err(spec::Error::invalid("log_path", reason).into());
+    }
+    let directory = Path::new(directory);
+    let full = directory.join(path);
+    if let Some(parent) = Path::new(path).parent() {
+        // Beneath the directory, wherever a link that lies there may point.
+        fs::create_dir_all(directory)
+            .and_then(|()| fs::File::open(directory))
+            .and_then(|root| Root::new(root.as_fd()).make_directory(parent, 0o755.into()))
+            .during("create log directory", &directory.join(parent))?;
+    }
+    Ok(Some(full))
+}
+
+fn stop_signal(config: &ContainerConfig, image: &Image) -> Result<i32, Error> {
+    if let Some(name) = &config.stop_signal {
+        return signal::number(name).ok_or_else(|| {
+            spec::Error::invalid("stop_signal", format!("{name:?} is not a signal")).into()
+        });
+    }
+    // What an image says is no request of the user's; one that makes no sense is passed over.
+    let of_image = image.config.stop_signal.as_deref().and_then(signal::number);
+    Ok(of_image.unwrap_or(libc::SIGTERM))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::log_path;
+
+    #[test]
+    fn logs_stay_in_their_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let base = directory.path().to_str().unwrap();
+        let expected = directory.path().join("app/0.log");
+        assert_eq!(log_path(base, "app/0.log").unwrap(), Some(expected));
+        assert!(directory.path().join("app").is_dir());
+        for path in ["../0.log", "/0.log", "a/../../b", "a\nb"] {
+            assert!(log_path(base, path).is_err(), "{path:?}");
+        }
+        assert_eq!(log_path(base, "").unwrap(), None);
+        assert_eq!(log_path("", "0.log").unwrap(), None);
+    }
+}

@@ -1,0 +1,118 @@
+//! Filters of system calls, compiled for containers.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::{
+    pod::{
+        Pods,
+        container::Container,
+        error::{During, Error, Reason},
+    },
+    runtime::seccomp,
+    spec::{
+        self,
+        config::{ContainerConfig, Profile},
+    },
+    sys::seccomp::to_bytes,
+};
+
+/// A filter as the monitor takes it.
+#[derive(Debug)]
+pub(in crate::pod) struct Filter {
+    pub program: Vec<u8>,
+    pub flags: u32,
+}
+
+/// Compiled default filters, by the capabilities that they depend on.
+#[derive(Default)]
+pub(in crate::pod) struct Filters {
+    // Held for one look-up.
+    defaults: Mutex<HashMap<Vec<String>, Arc<Filter>>>,
+}
+
+impl Pods {
+    /// The filter of a container; none for an unconfined one.
+    pub(in crate::pod) async fn filter_of(
+        &self,
+        container: &Container,
+    ) -> Result<Option<Arc<Filter>>, Error> {
+        let security = container.record().config.security.clone();
+        match security.seccomp {
+            _ if security.privileged => Ok(None),
+            None | Some(Profile::Unconfined) => Ok(None),
+            Some(Profile::RuntimeDefault) => self.filters.default_for(&security).map(Some),
+            Some(Profile::Localhost(path)) => {
+                if let Some(filter) = container.filter() {
+                    return Ok(Some(filter));
+                }
+                let filter = self.user_paths.run(move || local(Path::new(&path))).await?;
+                container.set_filter(Arc::clone(&filter));
+                Ok(Some(filter))
+            }
+        }
+    }
+}
+
+impl Filters {
+    fn default_for(
+        &self,
+        security: &spec::config::ContainerSecurity,
+    ) -> Result<Arc<Filter>, Error> {
+        // Everything that the daemon could give: those that it lacks open no system call.
+        let all = spec::capabilities::from_bits(u64::MAX);
+        let permitted = spec::capabilities::permitted(security, &all)?;
+        let mut key: Vec<String> = permitted.iter().map(ToString::to_string).collect();
+        key.sort();
+        let lock = || self.defaults.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(filter) = lock().get(&key) {
+            return Ok(Arc::clone(filter));
+        }
+        let filter = Arc::new(compile(&spec::seccomp::default_profile(&permitted))?);
+        lock().insert(key, Arc::clone(&filter));
+        Ok(filter)
+    }
+}
+
+fn compile(profile: &oci_spec::runtime::LinuxSeccomp) -> Result<Filter, Error> {
+    let filter = seccomp::compile(profile)?;
+    Ok(Filter { program: to_bytes(&filter.program), flags: filter.flags })
+}
+
+/// The largest profile, in bytes; Docker's has 15 thousand.
+const MAX_PROFILE: u64 = 4 << 20;
+
+fn local(path: &Path) -> Result<Arc<Filter>, Error> {
+    let field = "security_context.seccomp.localhost_ref";
+    if !path.is_absolute() {
+        let reason = format!("{path:?} must be an absolute path of a profile on this node");
+        return Err(spec::Error::invalid(field, reason).into());
+    }
+    // A path of the user's: a device or a pipe there must not be read.
+    let is_file = fs::metadata(path)
+        .is_ok_and(|metadata| metadata.is_file() && metadata.len() <= MAX_PROFILE);
+    if !is_file {
+        let reason = format!(
+            "there is no profile at {}: it must be a file of at most {MAX_PROFILE} bytes",
+            path.display()
+        );
+        return Err(spec::Error::invalid(field, reason).into());
+    }
+    let json = fs::read(path).during("read seccomp profile", path)?;
+    let profile = spec::seccomp::parse(&json).map_err(Reason::from)?;
+    compile(&profile).map(Arc::new)
+}
+
+/// Checks at creation that a container's filter can be made.
+pub(in crate::pod) fn check_filter(config: &ContainerConfig) -> Result<(), Error> {
+    match &config.security.seccomp {
+        Some(Profile::Localhost(path)) if !config.security.privileged => {
+            local(Path::new(path)).map(drop)
+        }
+        _ => Ok(()),
+    }
+}

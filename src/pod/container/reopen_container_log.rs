@@ -1,0 +1,18 @@
+//! ReopenContainerLog.
+
+use crate::pod::{Pods, container::Container, error::Error};
+
+impl Pods {
+    /// Opens the log of a running container anew, after it was moved away.
+    ///
+    /// # Errors
+    /// A container that does not run, or a log file that cannot be opened.
+    pub async fn reopen_log(&self, container: &Container) -> Result<(), Error> {
+        if !container.is_running() {
+            return Err(container.wrong_state("reopening its log", ""));
+        }
+        let sandbox = self.sandbox_of(container)?;
+        let monitor = sandbox.ready_monitor("reopening a log").await?;
+        Ok(monitor.reopen_log(container.id.as_str()).await?)
+    }
+}

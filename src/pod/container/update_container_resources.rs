@@ -1,0 +1,77 @@
+//! UpdateContainerResources.
+
+use std::{fs, sync::Arc};
+
+use oci_spec::runtime::{LinuxResources, Spec};
+
+use crate::{
+    pod::{
+        Pods, blocking,
+        container::{Container, ContainerPhase},
+        error::{During, Error},
+        id::ContainerId,
+    },
+    spec::{config::Resources, resources},
+};
+
+impl Pods {
+    /// Changes the limits that `update` names: all of them or none.
+    ///
+    /// # Errors
+    /// A container that has ended; a value that the kernel refuses.
+    pub async fn update_container(
+        self: &Arc<Self>,
+        container: &Container,
+        update: &Resources,
+    ) -> Result<(), Error> {
+        let _guard = container.limits.lock().await;
+        let old = container.record().config.resources.clone().unwrap_or_default();
+        let merged = resources::merge(&old, update);
+        let limits = resources::build(&merged)?;
+        let phase = container.record().phase.clone();
+        match phase {
+            ContainerPhase::Exited { .. } => {
+                return Err(container.wrong_state("changing its resources", ""));
+            }
+            ContainerPhase::Created => {
+                let (pods, id) = (Arc::clone(self), container.id.clone());
+                let rewrite = move || pods.rewrite_limits(&id, &limits);
+                container.set_spec(Some(blocking::own_files(rewrite).await?));
+            }
+            ContainerPhase::Running { .. } => {
+                let sandbox = self.sandbox_of(container)?;
+                let monitor = sandbox.ready_monitor("changing resources").await?;
+                monitor.update(container.id.as_str(), &limits).await?;
+            }
+        }
+        container.observe(&self.parts.database, |record| {
+            record.config.resources = Some(merged);
+            true
+        });
+        self.parts.database.settled().await;
+        Ok(())
+    }
+
+    /// The limits of a container that is not started yet are those of its bundle.
+    fn rewrite_limits(
+        &self,
+        id: &ContainerId,
+        limits: &LinuxResources,
+    ) -> Result<Arc<Spec>, Error> {
+        let mut bundle = self.read_bundle(id)?;
+        if let Some(linux) = bundle.spec.linux_mut() {
+            let devices = linux.resources().as_ref().and_then(|r| r.devices().clone());
+            let mut limits = limits.clone();
+            limits.set_devices(devices);
+            linux.set_resources(Some(limits));
+        }
+        let path = self.bundle_file(id);
+        let temporary = path.with_extension("new");
+        serde_json::to_vec(&bundle)
+            .map_err(std::io::Error::from)
+            .and_then(|json| fs::write(&temporary, json))
+            .and_then(|()| fs::rename(&temporary, &path))
+            .during("write", &path)?;
+        Ok(Arc::new(bundle.spec))
+    }
+}

@@ -1,0 +1,215 @@
+//! ExecSync.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{io::AsyncReadExt, net::unix::pipe};
+
+use crate::{
+    monitor::client::{self, ExecStdio, Monitor},
+    pod::{
+        Pods,
+        container::Container,
+        error::{During, Error, Reason},
+    },
+    runtime::bundle::ExecBundle,
+    spec,
+};
+
+/// What is kept of each stream, in bytes; the rest is read and dropped.
+pub const MAX_OUTPUT: usize = 16 * 1024 * 1024;
+
+/// What a command wrote and how it ended.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct ExecOutput {
+    /// At most [`MAX_OUTPUT`] bytes.
+    pub stdout: Vec<u8>,
+    /// At most [`MAX_OUTPUT`] bytes.
+    pub stderr: Vec<u8>,
+    /// 128 + n where signal n ended it.
+    pub exit_code: i32,
+}
+
+impl Pods {
+    /// Runs a command in a running container. `timeout` is in seconds, 0 for none.
+    ///
+    /// # Errors
+    /// A container that does not run, a command that cannot be executed, and
+    /// `DeadlineExceeded`, after which nothing runs that the command has started.
+    pub async fn exec_sync(
+        self: &Arc<Self>,
+        container: &Container,
+        command: &[String],
+        timeout: i64,
+    ) -> Result<ExecOutput, Error> {
+        if command.is_empty() {
+            return Err(spec::Error::invalid("cmd", "must not be empty").into());
+        }
+        if !container.is_running() {
+            return Err(container.wrong_state("executing a command", ""));
+        }
+        let limit = if timeout > 0 {
+            Duration::from_secs(timeout as u64)
+        } else {
+            Duration::from_secs(u64::from(u32::MAX))
+        };
+        let deadline = tokio::time::Instant::now() + limit;
+        let sandbox = self.sandbox_of(container)?;
+        let monitor = sandbox.ready_monitor("executing a command").await?;
+        let filter = self.filter_of(container).await?;
+        let flags = filter.as_deref().map_or(0, |filter| filter.flags);
+        let bundle = self.exec_bundle(container, command, false, flags).await?;
+
+        let pipes = Path::new("pipe");
+        let (mut stdout, stdout_end) = output_pipe().during("create", pipes)?;
+        let (mut stderr, stderr_end) = output_pipe().during("create", pipes)?;
+        let null = Path::new("/dev/null");
+        let stdin = OwnedFd::from(File::open(null).during("open", null)?);
+        let program = filter.as_deref().map(|filter| filter.program.as_slice());
+        let stdio = ExecStdio::Streams([stdin.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()]);
+        let exec = monitor.next_exec();
+        // Whoever stops waiting must not leave a command behind that nobody will ever end.
+        let mut guard = KillOnDrop { monitor: Some(monitor.clone()), exec };
+        let started = monitor.exec(exec, container.id.as_str(), &bundle, program, stdio);
+        let too_long = || Reason::Timeout {
+            command: command.join(" "),
+            container: container.id.to_string(),
+            seconds: timeout,
+        };
+        let exit = match tokio::time::timeout_at(deadline, started).await {
+            Ok(Ok(started)) => started.exit,
+            Ok(Err(error)) => {
+                guard.monitor = None;
+                return Err(error.into());
+            }
+            Err(_) => return Err(too_long().into()),
+        };
+        drop((stdout_end, stderr_end));
+
+        let mut output = ExecOutput::default();
+        let ended = tokio::time::timeout_at(deadline, async {
+            let streams = async {
+                tokio::join!(
+                    keep(&mut stdout, &mut output.stdout),
+                    keep(&mut stderr, &mut output.stderr)
+                );
+            };
+            tokio::pin!(exit, streams);
+            tokio::select! {
+                // Both streams have ended; the exit is all that is left to wait for.
+                () = &mut streams => exit.await,
+                code = &mut exit => code,
+            }
+        })
+        .await;
+        match ended {
+            Ok(Ok(exit_code)) => {
+                guard.monitor = None;
+                output.exit_code = exit_code;
+                // What it wrote before its end is in the pipes now. What a child that it
+                // left behind may still write is not waited for.
+                drain(&stdout, &mut output.stdout);
+                drain(&stderr, &mut output.stderr);
+                Ok(output)
+            }
+            Ok(Err(_)) => Err(Reason::Monitor(client::Error::Gone).into()),
+            Err(_) => Err(too_long().into()),
+        }
+    }
+
+    /// The container's own process, with another command.
+    pub(in crate::pod) async fn exec_bundle(
+        self: &Arc<Self>,
+        container: &Container,
+        command: &[String],
+        terminal: bool,
+        seccomp_flags: u32,
+    ) -> Result<ExecBundle, Error> {
+        let spec = self.spec_of(container).await?;
+        let mut process = spec.process().clone().unwrap_or_default();
+        process.set_args(Some(command.to_vec()));
+        process.set_terminal(Some(terminal));
+        let mut environment = process.env().clone().unwrap_or_default();
+        if terminal && !environment.iter().any(|variable| variable.starts_with("TERM=")) {
+            environment.push("TERM=xterm".to_owned());
+            process.set_env(Some(environment));
+        }
+        Ok(ExecBundle { process, seccomp_flags })
+    }
+}
+
+/// Kills all that an exec has started, unless it is disarmed.
+pub(in crate::pod) struct KillOnDrop {
+    /// None once it is disarmed.
+    pub monitor: Option<Monitor>,
+    pub exec: u64,
+}
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        let Some(monitor) = self.monitor.take() else { return };
+        let exec = self.exec;
+        tokio::spawn(async move {
+            if let Err(error) = monitor.kill_exec(exec).await {
+                tracing::warn!(exec, %error, "cannot kill what an exec has started");
+            }
+        });
+    }
+}
+
+fn output_pipe() -> io::Result<(pipe::Receiver, OwnedFd)> {
+    let (reader, writer) = io::pipe()?;
+    let reader = OwnedFd::from(reader);
+    rustix::io::ioctl_fionbio(&reader, true)?;
+    Ok((pipe::Receiver::from_owned_fd(reader)?, writer.into()))
+}
+
+/// Reads a stream to its end and keeps its beginning.
+async fn keep(stream: &mut pipe::Receiver, kept: &mut Vec<u8>) {
+    let mut chunk = Vec::with_capacity(8192);
+    loop {
+        chunk.clear();
+        match stream.read_buf(&mut chunk).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => append(kept, &chunk),
+        }
+    }
+}
+
+/// Takes what is in a pipe now.
+fn drain(stream: &pipe::Receiver, kept: &mut Vec<u8>) {
+    /// More than the largest pipe holds.
+    const MOST_CHUNKS: usize = 128;
+    let mut chunk = [0; 16 * 1024];
+    for _ in 0..MOST_CHUNKS {
+        match rustix::io::read(stream.as_fd(), &mut chunk) {
+            Ok(length @ 1..) => append(kept, &chunk[..length]),
+            _ => return,
+        }
+    }
+}
+
+fn append(kept: &mut Vec<u8>, more: &[u8]) {
+    let room = MAX_OUTPUT.saturating_sub(kept.len());
+    kept.extend_from_slice(&more[..more.len().min(room)]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_OUTPUT, append};
+
+    #[test]
+    fn only_the_beginning_is_kept() {
+        let mut kept = vec![b'a'; MAX_OUTPUT - 2];
+        append(&mut kept, b"bcd");
+        append(&mut kept, b"e");
+        assert_eq!(kept.len(), MAX_OUTPUT);
+        assert!(kept.ends_with(b"bc"));
+    }
+}

@@ -1,0 +1,58 @@
+//! What monitors tell: exits of containers, and their own end.
+
+use std::sync::{Arc, Weak};
+
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::{
+    monitor::{client::Event, record::ExitRecord, v1},
+    pod::{Pods, sandbox::Sandbox},
+};
+
+/// The reason of a container of which nobody knows how it ended.
+pub(in crate::pod) const UNKNOWN: &str = "ContainerStatusUnknown";
+
+/// Follows the monitor of a sandbox until it is gone.
+pub(in crate::pod) fn watch(
+    pods: &Arc<Pods>,
+    sandbox: &Arc<Sandbox>,
+    mut events: UnboundedReceiver<Event>,
+) {
+    let (pods, sandbox) = (Arc::downgrade(pods), Arc::downgrade(sandbox));
+    tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
+            let Some((pods, sandbox)) = both(&pods, &sandbox) else { return };
+            match event {
+                Event::ContainerExited(exit) => pods.container_exited(&exit),
+                Event::Gone => return pods.monitor_gone(&sandbox),
+            }
+        }
+    });
+}
+
+fn both(pods: &Weak<Pods>, sandbox: &Weak<Sandbox>) -> Option<(Arc<Pods>, Arc<Sandbox>)> {
+    Some((pods.upgrade()?, sandbox.upgrade()?))
+}
+
+impl Pods {
+    fn container_exited(&self, exit: &v1::ContainerExited) {
+        let Ok(container) = self.container(&exit.container) else { return };
+        let record = ExitRecord {
+            exit_code: exit.exit_code,
+            finished_at: exit.finished_at,
+            oom_killed: exit.oom_killed,
+        };
+        container.ended_with(&self.parts.database, &record);
+    }
+
+    /// The connection to a monitor is closed. One that takes none of its messages is closed by
+    /// the monitor, which lives on; one that has ended takes its pod with it.
+    fn monitor_gone(self: &Arc<Self>, sandbox: &Arc<Sandbox>) {
+        // The expected end, or that of a connection which was replaced by another.
+        if sandbox.ending.is_cancelled() || sandbox.monitor().is_none_or(|m| !m.is_gone()) {
+            return;
+        }
+        sandbox.set_monitor(None);
+        self.take_up(sandbox);
+    }
+}

@@ -1,0 +1,351 @@
+//! RunPodSandbox.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{sync::mpsc, time::timeout};
+use tracing::{Instrument, debug, info, info_span};
+
+use crate::{
+    monitor::{client::Monitor, v1},
+    network::{self, PodRequest},
+    pod::{
+        Pods, SANDBOXES, blocking,
+        error::{During, Error, Reason},
+        id::SandboxId,
+        monitors::{exits, warm},
+        sandbox::{
+            Sandbox, SandboxPhase, SandboxRecord, check,
+            files::{self, Files},
+            key_of,
+            unmake::Remains,
+        },
+        time::now,
+    },
+    spec::{
+        self,
+        config::{NamespaceMode, Protocol, SandboxConfig},
+    },
+    store::Batch,
+    sys::process::Identity,
+};
+
+/// How long a pod waits for the file system of its logs: as long as the kubelet waits for an
+/// answer (`runtimeRequestTimeout`), so that it is told the reason.
+const LOG_DIRECTORY_LIMIT: Duration = Duration::from_secs(100);
+
+impl Pods {
+    /// Makes a sandbox and returns its id once it is ready. A repeat with the same metadata
+    /// gets the first one's.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration, by field; failures of the monitor and the
+    /// network. Nothing is left of a sandbox that failed.
+    pub async fn run_sandbox(
+        self: &Arc<Self>,
+        config: SandboxConfig,
+        handler: String,
+    ) -> Result<SandboxId, Error> {
+        self.check(&config, &handler)?;
+        let key = key_of(&config);
+        let pods = Arc::clone(self);
+        let task = {
+            let key = key.clone();
+            move || async move { pods.run_anew(key, config, handler).await }
+        };
+        self.runs.run(key, task).await
+    }
+
+    fn check(&self, config: &SandboxConfig, handler: &str) -> Result<(), Error> {
+        if !handler.is_empty() && !self.options.handlers.iter().any(|known| known == handler) {
+            let known = self.options.handlers.join(", ");
+            return Err(Reason::Handler { name: handler.to_owned(), known }.into());
+        }
+        spec::text::check("config", config)?;
+        for (field, value) in [
+            ("metadata.name", &config.metadata.name),
+            ("metadata.namespace", &config.metadata.namespace),
+            ("metadata.uid", &config.metadata.uid),
+        ] {
+            if value.is_empty() {
+                return Err(spec::Error::invalid(field, "must not be empty").into());
+            }
+        }
+        if !config.log_directory.is_empty() && !Path::new(&config.log_directory).is_absolute() {
+            let reason = format!("{:?} must be an absolute path", config.log_directory);
+            return Err(spec::Error::invalid("log_directory", reason).into());
+        }
+        files::check(config)?;
+        check::check_sandbox(config)?;
+        check::check_cgroup_parent(&config.cgroup_parent)?;
+        Ok(())
+    }
+
+    async fn run_anew(
+        self: Arc<Self>,
+        key: String,
+        config: SandboxConfig,
+        handler: String,
+    ) -> Result<SandboxId, Error> {
+        // What nobody knows any more may still have the addresses that this one would get.
+        self.unknown_are_ended().await;
+        if let Some(existing) = self.sandbox_with_key(&key) {
+            return match existing.record().phase {
+                SandboxPhase::Ready => Ok(existing.id.clone()),
+                _ => {
+                    let id = existing.id.to_string();
+                    Err(Reason::Exists { what: "sandbox", id }.into())
+                }
+            };
+        }
+        let id = SandboxId::random().during("read", Path::new("/dev/urandom"))?;
+        let span = info_span!("run_sandbox", sandbox.id = %id);
+        let sandbox = Sandbox::new(id.clone(), self.record_of(&id, config, handler));
+        sandbox.stage.enter("recording");
+        // Recorded before anything of it is made, so that a restart can undo it.
+        let record = Batch::of(SANDBOXES, id.as_str(), &*sandbox.record())?;
+        self.parts.database.submit(record).known().await?;
+        let made = self.make_sandbox(&sandbox).instrument(span.clone()).await;
+        self.fill_pool();
+        sandbox.stage.leave();
+        match made {
+            Ok(()) => {
+                self.objects().sandboxes.insert(id.clone(), sandbox);
+                span.in_scope(|| info!("sandbox is ready"));
+                Ok(id)
+            }
+            Err(error) => {
+                self.undo_sandbox(&sandbox).instrument(span).await;
+                Err(error)
+            }
+        }
+    }
+
+    fn sandbox_with_key(&self, key: &str) -> Option<Arc<Sandbox>> {
+        self.sandboxes().into_iter().find(|sandbox| key_of(&sandbox.record().config) == key)
+    }
+
+    fn record_of(&self, id: &SandboxId, config: SandboxConfig, handler: String) -> SandboxRecord {
+        let modes = &config.security.namespaces;
+        let own_network = modes.network != NamespaceMode::Node;
+        let own_ipc = modes.ipc != NamespaceMode::Node;
+        let directory = self.sandbox_directory(id);
+        let (cgroup, owns_cgroup) = match config.cgroup_parent.as_str() {
+            "" => (self.options.cgroup_parent.join(id.as_str()), true),
+            parent => (PathBuf::from(parent), false),
+        };
+        let netns = self.options.netns_dir.join(format!("criquet-{id}"));
+        SandboxRecord {
+            network: own_network.then(|| network_request(id, &config, &cgroup)),
+            runtime_handler: handler,
+            created_at: now(),
+            phase: SandboxPhase::Creating,
+            addresses: Vec::new(),
+            netns: own_network.then_some(netns),
+            shm: own_ipc.then(|| directory.join("shm")),
+            cgroup,
+            owns_cgroup,
+            boot_id: self.boot_id.clone(),
+            monitor_pid: 0,
+            monitor: None,
+            dismantled: false,
+            config,
+        }
+    }
+
+    /// The steps in their order; [`Pods::undo_sandbox`] takes back whichever were done.
+    async fn make_sandbox(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> Result<(), Error> {
+        let record = sandbox.record().clone();
+        let directory = self.sandbox_directory(&sandbox.id);
+        let hostname = hostname_of(&record.config)?;
+        sandbox.stage.enter("starting the monitor");
+        let monitor = self.start_monitor(sandbox, &directory).await?;
+        monitor.set_up(self.setup(&record, &directory, &hostname)?).await?;
+        debug!("monitor is set up");
+        sandbox.stage.enter("setting up the network");
+        let addresses = self.join_network(&record).await?;
+        debug!(?addresses, "network is set up");
+        sandbox.stage.enter("writing the pod's files");
+        self.write_files(sandbox, &directory, hostname, &addresses).await?;
+        sandbox.stage.enter("making the log directory");
+        self.make_log_directory(&record.config).await?;
+        sandbox.answers();
+        // A fact: a restart that does not find it undoes the pod, as it does any that is not
+        // whole.
+        let stored = sandbox.observe(&self.parts.database, |record| {
+            record.addresses = addresses;
+            record.phase = SandboxPhase::Ready;
+        });
+        match stored {
+            Some(outcome) => Ok(outcome.known().await?),
+            None => Err(Reason::Aborted.into()),
+        }
+    }
+
+    /// A monitor that waits, or else a new one, with a directory of the pod's own.
+    async fn start_monitor(
+        self: &Arc<Self>,
+        sandbox: &Arc<Sandbox>,
+        directory: &Path,
+    ) -> Result<Monitor, Error> {
+        let modes = sandbox.record().config.security.namespaces.clone();
+        let isolated = modes.network != NamespaceMode::Node && modes.ipc != NamespaceMode::Node;
+        let kind = if isolated { warm::Kind::Isolated } else { warm::Kind::Plain };
+        let warm = self.pool.take(kind);
+        let socket = self.socket_of(&sandbox.id);
+        let (pods, directory) = (Arc::clone(self), directory.to_owned());
+        let (monitor, events) = blocking::own_files(move || {
+            fs::create_dir(&directory).during("create directory", &directory)?;
+            match warm {
+                Some(warm) => {
+                    fs::rename(&warm.socket, &socket).during("take over", &warm.socket)?;
+                    Ok((warm.monitor, warm.events))
+                }
+                None => {
+                    let (sender, events) = mpsc::unbounded_channel();
+                    Ok((pods.parts.program.spawn(&socket, sender)?, events))
+                }
+            }
+        })
+        .await?;
+        let identity = monitor.pid().and_then(|pid| Identity::of(pid).ok());
+        {
+            let mut record = sandbox.record();
+            record.monitor_pid = monitor.pid().unwrap_or(0);
+            record.monitor = identity;
+        }
+        sandbox.set_monitor(Some(monitor.clone()));
+        exits::watch(self, sandbox, events);
+        Ok(monitor)
+    }
+
+    /// What the containers of the pod see of it, and what ends it where it is not known.
+    async fn write_files(
+        &self,
+        sandbox: &Sandbox,
+        directory: &Path,
+        hostname: String,
+        addresses: &[std::net::IpAddr],
+    ) -> Result<(), Error> {
+        let (record, directory) = (sandbox.record().clone(), directory.to_owned());
+        let addresses = addresses.to_vec();
+        blocking::own_files(move || {
+            Remains::of(&record).write(&directory)?;
+            Files::of(&directory).write(&record.config, &hostname, &addresses)
+        })
+        .await
+    }
+
+    /// It lies where the client says: its file system may not answer.
+    async fn make_log_directory(&self, config: &SandboxConfig) -> Result<(), Error> {
+        if config.log_directory.is_empty() {
+            return Ok(());
+        }
+        let path = PathBuf::from(&config.log_directory);
+        let making = {
+            let path = path.clone();
+            let make = move || fs::create_dir_all(&path).during("create log directory", &path);
+            self.user_paths.run(make)
+        };
+        match timeout(LOG_DIRECTORY_LIMIT, making).await {
+            Ok(result) => result,
+            Err(_) => Err(Reason::TooSlow {
+                what: format!("making the log directory {}", path.display()),
+                seconds: LOG_DIRECTORY_LIMIT.as_secs(),
+            }
+            .into()),
+        }
+    }
+
+    pub(in crate::pod) fn socket_of(&self, id: &SandboxId) -> PathBuf {
+        self.sandbox_directory(id).join("m")
+    }
+
+    fn setup(
+        &self,
+        record: &SandboxRecord,
+        directory: &Path,
+        hostname: &str,
+    ) -> Result<v1::Setup, Error> {
+        let text = |path: &Option<PathBuf>| {
+            path.as_ref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
+        };
+        let modes = &record.config.security.namespaces;
+        let own_network = modes.network != NamespaceMode::Node;
+        Ok(v1::Setup {
+            directory: directory.to_string_lossy().into_owned(),
+            network: own_network,
+            ipc: modes.ipc != NamespaceMode::Node,
+            uts: own_network,
+            pid: modes.pid == NamespaceMode::Pod,
+            hostname: hostname.to_owned(),
+            sysctls: self.sysctls(&record.config, own_network),
+            netns_path: text(&record.netns),
+            shm_path: text(&record.shm),
+            shm_size: self.options.shm_size,
+            cgroup: text(&record.owns_cgroup.then(|| record.cgroup.clone())),
+        })
+    }
+
+    fn sysctls(&self, config: &SandboxConfig, own_network: bool) -> HashMap<String, String> {
+        let mut sysctls: HashMap<String, String> = HashMap::new();
+        if own_network && self.options.unprivileged_ports {
+            sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
+            sysctls.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+        }
+        sysctls.extend(config.sysctls.clone());
+        sysctls
+    }
+
+    async fn join_network(&self, record: &SandboxRecord) -> Result<Vec<std::net::IpAddr>, Error> {
+        let (Some(request), Some(path)) = (&record.network, &record.netns) else {
+            return Ok(Vec::new());
+        };
+        let netns = fs::File::open(path).during("open network namespace", path)?;
+        let netns = std::os::fd::AsFd::as_fd(&netns);
+        Ok(self.parts.network.setup(request, netns, path).await?.ips)
+    }
+}
+
+fn network_request(id: &SandboxId, config: &SandboxConfig, cgroup: &Path) -> PodRequest {
+    let dns = config.dns.clone().unwrap_or_default();
+    PodRequest {
+        sandbox_id: id.to_string(),
+        name: config.metadata.name.clone(),
+        namespace: config.metadata.namespace.clone(),
+        uid: config.metadata.uid.clone(),
+        annotations: config.annotations.clone(),
+        port_mappings: config
+            .port_mappings
+            .iter()
+            .filter(|mapping| mapping.host_port != 0)
+            .map(|mapping| network::PortMapping {
+                protocol: match mapping.protocol {
+                    Protocol::Tcp => network::Protocol::Tcp,
+                    Protocol::Udp => network::Protocol::Udp,
+                    Protocol::Sctp => network::Protocol::Sctp,
+                },
+                host_port: mapping.host_port,
+                container_port: mapping.container_port,
+                // Checked when the sandbox was asked for.
+                host_ip: mapping.host_ip.parse().ok(),
+            })
+            .collect(),
+        cgroup_parent: cgroup.to_string_lossy().into_owned(),
+        dns: network::Dns { servers: dns.servers, searches: dns.searches, options: dns.options },
+    }
+}
+
+/// With the host's network a pod has the host's name.
+fn hostname_of(config: &SandboxConfig) -> Result<String, Error> {
+    let own = config.security.namespaces.network != NamespaceMode::Node;
+    if own && !config.hostname.is_empty() {
+        return Ok(config.hostname.clone());
+    }
+    files::host_name()
+}

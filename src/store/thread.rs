@@ -1,0 +1,246 @@
+//! The thread that owns the connection: one write after the other, in the order in which they
+//! were asked for, however long the disk takes. Whoever asks waits for an answer and not for
+//! the disk.
+//!
+//! What is so whether or not it can be stored is owed until the disk takes it: reads see it at
+//! once, and it is tried again with a pause that grows.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::mpsc::{Receiver, RecvTimeoutError},
+    time::{Duration, Instant},
+};
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use tracing::{info, warn};
+
+use super::{Batch, Durability, Error, batch::Change, file, reserve::Reserve};
+
+/// Key and body of a record.
+pub(super) type Row = (String, Vec<u8>);
+
+/// Takes an answer to whoever asked.
+pub(super) type Answer<T> = Box<dyn FnOnce(T) + Send>;
+
+/// What the thread is asked for.
+pub(super) enum Request {
+    /// All changes or none; the answer says whether they are stored.
+    Commit(Batch, Answer<Result<(), Error>>),
+    /// Facts, kept until they are stored; the answer says whether they are.
+    Observe(Batch, Answer<Result<(), Error>>),
+    /// One record.
+    Get(&'static str, String, Answer<Result<Option<Vec<u8>>, Error>>),
+    /// All records of a collection, by key.
+    List(&'static str, Answer<Result<Vec<Row>, Error>>),
+}
+
+/// The first pause before facts are tried again; it doubles up to the second.
+const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(10)];
+/// Commits between two looks at the size of the files.
+const LOOK_AFTER: u32 = 128;
+/// Pages that are free before some of them are given back to the disk.
+const FREE_PAGES: i64 = 256;
+
+pub(super) struct Store {
+    connection: Connection,
+    path: PathBuf,
+    durability: Durability,
+    reserve: Reserve,
+    /// Facts that are not stored yet.
+    owed: BTreeMap<(&'static str, String), Option<Vec<u8>>>,
+    retry: Option<(Instant, Duration)>,
+    commits: u32,
+}
+
+impl Store {
+    pub(super) fn open(path: &Path, durability: Durability) -> Result<Self, Error> {
+        let connection = file::open(path, durability)?;
+        let reserve = Reserve::open(path);
+        reserve.fill();
+        let path = path.to_owned();
+        let (owed, retry) = (BTreeMap::new(), None);
+        Ok(Self { connection, path, durability, reserve, owed, retry, commits: 0 })
+    }
+
+    /// Serves until nobody can ask any more. The connection is not closed then, so that the
+    /// log of writes stays with its space: the next daemon may begin on a full disk.
+    pub(super) fn run(mut self, requests: &Receiver<Request>) {
+        loop {
+            let request = match self.retry {
+                None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some((at, _)) => {
+                    requests.recv_timeout(at.saturating_duration_since(Instant::now()))
+                }
+            };
+            match request {
+                Ok(request) => self.serve(request),
+                Err(RecvTimeoutError::Timeout) => self.pay(),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        if !self.owed.is_empty() {
+            self.pay();
+        }
+        std::mem::forget(self.connection);
+    }
+
+    fn serve(&mut self, request: Request) {
+        match request {
+            Request::Commit(batch, answer) => answer(self.commit(batch)),
+            Request::Observe(batch, answer) => answer(self.observe(batch)),
+            Request::Get(collection, key, answer) => answer(self.get(collection, key)),
+            Request::List(collection, answer) => answer(self.list(collection)),
+        }
+    }
+
+    fn commit(&mut self, batch: Batch) -> Result<(), Error> {
+        write(&mut self.connection, &batch.changes)?;
+        for change in batch.changes {
+            self.owed.remove(&(change.collection, change.key));
+        }
+        self.look_after();
+        Ok(())
+    }
+
+    fn observe(&mut self, batch: Batch) -> Result<(), Error> {
+        let error = match write(&mut self.connection, &batch.changes) {
+            Ok(()) => None,
+            Err(error) => Some(error),
+        };
+        for Change { collection, key, body } in batch.changes {
+            match error {
+                None => drop(self.owed.remove(&(collection, key))),
+                Some(_) => drop(self.owed.insert((collection, key), body)),
+            }
+        }
+        match error {
+            None => {
+                self.look_after();
+                Ok(())
+            }
+            Some(error) => {
+                if self.retry.is_none() {
+                    warn!(error = %crate::kind::chain(&error),
+                        "the state database takes no writes; what happens is kept in memory \
+                         until it does");
+                    self.retry = Some((Instant::now() + PAUSES[0], PAUSES[0]));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Tries again what is owed.
+    fn pay(&mut self) {
+        self.open_for_writing();
+        let changes: Vec<Change> = self
+            .owed
+            .iter()
+            .map(|((collection, key), body)| Change {
+                collection,
+                key: key.clone(),
+                body: body.clone(),
+            })
+            .collect();
+        match write(&mut self.connection, &changes) {
+            Ok(()) => {
+                info!(records = changes.len(), "the state database takes writes again");
+                self.owed.clear();
+                self.retry = None;
+                self.reserve.fill();
+            }
+            Err(_) => {
+                let pause = self.retry.map_or(PAUSES[0], |(_, pause)| pause * 2).min(PAUSES[1]);
+                self.retry = Some((Instant::now() + pause, pause));
+            }
+        }
+    }
+
+    /// A connection that was opened while the disk could only be read stays so.
+    fn open_for_writing(&mut self) {
+        let reads_only = self.connection.is_readonly("main").unwrap_or(false);
+        if reads_only && let Ok(connection) = file::open(&self.path, self.durability) {
+            self.connection = connection;
+        }
+    }
+
+    fn get(&self, collection: &'static str, key: String) -> Result<Option<Vec<u8>>, Error> {
+        if let Some(body) = self.owed.get(&(collection, key.clone())) {
+            return Ok(body.clone());
+        }
+        self.connection
+            .prepare_cached("SELECT body FROM records WHERE collection = ?1 AND key = ?2")
+            .and_then(|mut s| s.query_row(params![collection, key], |row| row.get(0)).optional())
+            .map_err(|source| failed("read", collection, &key, source))
+    }
+
+    fn list(&self, collection: &'static str) -> Result<Vec<Row>, Error> {
+        let rows: Result<BTreeMap<String, Vec<u8>>, _> = self
+            .connection
+            .prepare_cached("SELECT key, body FROM records WHERE collection = ?1 ORDER BY key")
+            .and_then(|mut s| {
+                s.query_map(params![collection], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+            });
+        let mut rows = rows.map_err(|source| failed("list", collection, "", source))?;
+        for ((owed_collection, key), body) in &self.owed {
+            if *owed_collection == collection {
+                match body {
+                    Some(body) => drop(rows.insert(key.clone(), body.clone())),
+                    None => drop(rows.remove(key)),
+                }
+            }
+        }
+        Ok(rows.into_iter().collect())
+    }
+
+    /// Keeps the reserve filled, and the file as small as what is in it.
+    fn look_after(&mut self) {
+        self.commits += 1;
+        if self.commits < LOOK_AFTER {
+            return;
+        }
+        self.commits = 0;
+        self.reserve.fill();
+        let free = self.connection.pragma_query_value(None, "freelist_count", |row| row.get(0));
+        if free.is_ok_and(|free: i64| free > FREE_PAGES) {
+            // A file that does not shrink works as well.
+            let _ = self.connection.execute_batch("PRAGMA incremental_vacuum(256);");
+        }
+    }
+}
+
+/// Makes all changes in one transaction.
+fn write(connection: &mut Connection, changes: &[Change]) -> Result<(), Error> {
+    let Some(first) = changes.first() else { return Ok(()) };
+    let at_first = |source| failed("write", first.collection, &first.key, source);
+    let transaction =
+        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(at_first)?;
+    for Change { collection, key, body } in changes {
+        let (operation, result) = match body {
+            Some(body) => (
+                "write",
+                transaction
+                    .prepare_cached("INSERT OR REPLACE INTO records VALUES (?1, ?2, ?3)")
+                    .and_then(|mut s| s.execute(params![collection, key, body])),
+            ),
+            None => (
+                "delete",
+                transaction
+                    .prepare_cached("DELETE FROM records WHERE collection = ?1 AND key = ?2")
+                    .and_then(|mut s| s.execute(params![collection, key])),
+            ),
+        };
+        result.map_err(|source| failed(operation, collection, key, source))?;
+    }
+    transaction.commit().map_err(at_first)
+}
+
+fn failed(operation: &'static str, collection: &str, key: &str, source: rusqlite::Error) -> Error {
+    Error::Access {
+        operation,
+        collection: collection.to_owned(),
+        key: key.to_owned(),
+        source: Box::new(source),
+    }
+}
