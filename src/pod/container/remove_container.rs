@@ -18,6 +18,7 @@ use crate::{
         id::ContainerId,
     },
     store::Batch,
+    sys::tree,
 };
 
 /// How long processes get to end after SIGKILL.
@@ -127,9 +128,9 @@ impl Pods {
                 }
             }
         }
-        std::thread::spawn(move || {
+        tokio::task::spawn_blocking(move || {
             for path in moved {
-                if let Err(error) = fs::remove_dir_all(&path) {
+                if let Err(error) = tree::remove_at(&path) {
                     warn!(path = %path.display(), %error, "cannot remove files of a container");
                 }
             }

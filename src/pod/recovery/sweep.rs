@@ -1,6 +1,6 @@
 //! Removes what no record speaks of.
 
-use std::{fs, sync::Arc};
+use std::sync::Arc;
 
 use tracing::warn;
 
@@ -8,6 +8,7 @@ use super::load::Remains;
 use crate::{
     kind::chain,
     pod::{Pods, blocking, error::Error},
+    sys::tree,
 };
 
 impl Pods {
@@ -51,7 +52,7 @@ impl Pods {
             }
         });
         for path in &remains.trash {
-            if let Err(error) = fs::remove_dir_all(path) {
+            if let Err(error) = tree::remove_at(path) {
                 warn!(path = %path.display(), %error, "cannot remove old files");
             }
         }

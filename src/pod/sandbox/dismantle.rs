@@ -4,7 +4,7 @@
 //! Every step has a limit, and goes on past one that fails: a monitor that does not answer is
 //! passed by and its pod's processes are killed through their cgroups.
 
-use std::{fs, io, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::time::timeout;
@@ -18,6 +18,7 @@ use crate::{
         container::Container,
         error::{During, Error, Reason},
     },
+    sys::tree,
 };
 
 /// How long a monitor may take to end its pod, whose containers have ended by then.
@@ -189,10 +190,5 @@ impl Pods {
 
 /// Removes a directory with what is in it; none is as good.
 pub(in crate::pod) fn remove_directory(directory: &Path) -> Result<(), Error> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).during("remove directory", directory)
-        }
-        _ => Ok(()),
-    }
+    tree::remove_at(directory).during("remove directory", directory)
 }
