@@ -24,7 +24,7 @@ bench: ## measure; COMPARE=containerd measures that as well, PULL=1 pulls large 
 	@scripts/bench.sh $(BENCH_ARGS)
 
 check: ## lints, documentation, and dependencies where cargo-deny is installed
-	cargo clippy --all-targets -- -D warnings
+	cargo clippy --all-targets --features demo -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib --bins
 	@if command -v cargo-deny > /dev/null; then cargo deny check; else echo "cargo-deny is not installed: dependencies were not checked"; fi
 

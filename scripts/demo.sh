@@ -34,7 +34,7 @@ trap finish EXIT
 trap 'exit 130' INT TERM
 
 say "1. building"
-build_profile demo --example demo
+build_demo
 say "2. a registry on loopback, with one image"
 BUSYBOX=$(unpack busybox-static bin/busybox)
 start_registry "$WORK/registry"
@@ -43,5 +43,5 @@ write_config "$WORK" "$NAME" "$WORK/registry/certs.d"
 mkdir -p "$(cpu_hierarchy)/$NAME-daemon"
 say "3. a pod's life"
 # Without exec: the trap must run afterwards.
-"$TARGET/demo/examples/demo" --criquet "$CRIQUET" --work "$WORK" --name "$NAME" \
+"$DEMO" --criquet "$CRIQUET" --work "$WORK" --name "$NAME" \
     --image "$REGISTRY/demo/busybox:1"

@@ -33,14 +33,12 @@ unpack() {
     printf '%s\n' "$directory/$2"
 }
 
-# build_profile PROFILE [TARGETS OF CARGO]: CRIQUET, of this profile, and MONITOR; they are
-# used as they are where they are set beforehand.
-build_profile() {
-    local profile=$1
-    shift
+# build_release [TARGETS OF CARGO]: CRIQUET and MONITOR; they are used as they are where they
+# are set beforehand.
+build_release() {
     [ -n "${CRIQUET:-}" ] || set -- --bin criquet "$@"
-    [ $# = 0 ] || cargo build --profile "$profile" "$@"
-    CRIQUET=${CRIQUET:-$TARGET/$profile/criquet}
+    [ $# = 0 ] || cargo build --release "$@"
+    CRIQUET=${CRIQUET:-$TARGET/release/criquet}
     if [ -z "${MONITOR:-}" ]; then
         # One monitor runs for each pod: small, and static so that it shares nothing but text.
         cargo rustc --profile monitor --no-default-features --bin criquet-monitor -- \
@@ -49,7 +47,14 @@ build_profile() {
     fi
 }
 
-build_release() { build_profile release "$@"; }
+# build_demo: CRIQUET, MONITOR and DEMO in one build, quickly and with little optimisation.
+build_demo() {
+    cargo build --profile demo --features demo \
+        --bin criquet --bin criquet-monitor --bin criquet-demo
+    CRIQUET=${CRIQUET:-$TARGET/demo/criquet}
+    MONITOR=${MONITOR:-$TARGET/demo/criquet-monitor}
+    DEMO=$TARGET/demo/criquet-demo
+}
 
 # A port that nobody listens at now.
 free_port() {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     image::Image,
-    pod::{Container, ContainerPhase, Pods, Sandbox},
+    pod::{Container, ContainerPhase, Pods, Sandbox, SandboxPhase, Stage},
 };
 
 type Info = HashMap<String, String>;
@@ -17,11 +17,22 @@ fn info(value: &Value) -> Info {
 }
 
 pub(super) fn sandbox(sandbox: &Sandbox) -> Info {
+    let trouble = sandbox.trouble().map(|trouble| {
+        json!({
+            "stage": trouble.stage,
+            "reason": trouble.words,
+            "seconds": trouble.since.elapsed().as_secs(),
+        })
+    });
+    let stage = stage(&sandbox.stage);
     let record = sandbox.record();
+    let runs = record.phase == SandboxPhase::Ready;
     info(&json!({
         "pid": record.monitor_pid,
-        "processStatus": "running",
-        "netNamespaceClosed": record.netns.as_ref().is_some_and(|path| !path.exists()),
+        "processStatus": if runs { "running" } else { "deleted" },
+        "netNamespaceClosed": record.netns.is_some() && !runs,
+        "trouble": trouble,
+        "stage": stage,
         "runtimeHandler": record.runtime_handler,
         "runtimeType": "internal",
         "config": record.config,
@@ -31,9 +42,17 @@ pub(super) fn sandbox(sandbox: &Sandbox) -> Info {
     }))
 }
 
-pub(super) fn container(pods: &Arc<Pods>, container: &Container) -> Info {
+/// What a call is at, for who wonders why it takes so long.
+fn stage(stage: &Stage) -> Option<Value> {
+    let (name, age) = stage.current()?;
+    Some(json!({ "name": name, "seconds": age.as_secs() }))
+}
+
+pub(super) async fn container(pods: &Arc<Pods>, container: &Container) -> Info {
     // Without its spec the rest is still worth showing.
-    let spec = pods.spec_of(container).ok();
+    let spec = pods.spec_of(container).await.ok();
+    let stage = stage(&container.stage);
+    let written = pods.writable_layer(container);
     let record = container.record();
     let pid = match record.phase {
         ContainerPhase::Running { pid, .. } => pid,
@@ -49,7 +68,8 @@ pub(super) fn container(pods: &Arc<Pods>, container: &Container) -> Info {
         "config": record.config,
         "cgroup": record.cgroup,
         "runtimeSpec": spec.as_deref(),
-        "writableLayer": pods.writable_layer(container).map(|measured| {
+        "stage": stage,
+        "writableLayer": written.map(|measured| {
             json!({ "usedBytes": measured.usage.bytes, "inodesUsed": measured.usage.inodes })
         }),
     }))

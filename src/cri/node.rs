@@ -1,12 +1,19 @@
 //! Calls about the node and the runtime: Version, Status, RuntimeConfig, UpdateRuntimeConfig.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
+use tokio::time::timeout;
 use tonic::Status;
 
 use super::v1;
-use crate::{pod::Pods, spec};
+use crate::{
+    pod::{Pods, StorageTrouble},
+    spec,
+};
+
+/// How long the network may take to tell how it is: the kubelet asks every few seconds.
+const NETWORK_LIMIT: Duration = Duration::from_secs(5);
 
 /// The name that the runtime goes by.
 const NAME: &str = "criquet";
@@ -21,16 +28,23 @@ pub(super) fn version() -> v1::VersionResponse {
 }
 
 pub(super) async fn status(pods: &Pods, verbose: bool) -> v1::StatusResponse {
-    let network = pods.network().status().await;
+    let network = timeout(NETWORK_LIMIT, pods.network().status()).await;
+    let network = match network {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => {
+            let limit = NETWORK_LIMIT.as_secs();
+            Err(format!("the network does not tell within {limit} seconds how it is"))
+        }
+    };
     let handlers = std::iter::once(String::new()).chain(pods.options().handlers.clone());
     let info = if verbose { info(pods) } else { HashMap::new() };
     v1::StatusResponse {
         status: Some(v1::RuntimeStatus {
             conditions: vec![
-                condition("RuntimeReady", runtime_ready(pods)),
+                condition("RuntimeReady", runtime_ready(pods).await),
                 condition(
                     "NetworkReady",
-                    network.map_err(|error| ("NetworkPluginNotReady", error.to_string())),
+                    network.map_err(|words| ("NetworkPluginNotReady", words)),
                 ),
             ],
         }),
@@ -54,16 +68,11 @@ pub(super) async fn status(pods: &Pods, verbose: bool) -> v1::StatusResponse {
 }
 
 /// Containers can be made as long as state can be written.
-fn runtime_ready(pods: &Pods) -> Result<(), (&'static str, String)> {
-    for directory in [&pods.options().root, &pods.options().state] {
-        let probe = directory.join(".probe");
-        let written = std::fs::write(&probe, "x").and_then(|()| std::fs::remove_file(&probe));
-        if let Err(error) = written {
-            let message = format!("cannot write in {}: {error}", directory.display());
-            return Err(("StorageNotWritable", message));
-        }
-    }
-    Ok(())
+async fn runtime_ready(pods: &Pods) -> Result<(), (&'static str, String)> {
+    pods.storage().await.map_err(|trouble| match trouble {
+        StorageTrouble::NotWritable(words) => ("StorageNotWritable", words),
+        StorageTrouble::NotAnswering(words) => ("StorageNotAnswering", words),
+    })
 }
 
 fn condition(kind: &str, result: Result<(), (&'static str, String)>) -> v1::RuntimeCondition {

@@ -110,7 +110,7 @@ impl Network {
         let options = Arc::new(options);
         let builtin = Builtin::open(options.clone(), database.clone())?;
         let worker = Worker::start(builtin)?;
-        let cni = Cni::new(options.clone(), database);
+        let cni = Cni::open(options.clone(), database)?;
         Ok(Self { shared: Arc::new(Shared { options, worker, cni }) })
     }
 
@@ -128,7 +128,7 @@ impl Network {
         let namespace =
             netns.try_clone_to_owned().map_err(Error::kernel("keep", "the network namespace"))?;
         let worker = &self.shared.worker;
-        let networks = self.shared.cni.networks()?;
+        let networks = self.shared.cni.networks().await?;
         if !networks.is_empty() {
             worker.run(move |builtin| builtin.bring_up_loopback(namespace.as_fd())).await?;
             return self.shared.cni.attach(networks, pod, netns_path).await;
@@ -158,7 +158,7 @@ impl Network {
     /// Whether pods can be given a network now, and why not. What somebody removed of the
     /// built-in network while it has pods is made again.
     pub async fn status(&self) -> Result<(), Error> {
-        let networks = self.shared.cni.networks()?;
+        let networks = self.shared.cni.networks().await?;
         if !networks.is_empty() {
             return self.shared.cni.status(&networks).await;
         }
@@ -169,9 +169,9 @@ impl Network {
         self.shared.worker.run(Builtin::mend).await
     }
 
-    /// Takes down whatever belongs to sandboxes other than the living ones: recorded
-    /// networks, devices on the bridge, what CNI plugins remember. Must not run while a
-    /// sandbox that is not among the living is being set up.
+    /// Takes down what earlier daemons set up for sandboxes other than the living ones:
+    /// recorded networks, devices on the bridge, what CNI plugins remember. Sandboxes that
+    /// were set up since the networks were opened are left alone.
     pub async fn collect_garbage(&self, live: &[String]) -> Result<(), Error> {
         let live: HashSet<String> = live.iter().cloned().collect();
         let kept = live.clone();

@@ -105,6 +105,35 @@ pub enum Reason {
         /// The limit.
         seconds: i64,
     },
+    /// The pod's monitor does not answer.
+    #[error(
+        "sandbox {id} does not answer ({stage}: {words}), so {action} is not possible; it is \
+         taken up again when it does, or stop it"
+    )]
+    Silent {
+        /// The sandbox.
+        id: String,
+        /// What was asked of its monitor.
+        stage: &'static str,
+        /// What became of that.
+        words: String,
+        /// What was asked of the pod.
+        action: &'static str,
+    },
+    /// Something took too long, and is given up.
+    #[error("{what} did not end within {seconds} seconds; the file system there may not answer")]
+    TooSlow {
+        /// What was waited for.
+        what: String,
+        /// How long.
+        seconds: u64,
+    },
+    /// All threads wait for file systems.
+    #[error(
+        "{0} operations wait for file systems that do not answer; look for volumes and log \
+         directories that hang, and unmount them"
+    )]
+    NoPlace(usize),
     /// A file operation failed.
     #[error("cannot {operation} {}", path.display())]
     Io {
@@ -149,7 +178,11 @@ impl Error {
             }
             Reason::State { .. } => Kind::FailedPrecondition,
             Reason::Exists { .. } => Kind::AlreadyExists,
-            Reason::Unkillable(_) | Reason::Timeout { .. } => Kind::DeadlineExceeded,
+            Reason::Unkillable(_) | Reason::Timeout { .. } | Reason::TooSlow { .. } => {
+                Kind::DeadlineExceeded
+            }
+            Reason::NoPlace(_) => Kind::ResourceExhausted,
+            Reason::Silent { .. } => Kind::Unavailable,
             Reason::Io { source, .. } => Kind::of_io(source),
             Reason::Aborted => Kind::Unavailable,
             Reason::Spec(error) => error.kind(),

@@ -43,7 +43,10 @@ impl Pods {
     }
 
     /// The sandbox that a container is in.
-    pub(super) fn sandbox_of(&self, container: &Container) -> Result<Arc<Sandbox>, Error> {
+    ///
+    /// # Errors
+    /// `NotFound` where it is gone.
+    pub fn sandbox_of(&self, container: &Container) -> Result<Arc<Sandbox>, Error> {
         let id = container.record().sandbox.clone();
         self.sandbox(id.as_str())
     }

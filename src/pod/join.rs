@@ -8,6 +8,7 @@ use std::{
     future::Future,
     hash::Hash,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
@@ -17,7 +18,12 @@ use super::error::Reason;
 type Outcome<T, E> = Option<Result<T, E>>;
 
 /// Where the outcome of each task will be told.
-type Tasks<K, T, E> = Arc<Mutex<HashMap<K, watch::Receiver<Outcome<T, E>>>>>;
+type Tasks<K, T, E> = Arc<Mutex<HashMap<K, Task<T, E>>>>;
+
+struct Task<T, E> {
+    outcome: watch::Receiver<Outcome<T, E>>,
+    since: Instant,
+}
 
 /// Tasks under way, by the identity of what they make.
 pub(super) struct Joint<K, T, E> {
@@ -49,16 +55,23 @@ where
         }
     }
 
+    /// The tasks that are under way, and since when.
+    pub(super) fn under_way(&self) -> Vec<(K, Duration)> {
+        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.iter().map(|(key, task)| (key.clone(), task.since.elapsed())).collect()
+    }
+
     fn receiver<F>(&self, key: K, start: impl FnOnce() -> F) -> watch::Receiver<Outcome<T, E>>
     where
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(receiver) = tasks.get(&key) {
-            return receiver.clone();
+        if let Some(task) = tasks.get(&key) {
+            return task.outcome.clone();
         }
         let (sender, receiver) = watch::channel(None);
-        tasks.insert(key.clone(), receiver.clone());
+        let task = Task { outcome: receiver.clone(), since: Instant::now() };
+        tasks.insert(key.clone(), task);
         // Taken off also when the task panics, so that a later call starts anew.
         let entry = Entry { tasks: Arc::clone(&self.tasks), key };
         let task = start();

@@ -6,16 +6,20 @@
 //! made, so that a restart can undo it (`recovery`). The module knows neither protobuf of
 //! the CRI nor system calls.
 
+mod blocking;
 mod container;
 mod error;
 mod execs;
 mod find;
+mod health;
 mod id;
 mod join;
 mod monitors;
 mod options;
 mod recovery;
+mod report;
 mod sandbox;
+mod stage;
 mod streams;
 mod time;
 
@@ -36,9 +40,11 @@ pub use container::{
 };
 pub use error::Error;
 pub use execs::{Exec, ExecOutput, ExecRequest, MAX_OUTPUT};
+pub use health::StorageTrouble;
 pub use id::{ContainerId, SandboxId};
 pub use options::Options;
-pub use sandbox::{Sandbox, SandboxPhase, SandboxRecord};
+pub use sandbox::{Sandbox, SandboxPhase, SandboxRecord, Trouble};
+pub use stage::Stage;
 pub use streams::Attachment;
 
 use join::Joint;
@@ -72,10 +78,16 @@ pub struct Pods {
     filters: container::filters::Filters,
     pool: monitors::warm::Pool,
     measurements: container::usage::Measurements,
+    user_paths: blocking::UserPaths,
+    recovery: recovery::Progress,
+    probe: health::Probe,
     // Held for look-ups and changes of the maps, never across an await.
     objects: Mutex<Objects>,
     runs: Joint<String, SandboxId, Error>,
     creations: Joint<String, ContainerId, Error>,
+    stops: Joint<SandboxId, (), Error>,
+    removals: Joint<ContainerId, (), Error>,
+    sandbox_removals: Joint<SandboxId, (), Error>,
 }
 
 #[derive(Default)]
@@ -85,12 +97,12 @@ struct Objects {
 }
 
 impl Pods {
-    /// Loads what the database knows and reconciles it with what runs.
+    /// Loads what the database knows. What runs is compared with it beside everything else,
+    /// pod by pod, so that calls can be served at once.
     ///
     /// # Errors
     /// When state cannot be read or directories cannot be made.
     pub async fn open(options: Options, parts: Parts) -> Result<Arc<Self>, Error> {
-        options.make_directories()?;
         let boot_id = sandbox::files::boot_id()?;
         let pods = Arc::new(Self {
             options,
@@ -99,12 +111,27 @@ impl Pods {
             filters: container::filters::Filters::default(),
             pool: monitors::warm::Pool::default(),
             measurements: container::usage::Measurements::default(),
+            user_paths: blocking::UserPaths::default(),
+            recovery: recovery::Progress::default(),
+            probe: health::Probe::default(),
             objects: Mutex::default(),
             runs: Joint::default(),
             creations: Joint::default(),
+            stops: Joint::default(),
+            removals: Joint::default(),
+            sandbox_removals: Joint::default(),
         });
-        pods.recover().await?;
-        pods.open_pool()?;
+        let left = {
+            let pods = Arc::clone(&pods);
+            blocking::own_files(move || {
+                pods.options.make_directories()?;
+                pods.close_pool()?;
+                pods.load()
+            })
+            .await?
+        };
+        pods.recover(left);
+        pods.fill_pool();
         Ok(pods)
     }
 

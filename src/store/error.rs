@@ -48,6 +48,12 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// There is no room for something new.
+    #[error("the disk of the state database {} is full; make room on it", path.display())]
+    Full {
+        /// The file.
+        path: PathBuf,
+    },
     /// A statement failed.
     #[error("cannot {operation} {collection}/{key} in the state database")]
     Access {
@@ -90,6 +96,7 @@ impl Error {
                 }
             }
             Error::File { source, .. } => Kind::of_io(source),
+            Error::Full { .. } => Kind::ResourceExhausted,
             Error::Newer { .. } | Error::Foreign { .. } => Kind::FailedPrecondition,
             Error::Record { .. } | Error::Ended => Kind::Internal,
         }

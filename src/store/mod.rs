@@ -157,6 +157,33 @@ impl Database {
         Ok(rows.into_iter().filter_map(|row| self.decode(collection, row)).collect())
     }
 
+    /// The same as [`Database::get`], for those who must not wait for the disk.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn find<T: DeserializeOwned>(
+        &self,
+        collection: &'static str,
+        key: &str,
+    ) -> Result<Option<T>, Error> {
+        let body = self.ask(|answer| Request::Get(collection, key.to_owned(), answer)).await;
+        let body = body.unwrap_or(Err(Error::Ended))?;
+        Ok(body.and_then(|body| self.decode(collection, (key.to_owned(), body))).map(|(_, t)| t))
+    }
+
+    /// The same as [`Database::list`], for those who must not wait for the disk.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn find_all<T: DeserializeOwned>(
+        &self,
+        collection: &'static str,
+    ) -> Result<Vec<(String, T)>, Error> {
+        let rows = self.ask(|answer| Request::List(collection, answer)).await;
+        let rows = rows.unwrap_or(Err(Error::Ended))?;
+        Ok(rows.into_iter().filter_map(|row| self.decode(collection, row)).collect())
+    }
+
     /// One bad record is one bad record: it is told, kept for whoever wants to look at it, and
     /// stands in nobody's way.
     fn decode<T: DeserializeOwned>(

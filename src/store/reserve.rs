@@ -6,12 +6,17 @@
 
 use std::{fs::File, os::fd::AsFd, path::Path};
 
-use rustix::fs::{FallocateFlags, fallocate, fstat};
+use rustix::fs::{FallocateFlags, fallocate, fstat, statvfs};
 
 /// The database grows by a record or two while things are removed.
 const DATABASE: u64 = 1 << 20;
 /// The log of writes has at most about 1000 pages before SQLite begins it anew, in place.
 const LOG: u64 = 6 << 20;
+
+/// Whether the disk of a file has less room left than anything new could need.
+pub(super) fn is_full(path: &Path) -> bool {
+    statvfs(path).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < DATABASE / 4)
+}
 
 /// Both files, held open for as long as the process lives: POSIX gives up a process's locks on
 /// a file when any descriptor of it is closed (fcntl(2)), also those that SQLite has.

@@ -15,7 +15,12 @@ use std::{
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use tracing::{info, warn};
 
-use super::{Batch, Durability, Error, batch::Change, file, reserve::Reserve};
+use super::{
+    Batch, Durability, Error,
+    batch::Change,
+    file,
+    reserve::{self, Reserve},
+};
 
 /// Key and body of a record.
 pub(super) type Row = (String, Vec<u8>);
@@ -95,6 +100,11 @@ impl Store {
     }
 
     fn commit(&mut self, batch: Batch) -> Result<(), Error> {
+        // What is kept in reserve is for what makes room.
+        if batch.changes.iter().all(|change| change.body.is_some()) && reserve::is_full(&self.path)
+        {
+            return Err(Error::Full { path: self.path.clone() });
+        }
         write(&mut self.connection, &batch.changes)?;
         for change in batch.changes {
             self.owed.remove(&(change.collection, change.key));
@@ -104,10 +114,7 @@ impl Store {
     }
 
     fn observe(&mut self, batch: Batch) -> Result<(), Error> {
-        let error = match write(&mut self.connection, &batch.changes) {
-            Ok(()) => None,
-            Err(error) => Some(error),
-        };
+        let error = write(&mut self.connection, &batch.changes).err();
         for Change { collection, key, body } in batch.changes {
             match error {
                 None => drop(self.owed.remove(&(collection, key))),

@@ -14,9 +14,12 @@ pub mod path;
 pub mod priority;
 #[cfg(feature = "daemon")]
 pub mod probe;
+#[cfg(feature = "daemon")]
+pub mod process;
 pub mod seccomp;
 pub mod signal;
 pub mod socket;
+pub mod tree;
 
 use std::io;
 

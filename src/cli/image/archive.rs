@@ -40,8 +40,8 @@ fn alone<T>(
     config: &Config,
     work: impl FnOnce(&ImageStore) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let _root = serve::lock(&config.root).map_err(Box::new)?;
-    let _images = serve::lock(&config.image_options().root).map_err(Box::new)?;
+    let _root = serve::lock_root(&config.root).map_err(Box::new)?;
+    let _images = serve::lock_root(&config.image_options().root).map_err(Box::new)?;
     let path = config.root.join("state.db");
     let database = Arc::new(Database::open(&path, Durability::Power)?);
     work(&ImageStore::open(config.image_options(), database)?)

@@ -111,21 +111,23 @@ fn metadata(metadata: &SandboxMetadata) -> v1::PodSandboxMetadata {
     }
 }
 
-fn state(phase: SandboxPhase) -> i32 {
-    let state = match phase {
-        SandboxPhase::Ready => v1::PodSandboxState::SandboxReady,
-        SandboxPhase::Creating | SandboxPhase::NotReady => v1::PodSandboxState::SandboxNotready,
+/// One whose monitor does not answer is not ready, whatever it was before.
+fn state(sandbox: &Sandbox) -> i32 {
+    let state = match sandbox.is_ready() {
+        true => v1::PodSandboxState::SandboxReady,
+        false => v1::PodSandboxState::SandboxNotready,
     };
     state.into()
 }
 
 /// A sandbox in a list.
 pub fn list_item(sandbox: &Sandbox) -> v1::PodSandbox {
+    let state = state(sandbox);
     let record = sandbox.record();
     v1::PodSandbox {
         id: sandbox.id.to_string(),
         metadata: Some(metadata(&record.config.metadata)),
-        state: state(record.phase),
+        state,
         created_at: record.created_at,
         labels: record.config.labels.clone().into_iter().collect(),
         annotations: record.config.annotations.clone().into_iter().collect(),
@@ -135,6 +137,7 @@ pub fn list_item(sandbox: &Sandbox) -> v1::PodSandbox {
 
 /// The status of a sandbox.
 pub fn status(sandbox: &Sandbox) -> v1::PodSandboxStatus {
+    let state = state(sandbox);
     let record = sandbox.record();
     let mut addresses = match record.phase {
         SandboxPhase::Ready => record.addresses.iter().map(ToString::to_string).collect(),
@@ -144,7 +147,7 @@ pub fn status(sandbox: &Sandbox) -> v1::PodSandboxStatus {
     v1::PodSandboxStatus {
         id: sandbox.id.to_string(),
         metadata: Some(metadata(&record.config.metadata)),
-        state: state(record.phase),
+        state,
         created_at: record.created_at,
         network: Some(v1::PodSandboxNetworkStatus {
             ip: addresses.next().unwrap_or_default(),

@@ -16,8 +16,7 @@ impl ImageServer {
         let written = self.pods.writable_layers();
         let containers = &self.pods.options().root;
         // Kubelets take two paths for two disks (KEP-4191): on one there is one path.
-        let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev()).ok();
-        let is_split = device(containers) != device(&images.path);
+        let is_split = are_on_two_disks(containers, &images.path).await;
         let of_containers = if is_split { containers } else { &images.path };
         let now = SystemTime::now();
         let of_images = pod::Usage { bytes: images.used_bytes, inodes: images.inodes_used };
@@ -30,6 +29,13 @@ impl ImageServer {
             )],
         })
     }
+}
+
+async fn are_on_two_disks(one: &Path, other: &Path) -> bool {
+    let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev()).ok();
+    let (one, other) = (one.to_owned(), other.to_owned());
+    let look = move || device(&one) != device(&other);
+    tokio::task::spawn_blocking(look).await.unwrap_or(false)
 }
 
 /// Figures that are not known are absent, never zero.

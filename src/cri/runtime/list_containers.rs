@@ -2,7 +2,7 @@
 
 use tonic::Status;
 
-use super::{RuntimeServer, container_matches};
+use super::{RuntimeServer, TAKE_UP_ALL, container_matches};
 use crate::cri::{convert, v1};
 
 impl RuntimeServer {
@@ -10,6 +10,7 @@ impl RuntimeServer {
         &self,
         request: v1::ListContainersRequest,
     ) -> Result<v1::ListContainersResponse, Status> {
+        self.pods.taken_up(TAKE_UP_ALL).await;
         let filter = request.filter.unwrap_or_default();
         let containers = self.pods.containers();
         let containers = containers

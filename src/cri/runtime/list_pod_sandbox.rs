@@ -2,7 +2,7 @@
 
 use tonic::Status;
 
-use super::{RuntimeServer, sandbox_matches};
+use super::{RuntimeServer, TAKE_UP_ALL, sandbox_matches};
 use crate::cri::{convert, v1};
 
 impl RuntimeServer {
@@ -10,6 +10,7 @@ impl RuntimeServer {
         &self,
         request: v1::ListPodSandboxRequest,
     ) -> Result<v1::ListPodSandboxResponse, Status> {
+        self.pods.taken_up(TAKE_UP_ALL).await;
         let filter = request.filter.unwrap_or_default();
         let sandboxes = self.pods.sandboxes();
         let items = sandboxes

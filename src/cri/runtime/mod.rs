@@ -22,7 +22,7 @@ mod update_container_resources;
 mod update_runtime_config;
 mod version;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tonic::{Request, Response, Status};
 
@@ -32,6 +32,12 @@ use crate::{
     pod::{Container, Pods},
     streaming::Urls,
 };
+
+/// How long a status waits for a pod that is taken up after a restart of the daemon.
+const TAKE_UP: Duration = Duration::from_secs(1);
+
+/// The same of a list, which is asked for more often and tells of more pods.
+const TAKE_UP_ALL: Duration = Duration::from_millis(50);
 
 /// Serves the RuntimeService.
 #[derive(Clone)]

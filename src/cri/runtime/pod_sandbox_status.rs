@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use tonic::Status;
 
-use super::RuntimeServer;
+use super::{RuntimeServer, TAKE_UP};
 use crate::{
     cri::{convert, info, v1},
     pod::Sandbox,
@@ -16,6 +16,7 @@ impl RuntimeServer {
         request: v1::PodSandboxStatusRequest,
     ) -> Result<v1::PodSandboxStatusResponse, Status> {
         let sandbox: Arc<Sandbox> = self.pods.sandbox(&request.pod_sandbox_id)?;
+        sandbox.taken_up(TAKE_UP).await;
         let containers = self.pods.containers_of(&sandbox);
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         Ok(v1::PodSandboxStatusResponse {

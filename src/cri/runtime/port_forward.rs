@@ -15,7 +15,7 @@ impl RuntimeServer {
     ) -> Result<v1::PortForwardResponse, Status> {
         let sandbox = self.pods.sandbox(&request.pod_sandbox_id)?;
         let ports = convert::ports(&request.port)?;
-        self.pods.check_port_forward(&sandbox)?;
+        self.pods.check_port_forward(&sandbox).await?;
         let url = self.urls.url(streaming::Request::PortForward(sandbox, ports))?;
         Ok(v1::PortForwardResponse { url })
     }

@@ -60,6 +60,8 @@ pub(super) struct Builtin {
     pools: Vec<Pool>,
     used: HashSet<IpAddr>,
     leases: HashMap<String, Lease>,
+    /// Whose leases an earlier daemon left.
+    earlier: HashSet<String>,
     bridge: Option<bridge::Bridge>,
     rules: ports::Rules,
     reaper: Reaper,
@@ -73,6 +75,7 @@ impl Builtin {
         check_names(&options)?;
         let records: Vec<(String, Lease)> =
             database.list(LEASES).map_err(Error::store("the built-in network"))?;
+        let earlier = records.iter().map(|(sandbox, _)| sandbox.clone()).collect();
         let used = records.iter().flat_map(|(_, lease)| lease.ips()).collect();
         let home = namespace::current()
             .map_err(Error::kernel("open", "the network namespace of the host"))?;
@@ -83,6 +86,7 @@ impl Builtin {
             netfilter: None,
             used,
             leases: records.into_iter().collect(),
+            earlier,
             bridge: None,
             rules: ports::Rules::default(),
             reaper: Reaper::start(socket()?)?,
@@ -126,17 +130,18 @@ impl Builtin {
     pub(super) fn tear_down(&mut self, sandbox: &str) -> Result<bool, Error> {
         let Some(lease) = self.leases.get(sandbox).cloned() else { return Ok(false) };
         self.close_ports(&lease)?;
-        self.database.delete(LEASES, sandbox).map_err(Error::store(sandbox))?;
+        // It is so whether or not a full disk takes it.
+        self.database.observe(Batch::without(LEASES, sandbox)).later();
         self.leases.remove(sandbox);
         self.reaper.bury(lease);
         Ok(true)
     }
 
-    /// Takes off all pods but the living, and removes devices that nobody knows.
+    /// Takes off all pods of earlier daemons but the living, and removes devices that nobody
+    /// knows.
     pub(super) fn collect_garbage(&mut self, live: &HashSet<String>) -> Result<(), Error> {
-        let dead: Vec<String> =
-            self.leases.keys().filter(|id| !live.contains(*id)).cloned().collect();
-        for sandbox in dead {
+        let earlier = std::mem::take(&mut self.earlier);
+        for sandbox in earlier.into_iter().filter(|id| !live.contains(id)) {
             self.tear_down(&sandbox)?;
         }
         let known: HashSet<&str> = self.leases.values().map(|lease| lease.link.as_str()).collect();

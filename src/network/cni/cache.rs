@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{super::Error, attachment::Attached};
 
 /// The directory of results.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Cache {
     directory: PathBuf,
 }

@@ -7,11 +7,12 @@ use super::{
         Error,
         request::{Addresses, PodRequest},
     },
-    ATTACHMENTS, Cni,
+    ATTACHMENTS, Cni, aside,
     attachment::{Attached, Attachment, addresses},
     capability,
     config::NetworkList,
 };
+use crate::store::Batch;
 
 impl Cni {
     /// Adds the pod to one network after the other.
@@ -26,12 +27,13 @@ impl Cni {
                 verb: "ADD",
                 reason,
             })?;
-            self.cache.write(
-                &attachment.request.sandbox_id,
-                &attachment.netns,
-                attached,
-                &result,
-            )?;
+            {
+                let (cache, attached, result) =
+                    (self.cache.clone(), attached.clone(), result.clone());
+                let (sandbox, netns) =
+                    (attachment.request.sandbox_id.clone(), attachment.netns.clone());
+                aside(move || cache.write(&sandbox, &netns, &attached, &result)).await?;
+            }
             found.ips.extend(ips);
             found.interfaces.push(attached.interface.clone());
             if index == 0 {
@@ -40,7 +42,7 @@ impl Cni {
             if let Some(attached) = attachment.networks.get_mut(index) {
                 attached.result = Some(result);
             }
-            self.record(attachment)?;
+            self.record(attachment).await?;
         }
         Ok(found)
     }
@@ -70,11 +72,18 @@ impl Cni {
         let sandbox = &attachment.request.sandbox_id;
         let mut outcome = Ok(());
         for attached in attachment.networks.iter().rev() {
-            let removed = self.remove(attachment, attached, netns).await;
-            outcome = outcome.and(removed.and_then(|()| self.cache.remove(sandbox, attached)));
+            let mut removed = self.remove(attachment, attached, netns).await;
+            if removed.is_ok() {
+                let (cache, sandbox, attached) =
+                    (self.cache.clone(), sandbox.clone(), attached.clone());
+                removed = aside(move || cache.remove(&sandbox, &attached)).await;
+            }
+            outcome = outcome.and(removed);
         }
         outcome?;
-        self.database.delete(ATTACHMENTS, sandbox).map_err(Error::store(sandbox))
+        // It is so whether or not a full disk takes it.
+        self.database.observe(Batch::without(ATTACHMENTS, sandbox)).later();
+        Ok(())
     }
 
     async fn remove(

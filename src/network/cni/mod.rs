@@ -11,7 +11,7 @@ use super::{
     Error, Options,
     request::{Addresses, PodRequest},
 };
-use crate::store::Database;
+use crate::store::{Batch, Database};
 
 use self::{
     attachment::{Attached, Attachment},
@@ -40,17 +40,24 @@ pub(super) struct Cni {
     options: Arc<Options>,
     database: Arc<Database>,
     cache: Cache,
+    /// Whose attachments an earlier daemon left.
+    earlier: Vec<String>,
 }
 
 impl Cni {
-    pub(super) fn new(options: Arc<Options>, database: Arc<Database>) -> Self {
+    pub(super) fn open(options: Arc<Options>, database: Arc<Database>) -> Result<Self, Error> {
         let cache = Cache::new(&options.cache_dir);
-        Self { options, database, cache }
+        let all: Vec<(String, Attachment)> =
+            database.list(ATTACHMENTS).map_err(Error::store("CNI networks"))?;
+        let earlier = all.into_iter().map(|(sandbox, _)| sandbox).collect();
+        Ok(Self { options, database, cache, earlier })
     }
 
     /// The networks that are configured now; none if there is no file.
-    pub(super) fn networks(&self) -> Result<Vec<NetworkList>, Error> {
-        config::read_directory(&self.options.cni_conf_dir, self.options.cni_max_conf)
+    pub(super) async fn networks(&self) -> Result<Vec<NetworkList>, Error> {
+        let options = Arc::clone(&self.options);
+        let read = move || config::read_directory(&options.cni_conf_dir, options.cni_max_conf);
+        aside(read).await
     }
 
     /// Attaches a pod to the networks, or undoes everything.
@@ -71,7 +78,7 @@ impl Cni {
             netns: netns.to_string_lossy().into_owned(),
             networks: networks.into_iter().enumerate().map(attached).collect(),
         };
-        self.record(&attachment)?;
+        self.record(&attachment).await?;
         let outcome = self.add_all(&mut attachment).await;
         if outcome.is_err()
             && let Err(error) = self.remove_all(&attachment, &attachment.netns).await
@@ -86,7 +93,7 @@ impl Cni {
     /// nothing to do.
     pub(super) async fn detach(&self, sandbox: &str, netns: Option<&Path>) -> Result<(), Error> {
         let recorded: Option<Attachment> =
-            self.database.get(ATTACHMENTS, sandbox).map_err(Error::store(sandbox))?;
+            self.database.find(ATTACHMENTS, sandbox).await.map_err(Error::store(sandbox))?;
         let Some(attachment) = recorded else { return Ok(()) };
         // The recorded path is not used: it may lead through a process that is gone, and by
         // now to somebody else's namespace. Plugins that are given none remove what is
@@ -110,17 +117,15 @@ impl Cni {
         Ok(())
     }
 
-    /// Detaches all pods but the living, and tells plugins which attachments are valid.
+    /// Detaches all pods of earlier daemons but the living, side by side, and tells plugins
+    /// which attachments are valid.
     pub(super) async fn collect_garbage(&self, live: &HashSet<String>) -> Result<(), Error> {
+        let dead = self.earlier.iter().filter(|sandbox| !live.contains(*sandbox));
+        let detached = futures_util::future::join_all(dead.map(|s| self.detach(s, None))).await;
+        let mut outcome = detached.into_iter().collect::<Result<(), _>>();
         let all: Vec<(String, Attachment)> =
-            self.database.list(ATTACHMENTS).map_err(Error::store("CNI networks"))?;
-        let mut outcome = Ok(());
-        for (sandbox, _) in all.iter().filter(|(sandbox, _)| !live.contains(sandbox)) {
-            outcome = outcome.and(self.detach(sandbox, None).await);
-        }
-        let all: Vec<(String, Attachment)> =
-            self.database.list(ATTACHMENTS).map_err(Error::store("CNI networks"))?;
-        for list in self.networks().unwrap_or_default() {
+            self.database.find_all(ATTACHMENTS).await.map_err(Error::store("CNI networks"))?;
+        for list in self.networks().await.unwrap_or_default() {
             outcome = outcome.and(self.collect_list(&list, &all).await);
         }
         outcome
@@ -158,9 +163,10 @@ impl Cni {
         Ok(())
     }
 
-    fn record(&self, attachment: &Attachment) -> Result<(), Error> {
+    async fn record(&self, attachment: &Attachment) -> Result<(), Error> {
         let sandbox = &attachment.request.sandbox_id;
-        self.database.put(ATTACHMENTS, sandbox, attachment).map_err(Error::store(sandbox))
+        let record = Batch::of(ATTACHMENTS, sandbox, attachment).map_err(Error::store(sandbox))?;
+        self.database.submit(record).known().await.map_err(Error::store(sandbox))
     }
 
     fn call<'a>(
@@ -171,4 +177,11 @@ impl Cni {
         let (directories, limit) = (&self.options.cni_bin_dirs, self.options.cni_timeout);
         Call { verb, environment, directories, limit }
     }
+}
+
+/// Does work with files on a thread that serves nobody.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(Error::WorkerEnded))
 }

@@ -49,13 +49,19 @@ impl Pods {
         config: ContainerConfig,
     ) -> Result<ContainerId, Error> {
         spec::text::check("config", &config)?;
+        sandbox.check_open("creating a container")?;
         let key = key_of(&sandbox.id, &config);
-        let (pods, sandbox) = (Arc::clone(self), Arc::clone(sandbox));
         let task = {
-            let key = key.clone();
+            let (pods, sandbox, key) = (Arc::clone(self), Arc::clone(sandbox), key.clone());
             move || async move { pods.create_anew(key, &sandbox, config).await }
         };
-        self.creations.run(key, task).await
+        let creation = self.creations.run(key, task);
+        // The source of a mount may lie on a file system that never answers. Whoever waits for
+        // it does so until the sandbox ends; what comes of it then is undone.
+        tokio::select! {
+            created = creation => created,
+            () = sandbox.ending.cancelled() => Err(ends_before(sandbox)),
+        }
     }
 
     async fn create_anew(
@@ -75,25 +81,30 @@ impl Pods {
                 _ => Err(Reason::Exists { what: "container", id: id.to_string() }.into()),
             };
         }
-        let _guard = sandbox.operation.lock().await;
-        sandbox.ready_monitor("creating a container")?;
+        sandbox.ready_monitor("creating a container").await?;
         let id = ContainerId::random().during("read", Path::new("/dev/urandom"))?;
-        // Sources of mounts can lie on a file system that does not answer.
-        let made = {
+        let work = {
             let (pods, id, sandbox) = (Arc::clone(&self), id.clone(), Arc::clone(sandbox));
-            tokio::task::spawn_blocking(move || {
+            move || {
                 let made = pods.make_container(&id, &sandbox, config);
+                let made = made.and_then(|container| pods.add_container(&sandbox, container));
                 made.inspect_err(|_| pods.undo_container(&id))
-            })
-        };
-        match made.await.unwrap_or_else(|_| Err(Reason::Aborted.into())) {
-            Ok(container) => {
-                self.objects().containers.insert(id.clone(), container);
-                info!(container.id = %id, sandbox.id = %sandbox.id, "container is created");
-                Ok(id)
             }
-            Err(error) => Err(error),
+        };
+        self.user_paths.run(work).await?;
+        info!(container.id = %id, sandbox.id = %sandbox.id, "container is created");
+        Ok(id)
+    }
+
+    /// Makes a container known, unless its sandbox has begun to end: who ends it looks at what
+    /// is known after that.
+    fn add_container(&self, sandbox: &Sandbox, container: Arc<Container>) -> Result<(), Error> {
+        let mut objects = self.objects();
+        if sandbox.ending.is_cancelled() {
+            return Err(ends_before(sandbox));
         }
+        objects.containers.insert(container.id.clone(), container);
+        Ok(())
     }
 
     fn make_container(
@@ -150,7 +161,7 @@ impl Pods {
         };
         self.parts.database.put(CONTAINERS, id.as_str(), &record)?;
         let container = Container::new(id.clone(), record);
-        container.set_spec(Arc::new(bundle.spec));
+        container.set_spec(Some(Arc::new(bundle.spec)));
         Ok(container)
     }
 
@@ -257,6 +268,17 @@ impl Pods {
             annotations: annotations(sandbox, &record.config, config),
         })
     }
+}
+
+fn ends_before(sandbox: &Sandbox) -> Error {
+    Reason::State {
+        what: "sandbox",
+        id: sandbox.id.to_string(),
+        state: "being stopped",
+        action: "creating a container",
+        hint: "; create a new sandbox",
+    }
+    .into()
 }
 
 /// Under the names that tools know from containerd.

@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     pod::{
+        Pods,
         container::Container,
         error::{During, Error, Reason},
     },
@@ -34,9 +35,9 @@ pub(in crate::pod) struct Filters {
     defaults: Mutex<HashMap<Vec<String>, Arc<Filter>>>,
 }
 
-impl Filters {
+impl Pods {
     /// The filter of a container; none for an unconfined one.
-    pub(in crate::pod) fn of_container(
+    pub(in crate::pod) async fn filter_of(
         &self,
         container: &Container,
     ) -> Result<Option<Arc<Filter>>, Error> {
@@ -44,11 +45,20 @@ impl Filters {
         match security.seccomp {
             _ if security.privileged => Ok(None),
             None | Some(Profile::Unconfined) => Ok(None),
-            Some(Profile::RuntimeDefault) => self.default_for(&security).map(Some),
-            Some(Profile::Localhost(path)) => local(Path::new(&path)).map(Some),
+            Some(Profile::RuntimeDefault) => self.filters.default_for(&security).map(Some),
+            Some(Profile::Localhost(path)) => {
+                if let Some(filter) = container.filter() {
+                    return Ok(Some(filter));
+                }
+                let filter = self.user_paths.run(move || local(Path::new(&path))).await?;
+                container.set_filter(Arc::clone(&filter));
+                Ok(Some(filter))
+            }
         }
     }
+}
 
+impl Filters {
     fn default_for(
         &self,
         security: &spec::config::ContainerSecurity,

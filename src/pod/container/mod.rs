@@ -21,7 +21,10 @@ pub(super) mod usage;
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use oci_spec::runtime::Spec;
@@ -30,14 +33,17 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use crate::{
     image::ImageId,
+    monitor::record::ExitRecord,
     pod::{
         CONTAINERS,
         error::{Error, Reason},
         id::{ContainerId, SandboxId},
+        stage::Stage,
     },
     spec::{config::ContainerConfig, container::User},
-    store::Database,
+    store::{Batch, Database, Outcome},
 };
+use filters::Filter;
 
 /// Where a container is in its life. Times are nanoseconds since the epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,27 +111,43 @@ pub struct ContainerRecord {
 pub struct Container {
     /// Its id.
     pub id: ContainerId,
-    // Held for reads and writes of memory, never across an await.
+    /// The step of the call that is under way.
+    pub stage: Stage,
+    // Held for reads and writes of memory, never across an await; `start` before `record`.
+    start: Mutex<Start>,
     record: Mutex<ContainerRecord>,
     /// Changes with the phase, for those who wait for an end.
     changes: watch::Sender<()>,
     // Its spec, known from its creation or read when it is first needed.
     spec: Mutex<Option<Arc<Spec>>>,
-    /// Held by what starts, updates or removes it.
-    pub(in crate::pod) operation: AsyncMutex<()>,
-    /// Held while it starts, so that its exit is told after its start.
-    pub(in crate::pod) starting: AsyncMutex<()>,
+    /// Its own filter of system calls, compiled when it was first needed.
+    filter: Mutex<Option<Arc<Filter>>>,
+    /// Held by what changes its limits.
+    pub(super) limits: AsyncMutex<()>,
+    /// Its record is deleted, and must not be written again.
+    forgotten: AtomicBool,
+}
+
+/// A start that is under way.
+#[derive(Debug, Default)]
+struct Start {
+    is_under_way: bool,
+    /// An end that was told before the start was.
+    end: Option<ExitRecord>,
 }
 
 impl Container {
-    pub(in crate::pod) fn new(id: ContainerId, record: ContainerRecord) -> Arc<Self> {
+    pub(super) fn new(id: ContainerId, record: ContainerRecord) -> Arc<Self> {
         Arc::new(Self {
             id,
+            stage: Stage::default(),
+            start: Mutex::default(),
             record: Mutex::new(record),
             changes: watch::Sender::new(()),
             spec: Mutex::new(None),
-            operation: AsyncMutex::default(),
-            starting: AsyncMutex::default(),
+            filter: Mutex::new(None),
+            limits: AsyncMutex::default(),
+            forgotten: AtomicBool::new(false),
         })
     }
 
@@ -134,42 +156,158 @@ impl Container {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(in crate::pod) fn spec(&self) -> Option<Arc<Spec>> {
+    fn start(&self) -> MutexGuard<'_, Start> {
+        self.start.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn spec(&self) -> Option<Arc<Spec>> {
         self.spec.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(in crate::pod) fn set_spec(&self, spec: Arc<Spec>) {
-        *self.spec.lock().unwrap_or_else(PoisonError::into_inner) = Some(spec);
+    pub(super) fn set_spec(&self, spec: Option<Arc<Spec>>) {
+        *self.spec.lock().unwrap_or_else(PoisonError::into_inner) = spec;
     }
 
-    /// Changes the record and stores it before anybody else sees the change.
-    pub(in crate::pod) fn update(
+    pub(super) fn filter(&self) -> Option<Arc<Filter>> {
+        self.filter.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_filter(&self, filter: Arc<Filter>) {
+        *self.filter.lock().unwrap_or_else(PoisonError::into_inner) = Some(filter);
+    }
+
+    /// Takes over what has happened to it, which is so whether or not the disk takes it: what
+    /// is not stored, the monitor tells the next daemon. The order in which it is stored is
+    /// the order in which it is seen. Whether `change` changed anything, as it says.
+    pub(super) fn observe(
         &self,
         database: &Database,
-        change: impl FnOnce(&mut ContainerRecord),
-    ) -> Result<(), Error> {
-        {
-            let mut record = self.record();
-            let mut changed = record.clone();
-            change(&mut changed);
-            database.put(CONTAINERS, self.id.as_str(), &changed)?;
-            *record = changed;
+        change: impl FnOnce(&mut ContainerRecord) -> bool,
+    ) -> bool {
+        let mut record = self.record();
+        if !change(&mut record) {
+            return false;
         }
+        if !self.forgotten.load(Ordering::Relaxed) {
+            match Batch::of(CONTAINERS, self.id.as_str(), &*record) {
+                Ok(batch) => database.observe(batch).later(),
+                Err(error) => {
+                    tracing::error!(container.id = %self.id, %error, "it cannot be stored");
+                }
+            }
+        }
+        drop(record);
         self.changes.send_replace(());
+        true
+    }
+
+    /// Deletes the record for good.
+    pub(super) fn forget(&self, database: &Database) -> Outcome {
+        let _record = self.record();
+        self.forgotten.store(true, Ordering::Relaxed);
+        database.observe(Batch::without(CONTAINERS, self.id.as_str()))
+    }
+
+    /// Begins its one start.
+    pub(super) fn begin_start(&self) -> Result<(), Error> {
+        let mut start = self.start();
+        if start.is_under_way {
+            return Err(self.is_in_state("being started", "starting it", ""));
+        }
+        if self.record().phase != ContainerPhase::Created {
+            return Err(self.wrong_state("starting it", "; create a new container"));
+        }
+        start.is_under_way = true;
         Ok(())
     }
 
-    /// Takes over what has happened to it, which is so whether or not it can be stored. What
-    /// is not stored, on a full disk, the monitor tells the next daemon.
-    pub(in crate::pod) fn observe(&self, database: &Database, phase: ContainerPhase) {
-        {
-            let mut record = self.record();
-            record.phase = phase;
-            if let Err(error) = database.put(CONTAINERS, self.id.as_str(), &*record) {
-                tracing::warn!(container.id = %self.id, %error, "the container's state is not stored");
+    /// Ends its start with the phase that it came to, and with an end that was told meanwhile.
+    pub(super) fn finish_start(&self, database: &Database, phase: ContainerPhase) {
+        let mut start = self.start();
+        start.is_under_way = false;
+        let end = start.end.take();
+        self.observe(database, |record| {
+            let is_first = record.phase == ContainerPhase::Created;
+            if is_first {
+                record.phase = phase;
+            }
+            is_first
+        });
+        if let Some(end) = end {
+            self.end(database, &end);
+        }
+        drop(start);
+        self.changes.send_replace(());
+    }
+
+    /// Takes over how it ended. While it is being started, that comes first.
+    pub(super) fn ended_with(&self, database: &Database, exit: &ExitRecord) {
+        let mut start = self.start();
+        if start.is_under_way {
+            start.end.get_or_insert_with(|| exit.clone());
+            return;
+        }
+        self.end(database, exit);
+    }
+
+    fn end(&self, database: &Database, exit: &ExitRecord) {
+        let reason = match exit {
+            ExitRecord { oom_killed: true, exit_code: 1.., .. } => "OOMKilled",
+            ExitRecord { exit_code: 0, .. } => "Completed",
+            _ => "Error",
+        };
+        self.end_because(database, exit, reason, String::new());
+    }
+
+    /// The same with a reason that is not in the exit itself; what is known already stays.
+    pub(super) fn end_because(
+        &self,
+        database: &Database,
+        exit: &ExitRecord,
+        reason: &str,
+        message: String,
+    ) {
+        let has_ended = self.observe(database, |record| {
+            let started_at = match record.phase {
+                ContainerPhase::Exited { .. } => return false,
+                ContainerPhase::Created => 0,
+                ContainerPhase::Running { started_at, .. } => started_at,
+            };
+            record.phase = ContainerPhase::Exited {
+                started_at,
+                finished_at: exit.finished_at,
+                exit_code: exit.exit_code,
+                reason: reason.to_owned(),
+                message,
+            };
+            true
+        });
+        if has_ended {
+            // Thousands of ended containers are waited for by nobody.
+            self.set_spec(None);
+            let exit_code = exit.exit_code;
+            tracing::info!(container.id = %self.id, exit_code, reason, "container has ended");
+        }
+    }
+
+    /// Waits until it neither runs nor is on the way to it.
+    pub(super) async fn settled(&self) {
+        let mut changes = self.changes.subscribe();
+        while !self.is_settled() {
+            if changes.changed().await.is_err() {
+                return;
             }
         }
-        self.changes.send_replace(());
+    }
+
+    /// Waits until it is not on the way to its program any more.
+    pub(super) async fn started(&self) {
+        let mut changes = self.changes.subscribe();
+        while self.is_starting() {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Waits until it does not run.
@@ -187,12 +325,26 @@ impl Container {
         matches!(self.record().phase, ContainerPhase::Running { .. })
     }
 
-    pub(in crate::pod) fn has_ended(&self) -> bool {
+    pub(super) fn is_starting(&self) -> bool {
+        self.start().is_under_way
+    }
+
+    /// Whether it neither runs nor is on the way to it.
+    pub(super) fn is_settled(&self) -> bool {
+        let start = self.start();
+        !start.is_under_way && !self.is_running()
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
         matches!(self.record().phase, ContainerPhase::Exited { .. })
     }
 
-    pub(in crate::pod) fn wrong_state(&self, action: &'static str, hint: &'static str) -> Error {
+    pub(super) fn wrong_state(&self, action: &'static str, hint: &'static str) -> Error {
         let state = self.record().phase.name();
+        self.is_in_state(state, action, hint)
+    }
+
+    fn is_in_state(&self, state: &'static str, action: &'static str, hint: &'static str) -> Error {
         Reason::State { what: "container", id: self.id.to_string(), state, action, hint }.into()
     }
 }

@@ -6,23 +6,30 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::{
     monitor::client::{self, Monitor},
     pod::{
-        CONTAINERS, Pods,
+        CONTAINERS, Pods, blocking,
         container::Container,
         error::{During, Error},
         id::ContainerId,
     },
+    store::Batch,
+    sys::tree,
 };
 
 /// How long processes get to end after SIGKILL.
 const AFTER_KILL: Duration = Duration::from_secs(10);
 
+/// How long a monitor may take to answer that it has forgotten a container.
+const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+
 impl Pods {
-    /// Removes a container, by force where it runs. Its log stays.
+    /// Removes a container, by force where it runs. Its log stays. A call while another one is
+    /// under way joins it.
     ///
     /// # Errors
     /// When a step fails; a repeat tries the rest again.
@@ -30,48 +37,63 @@ impl Pods {
         self: &Arc<Self>,
         container: &Arc<Container>,
     ) -> Result<(), Error> {
-        let (pods, container) = (Arc::clone(self), Arc::clone(container));
-        crate::pod::own(async move {
-            let _guard = container.operation.lock().await;
-            pods.remove_locked(&container).await
-        })
-        .await
+        let task = {
+            let (pods, container) = (Arc::clone(self), Arc::clone(container));
+            move || async move { pods.remove_anew(&container).await }
+        };
+        self.removals.run(container.id.clone(), task).await
     }
 
-    async fn remove_locked(&self, container: &Arc<Container>) -> Result<(), Error> {
-        let sandbox = self.sandbox_of(container)?;
-        self.kill_and_wait(&sandbox, container).await?;
-        match sandbox.monitor() {
-            Some(monitor) => match delete(&monitor, container.id.as_str()).await {
-                Ok(()) => {}
-                Err(client::Error::Gone) => self.remove_cgroup(container).await?,
-                Err(error) => return Err(error.into()),
-            },
-            None => self.remove_cgroup(container).await?,
+    async fn remove_anew(self: &Arc<Self>, container: &Arc<Container>) -> Result<(), Error> {
+        // Without its sandbox there is a cgroup at the most.
+        let sandbox = self.sandbox_of(container).ok();
+        if let Some(sandbox) = &sandbox {
+            self.end_at_once(sandbox, container).await?;
         }
-        self.forget_container(&container.id)?;
+        let monitor = sandbox.and_then(|sandbox| sandbox.monitor());
+        let deleted = match &monitor {
+            Some(monitor) => delete(monitor, container.id.as_str()).await,
+            None => false,
+        };
+        if !deleted {
+            // A monitor that lives and knows it still is told at the next daemon's start.
+            self.remove_cgroup(container).await?;
+        }
+        self.forget_container(container).await?;
         info!(container.id = %container.id, "container is removed");
         Ok(())
     }
 
     /// Takes away the directory and the record of a container whose processes are gone. The
     /// directory goes first: on a full disk the database needs the room.
-    fn forget_container(&self, id: &ContainerId) -> Result<(), Error> {
-        self.throw_away(id)?;
-        self.parts.database.delete(CONTAINERS, id.as_str())?;
-        self.objects().containers.remove(id);
-        self.parts.images.release(id.as_str())?;
-        self.remove_bundle(id)
+    pub(in crate::pod) async fn forget_container(
+        self: &Arc<Self>,
+        container: &Container,
+    ) -> Result<(), Error> {
+        let (pods, id) = (Arc::clone(self), container.id.clone());
+        blocking::own_files(move || pods.throw_away(&id)).await?;
+        self.objects().containers.remove(&container.id);
+        self.store_soon(container.forget(&self.parts.database), &container.id).await;
+        let (pods, id) = (Arc::clone(self), container.id.clone());
+        blocking::own_files(move || {
+            if let Err(error) = pods.parts.images.release(id.as_str()) {
+                // The next daemon finds that nobody is there who holds it.
+                warn!(container.id = %id, error = %crate::kind::chain(&error),
+                    "its image is held until the next start of the daemon");
+            }
+            pods.remove_bundle(&id)
+        })
+        .await
     }
 
     /// Takes back whatever was made of a container that never came to be. Goes on past a step
-    /// that fails: the next start of the daemon tries it again.
+    /// that fails: the next start of the daemon tries it again. Waits for the disk.
     pub(in crate::pod) fn undo_container(&self, id: &ContainerId) {
+        self.parts.database.observe(Batch::without(CONTAINERS, id.as_str())).later();
         let steps = [
             self.throw_away(id),
             self.remove_bundle(id),
             self.parts.images.release(id.as_str()).map_err(Error::from),
-            self.parts.database.delete(CONTAINERS, id.as_str()).map_err(Error::from),
         ];
         for error in steps.into_iter().filter_map(Result::err) {
             warn!(container.id = %id, %error, "container is not undone yet");
@@ -108,7 +130,7 @@ impl Pods {
         }
         tokio::task::spawn_blocking(move || {
             for path in moved {
-                if let Err(error) = fs::remove_dir_all(&path) {
+                if let Err(error) = tree::remove_at(&path) {
                     warn!(path = %path.display(), %error, "cannot remove files of a container");
                 }
             }
@@ -117,15 +139,17 @@ impl Pods {
     }
 }
 
-/// Processes that were killed with the container's first one may take a moment to end.
-async fn delete(monitor: &Monitor, id: &str) -> Result<(), client::Error> {
+/// Lets the monitor forget a container. Processes that were killed with its first one may take
+/// a moment to end. Whether it has.
+async fn delete(monitor: &Monitor, id: &str) -> bool {
     let end = Instant::now() + AFTER_KILL;
     loop {
-        match monitor.delete(id).await {
-            Err(client::Error::Refused { .. }) if Instant::now() < end => {
+        match timeout(ANSWER_LIMIT, monitor.delete(id)).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(client::Error::Refused { .. })) if Instant::now() < end => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            result => return result,
+            _ => return false,
         }
     }
 }

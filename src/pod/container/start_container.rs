@@ -6,14 +6,17 @@ use oci_spec::runtime::Spec;
 use tracing::info;
 
 use crate::{
+    kind::chain,
     monitor::{
-        record::ExitRecord,
+        client::Monitor,
         v1::{self, Started},
     },
     pod::{
-        Pods,
+        Pods, blocking,
         container::{Container, ContainerPhase},
         error::{During, Error, Reason},
+        id::ContainerId,
+        sandbox::Sandbox,
         time::now,
     },
     runtime::bundle::Bundle,
@@ -35,48 +38,53 @@ impl Pods {
     ) -> Result<(), Error> {
         let (pods, container) = (Arc::clone(self), Arc::clone(container));
         crate::pod::own(async move {
-            let _guard = container.operation.lock().await;
-            pods.start_locked(&container).await
+            let sandbox = pods.sandbox_of(&container)?;
+            let monitor = sandbox.ready_monitor("starting a container").await?;
+            container.begin_start()?;
+            container.stage.enter("starting its program");
+            let started = pods.start_begun(&container, &sandbox, &monitor).await;
+            container.stage.leave();
+            let phase = match &started {
+                Ok(Started { pid, started_at }) => {
+                    info!(container.id = %container.id, pid, "container runs");
+                    ContainerPhase::Running { pid: *pid, started_at: *started_at }
+                }
+                Err(error) => ContainerPhase::Exited {
+                    started_at: 0,
+                    finished_at: now(),
+                    exit_code: START_ERROR,
+                    reason: "StartError".to_owned(),
+                    message: chain(error),
+                },
+            };
+            container.finish_start(&pods.parts.database, phase);
+            started.map(drop)
         })
         .await
     }
 
-    async fn start_locked(&self, container: &Container) -> Result<(), Error> {
-        if container.record().phase != ContainerPhase::Created {
-            return Err(container.wrong_state("starting it", "; create a new container"));
-        }
-        let sandbox = self.sandbox_of(container)?;
-        let monitor = sandbox.ready_monitor("starting a container")?;
+    async fn start_begun(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        sandbox: &Arc<Sandbox>,
+        monitor: &Monitor,
+    ) -> Result<Started, Error> {
+        let filter = self.filter_of(container).await?;
+        let spec = self.spec_of(container).await?;
         let path = self.bundle_file(&container.id);
-        let bundle = fs::File::open(&path).during("open", &path)?;
-        let filter = self.filters.of_container(container)?;
-        let spec = self.spec_of(container)?;
+        let open = move || fs::File::open(&path).during("open", &path);
+        let bundle = blocking::own_files(open).await?;
         let request = v1::Start {
             log_directory: sandbox.record().config.log_directory.clone(),
             ..request(container, &spec, filter.as_deref().map_or(0, |f| f.flags))?
         };
-
-        let _starting = container.starting.lock().await;
         let program = filter.as_deref().map(|filter| filter.program.as_slice());
-        match monitor.start(request, bundle.as_fd(), program).await {
-            Ok(started) => {
-                info!(container.id = %container.id, pid = started.pid, "container runs");
-                let Started { pid, started_at } = started;
-                let phase = ContainerPhase::Running { pid, started_at };
-                container.observe(&self.parts.database, phase);
-                Ok(())
-            }
-            Err(error) => {
-                let exit =
-                    ExitRecord { exit_code: START_ERROR, finished_at: now(), oom_killed: false };
-                self.end(container, 0, &exit, "StartError", error.to_string());
-                Err(error.into())
-            }
-        }
+        let start = monitor.start(request, bundle.as_fd(), program);
+        self.ask(sandbox, "starting a container", start).await
     }
 
-    pub(in crate::pod) fn read_bundle(&self, container: &Container) -> Result<Bundle, Error> {
-        let path = self.bundle_file(&container.id);
+    pub(in crate::pod) fn read_bundle(&self, id: &ContainerId) -> Result<Bundle, Error> {
+        let path = self.bundle_file(id);
         let bytes = fs::read(&path).during("read", &path)?;
         serde_json::from_slice(&bytes).map_err(std::io::Error::from).during("parse", &path)
     }
@@ -85,12 +93,16 @@ impl Pods {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn spec_of(&self, container: &Container) -> Result<Arc<Spec>, Error> {
+    pub async fn spec_of(self: &Arc<Self>, container: &Container) -> Result<Arc<Spec>, Error> {
         if let Some(spec) = container.spec() {
             return Ok(spec);
         }
-        let spec = Arc::new(self.read_bundle(container)?.spec);
-        container.set_spec(Arc::clone(&spec));
+        let (pods, id) = (Arc::clone(self), container.id.clone());
+        let spec = blocking::own_files(move || Ok(pods.read_bundle(&id)?.spec)).await?;
+        let spec = Arc::new(spec);
+        if !container.has_ended() {
+            container.set_spec(Some(Arc::clone(&spec)));
+        }
         Ok(spec)
     }
 }

@@ -2,11 +2,14 @@
 
 use std::{fs, sync::Arc};
 
+use oci_spec::runtime::{LinuxResources, Spec};
+
 use crate::{
     pod::{
-        Pods,
+        Pods, blocking,
         container::{Container, ContainerPhase},
         error::{During, Error},
+        id::ContainerId,
     },
     spec::{config::Resources, resources},
 };
@@ -17,11 +20,11 @@ impl Pods {
     /// # Errors
     /// A container that has ended; a value that the kernel refuses.
     pub async fn update_container(
-        &self,
+        self: &Arc<Self>,
         container: &Container,
         update: &Resources,
     ) -> Result<(), Error> {
-        let _guard = container.operation.lock().await;
+        let _guard = container.limits.lock().await;
         let old = container.record().config.resources.clone().unwrap_or_default();
         let merged = resources::merge(&old, update);
         let limits = resources::build(&merged)?;
@@ -30,37 +33,46 @@ impl Pods {
             ContainerPhase::Exited { .. } => {
                 return Err(container.wrong_state("changing its resources", ""));
             }
-            ContainerPhase::Created => self.rewrite_limits(container, &limits)?,
+            ContainerPhase::Created => {
+                let (pods, id) = (Arc::clone(self), container.id.clone());
+                let rewrite = move || pods.rewrite_limits(&id, &limits);
+                container.set_spec(Some(blocking::own_files(rewrite).await?));
+            }
             ContainerPhase::Running { .. } => {
                 let sandbox = self.sandbox_of(container)?;
-                let monitor = sandbox.ready_monitor("changing resources")?;
-                monitor.update(container.id.as_str(), &limits).await?;
+                let monitor = sandbox.ready_monitor("changing resources").await?;
+                let call = monitor.update(container.id.as_str(), &limits);
+                self.ask(&sandbox, "changing resources", call).await?;
             }
         }
-        container.update(&self.parts.database, |record| record.config.resources = Some(merged))
+        container.observe(&self.parts.database, |record| {
+            record.config.resources = Some(merged);
+            true
+        });
+        self.parts.database.settled().await;
+        Ok(())
     }
 
     /// The limits of a container that is not started yet are those of its bundle.
     fn rewrite_limits(
         &self,
-        container: &Container,
-        limits: &oci_spec::runtime::LinuxResources,
-    ) -> Result<(), Error> {
-        let mut bundle = self.read_bundle(container)?;
+        id: &ContainerId,
+        limits: &LinuxResources,
+    ) -> Result<Arc<Spec>, Error> {
+        let mut bundle = self.read_bundle(id)?;
         if let Some(linux) = bundle.spec.linux_mut() {
             let devices = linux.resources().as_ref().and_then(|r| r.devices().clone());
             let mut limits = limits.clone();
             limits.set_devices(devices);
             linux.set_resources(Some(limits));
         }
-        let path = self.bundle_file(&container.id);
+        let path = self.bundle_file(id);
         let temporary = path.with_extension("new");
         serde_json::to_vec(&bundle)
             .map_err(std::io::Error::from)
             .and_then(|json| fs::write(&temporary, json))
             .and_then(|()| fs::rename(&temporary, &path))
             .during("write", &path)?;
-        container.set_spec(Arc::new(bundle.spec));
-        Ok(())
+        Ok(Arc::new(bundle.spec))
     }
 }

@@ -5,6 +5,7 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     path::Path,
+    sync::Arc,
 };
 
 use tokio::sync::oneshot;
@@ -73,7 +74,11 @@ impl Pods {
     ///
     /// # Errors
     /// A container that does not run, and a command that cannot be executed.
-    pub async fn exec(&self, container: &Container, request: &ExecRequest) -> Result<Exec, Error> {
+    pub async fn exec(
+        self: &Arc<Self>,
+        container: &Container,
+        request: &ExecRequest,
+    ) -> Result<Exec, Error> {
         self.check_exec(container, &request.command)?;
         let mut ends = Ends::default();
         let null = Path::new("/dev/null");
@@ -90,16 +95,16 @@ impl Pods {
     }
 
     async fn start_exec(
-        &self,
+        self: &Arc<Self>,
         container: &Container,
         request: &ExecRequest,
         streams: Option<&[OwnedFd; 3]>,
     ) -> Result<Started, Error> {
         let sandbox = self.sandbox_of(container)?;
-        let monitor = sandbox.ready_monitor("executing a command")?;
-        let filter = self.filters.of_container(container)?;
+        let monitor = sandbox.ready_monitor("executing a command").await?;
+        let filter = self.filter_of(container).await?;
         let flags = filter.as_deref().map_or(0, |filter| filter.flags);
-        let bundle = self.exec_bundle(container, &request.command, request.terminal, flags)?;
+        let bundle = self.exec_bundle(container, &request.command, request.terminal, flags).await?;
         let program = filter.as_deref().map(|filter| filter.program.as_slice());
         let stdio = match streams {
             Some(streams) => ExecStdio::Streams(streams.each_ref().map(AsFd::as_fd)),
@@ -108,9 +113,10 @@ impl Pods {
         let exec = monitor.next_exec();
         // A client that goes before the command runs must not leave it behind.
         let mut guard = KillOnDrop { monitor: Some(monitor.clone()), exec };
-        let started = monitor.exec(exec, container.id.as_str(), &bundle, program, stdio).await;
+        let call = monitor.exec(exec, container.id.as_str(), &bundle, program, stdio);
+        let started = self.ask(&sandbox, "executing a command", call).await;
         guard.monitor = None;
-        Ok(started?)
+        started
     }
 }
 

@@ -5,6 +5,7 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 
@@ -42,7 +43,7 @@ impl Pods {
     /// A container that does not run, a command that cannot be executed, and
     /// `DeadlineExceeded`, after which nothing runs that the command has started.
     pub async fn exec_sync(
-        &self,
+        self: &Arc<Self>,
         container: &Container,
         command: &[String],
         timeout: i64,
@@ -60,10 +61,10 @@ impl Pods {
         };
         let deadline = tokio::time::Instant::now() + limit;
         let sandbox = self.sandbox_of(container)?;
-        let monitor = sandbox.ready_monitor("executing a command")?;
-        let filter = self.filters.of_container(container)?;
+        let monitor = sandbox.ready_monitor("executing a command").await?;
+        let filter = self.filter_of(container).await?;
         let flags = filter.as_deref().map_or(0, |filter| filter.flags);
-        let bundle = self.exec_bundle(container, command, false, flags)?;
+        let bundle = self.exec_bundle(container, command, false, flags).await?;
 
         let pipes = Path::new("pipe");
         let (mut stdout, stdout_end) = output_pipe().during("create", pipes)?;
@@ -75,7 +76,8 @@ impl Pods {
         let exec = monitor.next_exec();
         // Whoever stops waiting must not leave a command behind that nobody will ever end.
         let mut guard = KillOnDrop { monitor: Some(monitor.clone()), exec };
-        let started = monitor.exec(exec, container.id.as_str(), &bundle, program, stdio);
+        let call = monitor.exec(exec, container.id.as_str(), &bundle, program, stdio);
+        let started = self.ask(&sandbox, "executing a command", call);
         let too_long = || Reason::Timeout {
             command: command.join(" "),
             container: container.id.to_string(),
@@ -85,7 +87,7 @@ impl Pods {
             Ok(Ok(started)) => started.exit,
             Ok(Err(error)) => {
                 guard.monitor = None;
-                return Err(error.into());
+                return Err(error);
             }
             Err(_) => return Err(too_long().into()),
         };
@@ -123,14 +125,14 @@ impl Pods {
     }
 
     /// The container's own process, with another command.
-    pub(in crate::pod) fn exec_bundle(
-        &self,
+    pub(in crate::pod) async fn exec_bundle(
+        self: &Arc<Self>,
         container: &Container,
         command: &[String],
         terminal: bool,
         seccomp_flags: u32,
     ) -> Result<ExecBundle, Error> {
-        let spec = self.spec_of(container)?;
+        let spec = self.spec_of(container).await?;
         let mut process = spec.process().clone().unwrap_or_default();
         process.set_args(Some(command.to_vec()));
         process.set_terminal(Some(terminal));

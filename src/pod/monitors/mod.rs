@@ -1,4 +1,5 @@
 //! The daemon's view of the monitors: those that wait, and what they tell.
 
 pub(super) mod exits;
+mod take_up;
 pub(super) mod warm;

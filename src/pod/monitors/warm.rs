@@ -95,13 +95,12 @@ impl Pool {
 }
 
 impl Pods {
-    /// Removes the sockets of those that waited for an earlier daemon, and starts new ones.
-    pub(in crate::pod) fn open_pool(self: &Arc<Self>) -> Result<(), Error> {
+    /// Removes the sockets of those that waited for an earlier daemon.
+    pub(in crate::pod) fn close_pool(&self) -> Result<(), Error> {
         let directory = self.options.pool_directory();
         for entry in fs::read_dir(&directory).during("read", &directory)?.flatten() {
             fs::remove_file(entry.path()).during("remove", &entry.path())?;
         }
-        self.fill_pool();
         Ok(())
     }
 

@@ -6,19 +6,29 @@
 //! ```
 
 pub(super) mod check;
+pub(super) mod dismantle;
 pub(super) mod files;
 mod remove_pod_sandbox;
 mod run_pod_sandbox;
 mod stop_pod_sandbox;
+pub(super) mod unmake;
 
 use std::{
     net::IpAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::{
+    sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     monitor::client::{Monitor, Traces},
@@ -27,9 +37,11 @@ use crate::{
         SANDBOXES,
         error::{Error, Reason},
         id::SandboxId,
+        stage::Stage,
     },
     spec::config::SandboxConfig,
-    store::Database,
+    store::{Batch, Database, Outcome},
+    sys::process::Identity,
 };
 
 /// Where a sandbox is in its life.
@@ -70,6 +82,23 @@ pub struct SandboxRecord {
     pub boot_id: String,
     /// The process id of its monitor.
     pub monitor_pid: u32,
+    /// Its monitor, as the process that it is; none in records of Criquet 0.1.
+    #[serde(default)]
+    pub monitor: Option<Identity>,
+    /// Whether nothing of it is left but this record.
+    #[serde(default)]
+    pub dismantled: bool,
+}
+
+/// Why a pod is not to be reached.
+#[derive(Debug, Clone)]
+pub struct Trouble {
+    /// What its monitor was asked for.
+    pub stage: &'static str,
+    /// What became of it.
+    pub words: String,
+    /// Since when.
+    pub since: Instant,
 }
 
 impl SandboxRecord {
@@ -87,20 +116,44 @@ impl SandboxRecord {
 pub struct Sandbox {
     /// Its id.
     pub id: SandboxId,
+    /// The step of the call that is under way.
+    pub stage: Stage,
     // Held for reads and writes of memory, never across an await.
     record: Mutex<SandboxRecord>,
-    monitor: Mutex<Option<Monitor>>,
-    /// Held by what stops or removes it.
-    pub(in crate::pod) operation: AsyncMutex<()>,
+    link: Mutex<Link>,
+    /// Changes with the link.
+    changes: watch::Sender<()>,
+    /// Cancelled when its end begins: nothing is made or started in it from then on.
+    pub(in crate::pod) ending: CancellationToken,
+    /// Held by the one task that takes it up.
+    turn: Arc<AsyncMutex<()>>,
+    /// Its record is deleted, and must not be written again.
+    forgotten: AtomicBool,
 }
+
+/// What the daemon has of a pod's monitor.
+#[derive(Default)]
+struct Link {
+    monitor: Option<Monitor>,
+    trouble: Option<Trouble>,
+    /// What happened before this daemon is taken over.
+    is_known: bool,
+}
+
+/// How long a call waits for a pod that is being taken up.
+const TAKE_UP: Duration = Duration::from_secs(5);
 
 impl Sandbox {
     pub(in crate::pod) fn new(id: SandboxId, record: SandboxRecord) -> Arc<Self> {
         Arc::new(Self {
             id,
+            stage: Stage::default(),
             record: Mutex::new(record),
-            monitor: Mutex::new(None),
-            operation: AsyncMutex::default(),
+            link: Mutex::default(),
+            changes: watch::Sender::new(()),
+            ending: CancellationToken::new(),
+            turn: Arc::default(),
+            forgotten: AtomicBool::new(false),
         })
     }
 
@@ -109,57 +162,156 @@ impl Sandbox {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the record and stores it before anybody else sees the change.
-    pub(in crate::pod) fn update(
+    fn link(&self) -> MutexGuard<'_, Link> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over what has happened to it, which is so whether or not the disk takes it. The
+    /// order in which it is stored is the order in which it is seen.
+    pub(in crate::pod) fn observe(
         &self,
         database: &Database,
         change: impl FnOnce(&mut SandboxRecord),
-    ) -> Result<(), Error> {
+    ) -> Option<Outcome> {
         let mut record = self.record();
-        let mut changed = record.clone();
-        change(&mut changed);
-        database.put(SANDBOXES, self.id.as_str(), &changed)?;
-        *record = changed;
-        Ok(())
-    }
-
-    /// Takes over that it has ended, which is so whether or not it can be stored. On a full
-    /// disk that is what makes room; the next daemon finds no monitor and ends it once more.
-    pub(in crate::pod) fn ended(&self, database: &Database) {
-        let mut record = self.record();
-        record.phase = SandboxPhase::NotReady;
-        record.network = None;
-        if let Err(error) = database.put(SANDBOXES, self.id.as_str(), &*record) {
-            tracing::warn!(sandbox.id = %self.id, %error, "the sandbox's state is not stored");
+        change(&mut record);
+        if self.forgotten.load(Ordering::Relaxed) {
+            return None;
+        }
+        let batch = Batch::of(SANDBOXES, self.id.as_str(), &*record);
+        match batch {
+            Ok(batch) => Some(database.observe(batch)),
+            Err(error) => {
+                tracing::error!(sandbox.id = %self.id, %error, "the sandbox cannot be stored");
+                None
+            }
         }
     }
 
-    pub(in crate::pod) fn set_monitor(&self, monitor: Option<Monitor>) {
-        *self.monitor.lock().unwrap_or_else(PoisonError::into_inner) = monitor;
+    /// Deletes the record for good.
+    pub(in crate::pod) fn forget(&self, database: &Database) -> Outcome {
+        let _record = self.record();
+        self.forgotten.store(true, Ordering::Relaxed);
+        database.observe(Batch::without(SANDBOXES, self.id.as_str()))
     }
 
+    pub(in crate::pod) fn is_forgotten(&self) -> bool {
+        self.forgotten.load(Ordering::Relaxed)
+    }
+
+    /// For the one task that takes it up; none while there is one.
+    pub(in crate::pod) fn take_turn(&self) -> Option<OwnedMutexGuard<()>> {
+        Arc::clone(&self.turn).try_lock_owned().ok()
+    }
+
+    /// Takes a connection to its monitor, or gives it up.
+    pub(in crate::pod) fn set_monitor(&self, monitor: Option<Monitor>) {
+        let mut link = self.link();
+        link.trouble = None;
+        link.monitor = monitor;
+        drop(link);
+        self.changes.send_replace(());
+    }
+
+    /// Its monitor, however it is.
     pub(in crate::pod) fn monitor(&self) -> Option<Monitor> {
-        self.monitor.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.link().monitor.clone()
+    }
+
+    /// Notes that its monitor does not answer; whether that is news.
+    pub(in crate::pod) fn is_silent(&self, stage: &'static str, words: String) -> bool {
+        let mut link = self.link();
+        let since = link.trouble.as_ref().map(|trouble| trouble.since);
+        let is_news = since.is_none();
+        let since = since.unwrap_or_else(Instant::now);
+        link.trouble = Some(Trouble { stage, words, since });
+        drop(link);
+        self.changes.send_replace(());
+        is_news
+    }
+
+    /// Notes that its monitor answers, and that all it had to tell is taken over; whether it
+    /// did not answer before.
+    pub(in crate::pod) fn answers(&self) -> bool {
+        let mut link = self.link();
+        link.is_known = true;
+        let was_silent = link.trouble.take().is_some();
+        drop(link);
+        self.changes.send_replace(());
+        was_silent
+    }
+
+    /// Why it cannot be reached, if it cannot.
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.link().trouble.clone()
+    }
+
+    /// Whether containers can be made in it.
+    pub fn is_ready(&self) -> bool {
+        self.record().phase == SandboxPhase::Ready && self.link().trouble.is_none()
+    }
+
+    /// Waits until what happened before this daemon is known, or the pod does not answer, or
+    /// the time is over.
+    pub async fn taken_up(&self, limit: Duration) {
+        let mut changes = self.changes.subscribe();
+        let is_decided = || {
+            let link = self.link();
+            link.is_known || link.trouble.is_some()
+        };
+        let decided = async {
+            while self.record().phase == SandboxPhase::Ready && !is_decided() {
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // The caller goes on with what is known by then.
+        let _ = timeout(limit, decided).await;
     }
 
     /// Its monitor, for something that needs a ready sandbox.
-    pub(in crate::pod) fn ready_monitor(&self, action: &'static str) -> Result<Monitor, Error> {
-        let phase = self.record().phase;
-        let monitor = self.monitor().filter(|_| phase == SandboxPhase::Ready);
-        monitor.ok_or_else(|| {
-            Reason::State {
-                what: "sandbox",
-                id: self.id.to_string(),
-                state: match phase {
-                    SandboxPhase::Creating => "being created",
-                    SandboxPhase::Ready => "without its monitor",
-                    SandboxPhase::NotReady => "not ready",
-                },
-                action,
-                hint: "; create a new sandbox",
+    pub(in crate::pod) async fn ready_monitor(
+        &self,
+        action: &'static str,
+    ) -> Result<Monitor, Error> {
+        if let Some(monitor) = self.usable(action)? {
+            return Ok(monitor);
+        }
+        self.taken_up(TAKE_UP).await;
+        let state = "being taken up after a restart of the daemon";
+        self.usable(action)?.ok_or_else(|| self.wrong_state(state, action, "; try again"))
+    }
+
+    /// Whether something can be made in it, as far as is known without waiting.
+    pub(in crate::pod) fn check_open(&self, action: &'static str) -> Result<(), Error> {
+        self.usable(action).map(drop)
+    }
+
+    fn usable(&self, action: &'static str) -> Result<Option<Monitor>, Error> {
+        let state = match self.record().phase {
+            SandboxPhase::Creating => "being created",
+            SandboxPhase::NotReady => "not ready",
+            SandboxPhase::Ready if self.ending.is_cancelled() => "being stopped",
+            SandboxPhase::Ready => {
+                let link = self.link();
+                return match &link.trouble {
+                    None => Ok(link.monitor.clone()),
+                    Some(Trouble { stage, words, .. }) => Err(Reason::Silent {
+                        id: self.id.to_string(),
+                        stage,
+                        words: words.clone(),
+                        action,
+                    }
+                    .into()),
+                };
             }
-            .into()
-        })
+        };
+        Err(self.wrong_state(state, action, "; create a new sandbox"))
+    }
+
+    fn wrong_state(&self, state: &'static str, action: &'static str, hint: &'static str) -> Error {
+        Reason::State { what: "sandbox", id: self.id.to_string(), state, action, hint }.into()
     }
 }
 

@@ -1,29 +1,80 @@
 //! RemovePodSandbox.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tracing::info;
+use tracing::{info, warn};
 
-use crate::pod::{Pods, SANDBOXES, error::Error, sandbox::Sandbox};
+use crate::pod::{
+    Pods,
+    error::{Error, Reason},
+    sandbox::Sandbox,
+};
+
+/// How long the disk may take to store that something is gone, before the answer says so
+/// without it: it is stored when the disk takes it.
+pub(in crate::pod) const STORE_LIMIT: Duration = Duration::from_secs(10);
 
 impl Pods {
-    /// Removes a sandbox with its containers, by force.
+    /// Removes a sandbox with its containers, by force. A call while another one is under way
+    /// joins it.
     ///
     /// # Errors
-    /// When a step fails; a repeat tries the rest again.
+    /// When a process does not end, or a file cannot be removed; a repeat tries the rest
+    /// again.
     pub async fn remove_sandbox(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> Result<(), Error> {
-        let (pods, sandbox) = (Arc::clone(self), Arc::clone(sandbox));
-        crate::pod::own(async move {
-            let _guard = sandbox.operation.lock().await;
-            pods.stop_locked(&sandbox).await?;
-            for container in pods.containers_of(&sandbox) {
-                pods.remove_container(&container).await?;
+        let task = {
+            let (pods, sandbox) = (Arc::clone(self), Arc::clone(sandbox));
+            move || async move { pods.remove_sandbox_anew(&sandbox).await }
+        };
+        self.sandbox_removals.run(sandbox.id.clone(), task).await
+    }
+
+    async fn remove_sandbox_anew(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> Result<(), Error> {
+        match self.stop_sandbox(sandbox).await {
+            // The processes are gone. A network that cannot be given back must not keep the
+            // pod: what was set up is recorded with the network, and is taken down later.
+            Err(error) if matches!(error.reason(), Reason::Network(_)) => {
+                warn!(sandbox.id = %sandbox.id, error = %crate::kind::chain(&error),
+                    "the sandbox is removed before its network; that is taken down later");
+                self.leave_network_later(sandbox);
             }
-            pods.parts.database.delete(SANDBOXES, sandbox.id.as_str())?;
-            pods.objects().sandboxes.remove(&sandbox.id);
-            info!(sandbox.id = %sandbox.id, "sandbox is removed");
-            Ok(())
-        })
-        .await
+            result => result?,
+        }
+        for container in self.containers_of(sandbox) {
+            self.remove_container(&container).await?;
+        }
+        self.objects().sandboxes.remove(&sandbox.id);
+        self.store_soon(sandbox.forget(&self.parts.database), &sandbox.id).await;
+        info!(sandbox.id = %sandbox.id, "sandbox is removed");
+        Ok(())
+    }
+
+    /// Waits a while for a deletion to be stored.
+    pub(in crate::pod) async fn store_soon(
+        &self,
+        outcome: crate::store::Outcome,
+        id: &impl std::fmt::Display,
+    ) {
+        match tokio::time::timeout(STORE_LIMIT, outcome.known()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                warn!(%id, error = %crate::kind::chain(&error), "the removal is stored later");
+            }
+            Err(_) => warn!(%id, "the disk does not answer; the removal is stored later"),
+        }
+    }
+
+    /// Tries until the network of a removed sandbox is taken down.
+    fn leave_network_later(self: &Arc<Self>, sandbox: &Sandbox) {
+        let Some(request) = sandbox.record().network.clone() else { return };
+        let (pods, id) = (Arc::clone(self), sandbox.id.clone());
+        tokio::spawn(async move {
+            let mut pause = Duration::from_secs(1);
+            while pods.parts.network.teardown(&request, None).await.is_err() {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(60));
+            }
+            info!(sandbox.id = %id, "the network of the removed sandbox is taken down");
+        });
     }
 }

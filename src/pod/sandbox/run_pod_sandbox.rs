@@ -5,16 +5,17 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 use tracing::{Instrument, debug, info, info_span};
 
 use crate::{
     monitor::{client::Monitor, v1},
     network::{self, PodRequest},
     pod::{
-        Pods, SANDBOXES,
+        Pods, SANDBOXES, blocking,
         error::{During, Error, Reason},
         id::SandboxId,
         monitors::{exits, warm},
@@ -22,6 +23,7 @@ use crate::{
             Sandbox, SandboxPhase, SandboxRecord, check,
             files::{self, Files},
             key_of,
+            unmake::Remains,
         },
         time::now,
     },
@@ -29,7 +31,13 @@ use crate::{
         self,
         config::{NamespaceMode, Protocol, SandboxConfig},
     },
+    store::Batch,
+    sys::process::Identity,
 };
+
+/// How long a pod waits for the file system of its logs: as long as the kubelet waits for an
+/// answer (`runtimeRequestTimeout`), so that it is told the reason.
+const LOG_DIRECTORY_LIMIT: Duration = Duration::from_secs(100);
 
 impl Pods {
     /// Makes a sandbox and returns its id once it is ready. A repeat with the same metadata
@@ -84,6 +92,8 @@ impl Pods {
         config: SandboxConfig,
         handler: String,
     ) -> Result<SandboxId, Error> {
+        // What nobody knows any more may still have the addresses that this one would get.
+        self.unknown_are_ended().await;
         if let Some(existing) = self.sandbox_with_key(&key) {
             return match existing.record().phase {
                 SandboxPhase::Ready => Ok(existing.id.clone()),
@@ -96,10 +106,13 @@ impl Pods {
         let id = SandboxId::random().during("read", Path::new("/dev/urandom"))?;
         let span = info_span!("run_sandbox", sandbox.id = %id);
         let sandbox = Sandbox::new(id.clone(), self.record_of(&id, config, handler));
+        sandbox.stage.enter("recording");
         // Recorded before anything of it is made, so that a restart can undo it.
-        self.parts.database.put(SANDBOXES, id.as_str(), &*sandbox.record())?;
+        let record = Batch::of(SANDBOXES, id.as_str(), &*sandbox.record())?;
+        self.parts.database.submit(record).known().await?;
         let made = self.make_sandbox(&sandbox).instrument(span.clone()).await;
         self.fill_pool();
+        sandbox.stage.leave();
         match made {
             Ok(()) => {
                 self.objects().sandboxes.insert(id.clone(), sandbox);
@@ -139,6 +152,8 @@ impl Pods {
             owns_cgroup,
             boot_id: self.boot_id.clone(),
             monitor_pid: 0,
+            monitor: None,
+            dismantled: false,
             config,
         }
     }
@@ -147,44 +162,104 @@ impl Pods {
     async fn make_sandbox(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> Result<(), Error> {
         let record = sandbox.record().clone();
         let directory = self.sandbox_directory(&sandbox.id);
-        fs::create_dir(&directory).during("create directory", &directory)?;
         let hostname = hostname_of(&record.config)?;
-        let monitor = self.start_monitor(sandbox)?;
+        sandbox.stage.enter("starting the monitor");
+        let monitor = self.start_monitor(sandbox, &directory).await?;
         monitor.set_up(self.setup(&record, &directory, &hostname)?).await?;
         debug!("monitor is set up");
+        sandbox.stage.enter("setting up the network");
         let addresses = self.join_network(&record).await?;
         debug!(?addresses, "network is set up");
-        Files::of(&directory).write(&record.config, &hostname, &addresses)?;
-        if !record.config.log_directory.is_empty() {
-            let path = Path::new(&record.config.log_directory);
-            fs::create_dir_all(path).during("create log directory", path)?;
-        }
-        sandbox.update(&self.parts.database, |record| {
+        sandbox.stage.enter("writing the pod's files");
+        self.write_files(sandbox, &directory, hostname, &addresses).await?;
+        sandbox.stage.enter("making the log directory");
+        self.make_log_directory(&record.config).await?;
+        sandbox.answers();
+        // A fact: a restart that does not find it undoes the pod, as it does any that is not
+        // whole.
+        let stored = sandbox.observe(&self.parts.database, |record| {
             record.addresses = addresses;
-            record.monitor_pid = monitor.pid().unwrap_or(0);
             record.phase = SandboxPhase::Ready;
-        })
+        });
+        match stored {
+            Some(outcome) => Ok(outcome.known().await?),
+            None => Err(Reason::Aborted.into()),
+        }
     }
 
-    /// A monitor that waits, or else a new one.
-    fn start_monitor(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> Result<Monitor, Error> {
-        let socket = self.socket_of(&sandbox.id);
+    /// A monitor that waits, or else a new one, with a directory of the pod's own.
+    async fn start_monitor(
+        self: &Arc<Self>,
+        sandbox: &Arc<Sandbox>,
+        directory: &Path,
+    ) -> Result<Monitor, Error> {
         let modes = sandbox.record().config.security.namespaces.clone();
         let isolated = modes.network != NamespaceMode::Node && modes.ipc != NamespaceMode::Node;
         let kind = if isolated { warm::Kind::Isolated } else { warm::Kind::Plain };
-        let (monitor, events) = match self.pool.take(kind) {
-            Some(warm) => {
-                fs::rename(&warm.socket, &socket).during("take over", &warm.socket)?;
-                (warm.monitor, warm.events)
+        let warm = self.pool.take(kind);
+        let socket = self.socket_of(&sandbox.id);
+        let (pods, directory) = (Arc::clone(self), directory.to_owned());
+        let (monitor, events) = blocking::own_files(move || {
+            fs::create_dir(&directory).during("create directory", &directory)?;
+            match warm {
+                Some(warm) => {
+                    fs::rename(&warm.socket, &socket).during("take over", &warm.socket)?;
+                    Ok((warm.monitor, warm.events))
+                }
+                None => {
+                    let (sender, events) = mpsc::unbounded_channel();
+                    Ok((pods.parts.program.spawn(&socket, sender)?, events))
+                }
             }
-            None => {
-                let (sender, events) = mpsc::unbounded_channel();
-                (self.parts.program.spawn(&socket, sender)?, events)
-            }
-        };
+        })
+        .await?;
+        let identity = monitor.pid().and_then(|pid| Identity::of(pid).ok());
+        {
+            let mut record = sandbox.record();
+            record.monitor_pid = monitor.pid().unwrap_or(0);
+            record.monitor = identity;
+        }
         sandbox.set_monitor(Some(monitor.clone()));
         exits::watch(self, sandbox, events);
         Ok(monitor)
+    }
+
+    /// What the containers of the pod see of it, and what ends it where it is not known.
+    async fn write_files(
+        &self,
+        sandbox: &Sandbox,
+        directory: &Path,
+        hostname: String,
+        addresses: &[std::net::IpAddr],
+    ) -> Result<(), Error> {
+        let (record, directory) = (sandbox.record().clone(), directory.to_owned());
+        let addresses = addresses.to_vec();
+        blocking::own_files(move || {
+            Remains::of(&record).write(&directory)?;
+            Files::of(&directory).write(&record.config, &hostname, &addresses)
+        })
+        .await
+    }
+
+    /// It lies where the client says: its file system may not answer.
+    async fn make_log_directory(&self, config: &SandboxConfig) -> Result<(), Error> {
+        if config.log_directory.is_empty() {
+            return Ok(());
+        }
+        let path = PathBuf::from(&config.log_directory);
+        let making = {
+            let path = path.clone();
+            let make = move || fs::create_dir_all(&path).during("create log directory", &path);
+            self.user_paths.run(make)
+        };
+        match timeout(LOG_DIRECTORY_LIMIT, making).await {
+            Ok(result) => result,
+            Err(_) => Err(Reason::TooSlow {
+                what: format!("making the log directory {}", path.display()),
+                seconds: LOG_DIRECTORY_LIMIT.as_secs(),
+            }
+            .into()),
+        }
     }
 
     pub(in crate::pod) fn socket_of(&self, id: &SandboxId) -> PathBuf {
@@ -234,18 +309,6 @@ impl Pods {
         let netns = fs::File::open(path).during("open network namespace", path)?;
         let netns = std::os::fd::AsFd::as_fd(&netns);
         Ok(self.parts.network.setup(request, netns, path).await?.ips)
-    }
-
-    /// Takes back what [`Pods::make_sandbox`] has done, from the last step to the first, and
-    /// goes on past a step that fails: it is tried again at the next start of the daemon.
-    pub(in crate::pod) async fn undo_sandbox(&self, sandbox: &Sandbox) {
-        if let Err(error) = self.dismantle(sandbox).await {
-            tracing::warn!(sandbox.id = %sandbox.id, %error, "sandbox is not undone yet");
-            return;
-        }
-        if let Err(error) = self.parts.database.delete(SANDBOXES, sandbox.id.as_str()) {
-            tracing::warn!(sandbox.id = %sandbox.id, %error, "sandbox is not forgotten yet");
-        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     path::Path,
+    sync::Arc,
 };
 
 use rustix::pipe::fcntl_setpipe_size;
@@ -60,7 +61,7 @@ impl Pods {
     /// # Errors
     /// A container that does not run.
     pub async fn attach(
-        &self,
+        self: &Arc<Self>,
         container: &Container,
         stdin: bool,
         stdout: bool,
@@ -72,7 +73,7 @@ impl Pods {
             (config.tty, config.stdin, config.stdin_once)
         };
         let sandbox = self.sandbox_of(container)?;
-        let monitor = sandbox.ready_monitor("attaching to a container")?;
+        let monitor = sandbox.ready_monitor("attaching to a container").await?;
         let pipes = Path::new("pipe");
         // A terminal has one output.
         let (stdout, stdout_end) = pipe(stdout).during("create", pipes)?.unzip();
@@ -80,7 +81,8 @@ impl Pods {
         let (id, stdin) = (container.id.as_str(), stdin && has_input);
         let (out, err) =
             (stdout_end.as_ref().map(AsFd::as_fd), stderr_end.as_ref().map(AsFd::as_fd));
-        let attached = monitor.attach(id, stdin, out, err).await?;
+        let attach = monitor.attach(id, stdin, out, err);
+        let attached = self.ask(&sandbox, "attaching to a container", attach).await?;
         let (input, terminal) = match tty {
             false => (attached.input, None),
             true => {

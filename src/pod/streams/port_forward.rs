@@ -12,8 +12,8 @@ impl Pods {
     ///
     /// # Errors
     /// A sandbox that is not ready.
-    pub fn check_port_forward(&self, sandbox: &Sandbox) -> Result<(), Error> {
-        sandbox.ready_monitor("forwarding ports").map(drop)
+    pub async fn check_port_forward(&self, sandbox: &Sandbox) -> Result<(), Error> {
+        sandbox.ready_monitor("forwarding ports").await.map(drop)
     }
 
     /// Connects to a port on the loopback of a sandbox.
@@ -21,7 +21,7 @@ impl Pods {
     /// # Errors
     /// A sandbox that is not ready, and a port that nobody listens at.
     pub async fn dial(&self, sandbox: &Sandbox, port: u16) -> Result<TcpStream, Error> {
-        self.check_port_forward(sandbox)?;
+        self.check_port_forward(sandbox).await?;
         let namespace = sandbox.record().netns.clone();
         Ok(dial::loopback(namespace, port).await?)
     }

@@ -179,6 +179,23 @@ impl Cgroup {
     }
 }
 
+/// The names of the cgroups directly below the one at `path`; none where it is not there.
+pub fn children(version: Version, path: &Path) -> Vec<String> {
+    let directories = match Cgroup::open(version, path) {
+        Ok(Cgroup::V2(cgroup)) => vec![cgroup.path().to_owned()],
+        Ok(Cgroup::V1(cgroup)) => cgroup.paths(),
+        Err(_) => Vec::new(),
+    };
+    let entries = directories.iter().filter_map(|directory| fs::read_dir(directory).ok());
+    let names = entries.flat_map(|entries| {
+        entries
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .filter_map(|entry| entry.file_name().into_string().ok())
+    });
+    names.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+}
+
 fn relative(path: &Path) -> Result<PathBuf, Error> {
     let relative = path.strip_prefix("/").unwrap_or(path);
     let plain = relative.components().all(|c| matches!(c, std::path::Component::Normal(_)));

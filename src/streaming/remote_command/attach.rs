@@ -1,6 +1,6 @@
 //! A client at a running container, from its streams to its detaching.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ use crate::{
 /// The end of the client's input detaches it, as under containerd. Where the container's input
 /// is for one client only, that input ends with it; without a terminal the client then goes on
 /// to see the output.
-pub async fn serve(pods: &Pods, container: &Container, wanted: Wanted, client: Client) {
+pub async fn serve(pods: &Arc<Pods>, container: &Container, wanted: Wanted, client: Client) {
     let Client { stdin, stdout, stderr, resize, reporter, session } = client;
     let over = session.over();
     let outcome = match pods.attach(container, wanted.stdin, wanted.stdout, wanted.stderr).await {

@@ -1,6 +1,6 @@
 //! A command of a client, from its streams to its exit code.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,7 @@ use crate::{
 ///
 /// A client that vanishes ends its terminal, and with it what runs there. A command without one
 /// goes on, as under containerd: its input ends, and its output is read and dropped.
-pub async fn serve(pods: &Pods, container: &Container, request: &ExecRequest, client: Client) {
+pub async fn serve(pods: &Arc<Pods>, container: &Container, request: &ExecRequest, client: Client) {
     let terminal = request.terminal;
     let Client { stdin, stdout, stderr, resize, reporter, session } = client;
     let over = session.over();

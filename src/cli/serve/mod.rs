@@ -1,22 +1,22 @@
 //! `criquet serve`: the daemon, from an empty process to one that serves and back.
 
+mod incoming;
+mod locks;
+mod signals;
+
 use std::{
-    fs::{self, File},
-    io,
+    fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
 use tokio::{
     net::{UnixListener, UnixStream},
-    signal::unix::{SignalKind, signal},
     sync::oneshot,
 };
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tracing::{info, warn};
 
@@ -37,13 +37,13 @@ use crate::{
     spec::{capabilities, container::Node},
     store::{self, Database, Durability},
     streaming,
+    sys::process::Identity,
 };
+
+pub(super) use locks::lock_root;
 
 /// The longest request, in bytes; that of the kubelet's client.
 const MAX_REQUEST: usize = 16 * 1024 * 1024;
-
-/// How long a lock of a daemon that has ended may stay.
-const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long calls that are under way at the end may take.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -74,11 +74,20 @@ pub struct Settings {
 /// What keeps the daemon from serving.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The state directory belongs to another daemon.
-    #[error("another criquet uses {}; stop it, or give this one a --root of its own", root.display())]
+    /// Something that one daemon alone can have belongs to another.
+    #[error(
+        "another criquet uses the {what} {}{owner}; stop it, or give this one values of its own \
+         for all of: root, state, listen, netns_dir, cgroup_parent, image.root, network.bridge, \
+         network.table and network.subnet_v4 and subnet_v6",
+        name.display()
+    )]
     InUse {
-        /// The directory.
-        root: PathBuf,
+        /// What it is.
+        what: &'static str,
+        /// Its name or path.
+        name: PathBuf,
+        /// Who has it, with a leading space, or nothing.
+        owner: String,
     },
     /// Somebody answers at the socket.
     #[error("another server listens at {}; stop it, or give this one a --listen of its own", path.display())]
@@ -132,12 +141,24 @@ pub type Reload = Box<dyn Fn() -> Result<image::Rules, config::Error> + Send + S
 /// # Errors
 /// What keeps the daemon from serving.
 pub async fn run(settings: Settings, reload: Reload) -> Result<(), Error> {
-    let _locks = [lock(&settings.pods.root)?, lock(&settings.images.root)?];
-    let node = node()?;
-    let listener = listen(&settings.listen).await?;
-    let pods = open(&settings, node).await?;
+    // A disk that does not answer, or another process's lock, must not keep SIGTERM away.
+    let opening = async {
+        let locks = {
+            let settings = settings.clone();
+            aside(move || locks::lock_all(&settings)).await?
+        };
+        let node = node()?;
+        let listener = listen(&settings.listen).await?;
+        let (pods, database) = open(&settings, node).await?;
+        Ok::<_, Error>((locks, listener, pods, database))
+    };
+    let (_locks, listener, pods, database) = tokio::select! {
+        opened = opening => opened?,
+        () = signals::end() => return Ok(()),
+    };
     let images = Arc::clone(pods.images());
-    let reloading = tokio::spawn(reload_on_signal(Arc::clone(&images), reload));
+    let reporting = tokio::spawn(signals::dump(Arc::clone(&pods)));
+    let reloading = tokio::spawn(signals::reload(Arc::clone(&images), reload));
     images.collect_later();
     if images.is_suspicious() {
         verify_aside(Arc::clone(&images))?;
@@ -157,7 +178,7 @@ pub async fn run(settings: Settings, reload: Reload) -> Result<(), Error> {
                 .max_decoding_message_size(limit),
         )
         .add_service(AdminServer::new(Administrator::new(pods)))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async {
+        .serve_with_incoming_shutdown(incoming::connections(listener), async {
             // The sender dropped means the end as well.
             let _ = stopped.await;
         });
@@ -165,9 +186,10 @@ pub async fn run(settings: Settings, reload: Reload) -> Result<(), Error> {
     notify(&[sd_notify::NotifyState::Ready]);
 
     let server = tokio::spawn(server);
-    end_signal().await;
+    signals::end().await;
     notify(&[sd_notify::NotifyState::Stopping]);
     reloading.abort();
+    reporting.abort();
     let _ = stop.send(());
     streams.shut_down(DRAIN_STREAMS).await;
     match tokio::time::timeout(DRAIN, server).await {
@@ -175,14 +197,14 @@ pub async fn run(settings: Settings, reload: Reload) -> Result<(), Error> {
         Ok(Err(_)) => warn!("the server was ended by a panic"),
         Err(_) => info!("calls that were under way are given up; repeats will join them"),
     }
-    // A disk that does not answer must not keep the daemon: then the next one verifies.
-    let closing = tokio::task::spawn_blocking(move || images.close());
-    match tokio::time::timeout(CLOSE, closing).await {
-        Ok(Ok(Ok(()))) => {}
-        Ok(Ok(Err(error))) => {
+    let closing = async {
+        if let Err(error) = aside(move || Ok(images.close()?)).await {
             warn!(error = %crate::kind::chain(&error), "cannot note the orderly end");
         }
-        Ok(Err(_)) | Err(_) => warn!("the disk does not take note of the orderly end"),
+        database.settled().await;
+    };
+    if tokio::time::timeout(CLOSE, closing).await.is_err() {
+        warn!("the disk does not answer; the end is not noted");
     }
     // Only the name that is ours: a daemon that was started meanwhile has another.
     let _ = fs::remove_file(&settings.listen);
@@ -208,37 +230,26 @@ fn verify_aside(images: Arc<ImageStore>) -> Result<(), Error> {
     std::thread::Builder::new().name(name).spawn(verify).map(drop).map_err(failed)
 }
 
-/// Holds the root directory for this daemon alone.
-pub(super) fn lock(root: &Path) -> Result<File, Error> {
-    fs::create_dir_all(root).map_err(io_error("create directory", root))?;
-    let path = root.join("lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(io_error("open", &path))?;
-    let patience = std::time::Instant::now() + LOCK_PATIENCE;
-    loop {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
-            // A child of a daemon that was killed has it until it executes its program.
-            Err(rustix::io::Errno::WOULDBLOCK) if std::time::Instant::now() < patience => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(Error::InUse { root: root.to_owned() });
-            }
-            Err(error) => return Err(io_error("lock", &path)(error.into())),
-        }
-    }
+/// Does work with files on a thread that serves nobody.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let failed = |_| io::Error::other("a thread has ended by a panic");
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(failed).map_err(io_error("start", Path::new("the daemon")))?
 }
 
 async fn listen(path: &Path) -> Result<UnixListener, Error> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(io_error("create directory", parent))?;
     }
-    if UnixStream::connect(path).await.is_ok() {
+    // The locks are ours by now, so that one who was killed and cannot end listens for nobody.
+    let listens = |stream: UnixStream| {
+        let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
+        let process = pid.and_then(|pid| Identity::of(pid.cast_unsigned()).ok());
+        process.is_none_or(|process| !process.is_over())
+    };
+    if UnixStream::connect(path).await.is_ok_and(listens) {
         return Err(Error::SocketInUse { path: path.to_owned() });
     }
     match fs::remove_file(path) {
@@ -254,22 +265,27 @@ async fn listen(path: &Path) -> Result<UnixListener, Error> {
     Ok(listener)
 }
 
-async fn open(settings: &Settings, node: Node) -> Result<Arc<Pods>, Error> {
+async fn open(settings: &Settings, node: Node) -> Result<(Arc<Pods>, Arc<Database>), Error> {
+    let parts = {
+        let settings = settings.clone();
+        aside(move || open_parts(&settings, node)).await?
+    };
+    let database = Arc::clone(&parts.database);
+    Ok((Pods::open(settings.pods.clone(), parts).await?, database))
+}
+
+fn open_parts(settings: &Settings, node: Node) -> Result<Parts, Error> {
     let path = settings.pods.root.join("state.db");
     let database = Arc::new(Database::open(&path, Durability::Process)?);
     let images = Arc::new(Database::open(&path, Durability::Power)?);
-    let options = settings.images.clone();
-    // Nobody is served yet; the thread is one that may wait for the disk.
-    let images = tokio::task::block_in_place(|| ImageStore::open(options, images))?;
-    let parts = Parts {
-        images: Arc::new(images),
+    Ok(Parts {
+        images: Arc::new(ImageStore::open(settings.images.clone(), images)?),
         network: Network::open(settings.network.clone(), Arc::clone(&database))?,
         program: Program::load(&settings.monitor)?,
         cgroups: Version::detect().map_err(io_error("inspect", Path::new("/sys/fs/cgroup")))?,
         node,
         database,
-    };
-    Ok(Pods::open(settings.pods.clone(), parts).await?)
+    })
 }
 
 /// What this daemon may give to containers.
@@ -300,35 +316,5 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
     // Without systemd there is nobody to tell.
     if let Err(error) = sd_notify::notify(state) {
         warn!(%error, "cannot notify systemd");
-    }
-}
-
-/// What is wrong with the configuration is told, and the rules stay as they were.
-async fn reload_on_signal(images: Arc<ImageStore>, reload: Reload) {
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        warn!("SIGHUP cannot be received; restart to apply a changed configuration");
-        return;
-    };
-    while hangup.recv().await.is_some() {
-        match reload() {
-            Ok(rules) => {
-                images.set_rules(rules);
-                info!("rules about registries and images are read again");
-            }
-            Err(error) => warn!(%error, "the configuration is wrong; the old rules stay"),
-        }
-    }
-}
-
-async fn end_signal() {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        warn!("signals cannot be received; only SIGKILL ends this daemon");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
     }
 }

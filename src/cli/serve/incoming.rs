@@ -1,0 +1,39 @@
+//! Connections of clients, as the server takes them.
+
+use std::{io, time::Duration};
+
+use futures_util::Stream;
+use tokio::net::{UnixListener, UnixStream};
+use tracing::warn;
+
+/// The pause after an accept that fails: the first, and the longest. Whatever is missing,
+/// most likely descriptors, is not there a microsecond later.
+const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
+
+/// The connections of a listener. Where none can be accepted it waits, and says so once.
+pub(super) fn connections(
+    listener: UnixListener,
+) -> impl Stream<Item = io::Result<UnixStream>> + Send {
+    futures_util::stream::unfold(listener, |listener| async {
+        let stream = next(&listener).await;
+        Some((Ok(stream), listener))
+    })
+}
+
+async fn next(listener: &UnixListener) -> UnixStream {
+    let mut pause = PAUSES[0];
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            // The client is gone again.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                if pause == PAUSES[0] {
+                    warn!(%error, "no connection can be accepted; this is tried again");
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSES[1]);
+            }
+        }
+    }
+}

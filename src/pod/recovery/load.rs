@@ -1,0 +1,128 @@
+//! What is known of an earlier daemon's pods, before anything is asked of anybody.
+
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
+
+use tracing::warn;
+
+use crate::pod::{
+    CONTAINERS, Pods, SANDBOXES,
+    container::{Container, ContainerRecord},
+    error::{During, Error},
+    id::{ContainerId, SandboxId},
+    sandbox::{Sandbox, SandboxPhase, SandboxRecord},
+};
+
+/// What an earlier daemon has left to be done.
+pub(in crate::pod) struct Left {
+    /// Sandboxes that were being made.
+    pub unfinished: Vec<Arc<Sandbox>>,
+    /// Pods that have a directory and no record.
+    pub unknown: Vec<SandboxId>,
+    /// What belongs to containers that have no record.
+    pub remains: Remains,
+}
+
+/// What containers leave behind. It was looked for before the first call was served, so that
+/// nothing of a new container is among it.
+pub(in crate::pod) struct Remains {
+    /// Directories of containers.
+    pub directories: BTreeSet<ContainerId>,
+    /// Files that containers are started from.
+    pub bundles: BTreeSet<ContainerId>,
+    /// Those who hold images.
+    pub holders: Vec<String>,
+    /// Trees that wait for their removal.
+    pub trash: Vec<std::path::PathBuf>,
+    /// Containers whose sandbox is not known.
+    pub homeless: Vec<Arc<Container>>,
+}
+
+impl Pods {
+    /// Reads the database and the names in the directories. Waits for the disk, and for
+    /// nobody else.
+    pub(in crate::pod) fn load(&self) -> Result<Left, Error> {
+        let sandboxes = self.parts.database.list::<SandboxRecord>(SANDBOXES)?;
+        let containers = self.parts.database.list::<ContainerRecord>(CONTAINERS)?;
+        let mut unfinished = Vec::new();
+        let mut homeless = Vec::new();
+        let mut objects = self.objects();
+        let mut known_pods = BTreeSet::new();
+        for (id, record) in sandboxes {
+            let id = SandboxId::from(id);
+            known_pods.insert(id.clone());
+            let sandbox = Sandbox::new(id.clone(), record);
+            if sandbox.record().phase == SandboxPhase::Creating {
+                unfinished.push(sandbox);
+            } else {
+                objects.sandboxes.insert(id, sandbox);
+            }
+        }
+        let mut known = BTreeSet::new();
+        for (id, record) in containers {
+            let id = ContainerId::from(id);
+            known.insert(id.clone());
+            let has_home = objects.sandboxes.contains_key(&record.sandbox);
+            let container = Container::new(id.clone(), record);
+            if has_home {
+                objects.containers.insert(id, container);
+            } else {
+                homeless.push(container);
+            }
+        }
+        drop(objects);
+        self.end_what_a_reboot_has_ended();
+        let unknown = names(&self.options.state.join("pods"))?
+            .into_iter()
+            .map(SandboxId::from)
+            .filter(|id| !known_pods.contains(id))
+            .collect();
+        let without_record = |directory: &Path| -> Result<BTreeSet<ContainerId>, Error> {
+            let names = names(directory)?.into_iter().map(ContainerId::from);
+            Ok(names.filter(|id| !known.contains(id)).collect())
+        };
+        let mut directories = without_record(&self.options.root.join("containers"))?;
+        directories.extend(without_record(&self.options.root.join("work"))?);
+        let trash = self.options.root.join("trash");
+        let holders = self.parts.images.holders().into_iter();
+        let is_known = |holder: &String| known.contains(&ContainerId::from(holder.clone()));
+        let remains = Remains {
+            directories,
+            bundles: without_record(&self.options.state.join("bundles"))?,
+            holders: holders.filter(|holder| !is_known(holder)).collect(),
+            trash: names(&trash)?.into_iter().map(|name| trash.join(name)).collect(),
+            homeless,
+        };
+        Ok(Left { unfinished, unknown, remains })
+    }
+
+    /// After a reboot nothing runs any more, which the first list is to tell.
+    fn end_what_a_reboot_has_ended(&self) {
+        for sandbox in self.sandboxes() {
+            let runs_no_more = {
+                let record = sandbox.record();
+                record.boot_id != self.boot_id && record.phase == SandboxPhase::Ready
+            };
+            if !runs_no_more {
+                continue;
+            }
+            for container in self.containers_of(&sandbox) {
+                if container.is_running() {
+                    self.record_unknown(&container, "the node was restarted");
+                }
+            }
+            sandbox.ending.cancel();
+            drop(sandbox.observe(&self.parts.database, |record| {
+                record.phase = SandboxPhase::NotReady;
+            }));
+        }
+        if self.sandboxes().iter().any(|sandbox| sandbox.ending.is_cancelled()) {
+            warn!("the node was restarted; its pods have ended");
+        }
+    }
+}
+
+fn names(directory: &Path) -> Result<Vec<String>, Error> {
+    let entries = fs::read_dir(directory).during("read", directory)?;
+    let name = |entry: fs::DirEntry| entry.file_name().into_string().ok();
+    Ok(entries.flatten().filter_map(name).collect())
+}

@@ -1,0 +1,103 @@
+//! What a daemon does with the pods of the one before it.
+//!
+//! The database says what exists and the monitors say what runs. What the database knows is
+//! there before the first call is served; everything that may have to wait for somebody is done
+//! beside the calls, pod by pod: a sandbox of an earlier boot runs no more, one that was being
+//! made is undone, one that was ready is taken up (`monitors/take_up.rs`), one that was stopped
+//! and not cleaned up is. Pods that nobody knows any more are ended (`unknown`), and then what
+//! belongs to no record is swept away.
+
+mod load;
+mod sweep;
+mod unknown;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time::timeout};
+use tracing::info;
+
+use super::{
+    Pods,
+    sandbox::{Sandbox, SandboxPhase},
+};
+
+pub(super) use load::Left;
+
+/// How long a new pod waits for the end of those that nobody knows any more.
+const UNKNOWN_LIMIT: Duration = Duration::from_secs(10);
+
+/// How far the recovery has come.
+pub(super) struct Progress {
+    unknown_are_ended: watch::Sender<bool>,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self { unknown_are_ended: watch::Sender::new(false) }
+    }
+}
+
+impl Pods {
+    /// Begins to take up, to undo and to clean up, and does not wait for it.
+    pub(super) fn recover(self: &Arc<Self>, left: Left) {
+        for sandbox in left.unfinished {
+            info!(sandbox.id = %sandbox.id, "undoing a sandbox that was not finished");
+            let pods = Arc::clone(self);
+            tokio::spawn(async move {
+                pods.reach_for_the_end(&sandbox).await;
+                pods.undo_sandbox(&sandbox).await;
+            });
+        }
+        let sandboxes = self.sandboxes();
+        info!(sandboxes = sandboxes.len(), containers = self.containers().len(), "state is read");
+        for sandbox in &sandboxes {
+            self.recover_sandbox(sandbox);
+        }
+        let pods = Arc::clone(self);
+        tokio::spawn(async move {
+            pods.end_unknown(left.unknown).await;
+            pods.recovery.unknown_are_ended.send_replace(true);
+            pods.sweep(left.remains).await;
+        });
+    }
+
+    fn recover_sandbox(self: &Arc<Self>, sandbox: &Arc<Sandbox>) {
+        let (phase, is_dismantled) = {
+            let record = sandbox.record();
+            (record.phase, record.dismantled)
+        };
+        match phase {
+            SandboxPhase::Ready => self.take_up(sandbox),
+            _ if is_dismantled => {}
+            _ => {
+                let (pods, sandbox) = (Arc::clone(self), Arc::clone(sandbox));
+                tokio::spawn(async move {
+                    pods.reach_for_the_end(&sandbox).await;
+                    pods.dismantle_later(&sandbox);
+                });
+            }
+        }
+    }
+
+    /// Waits until nothing has the addresses of a pod that nobody knows.
+    pub(super) async fn unknown_are_ended(&self) {
+        let mut ended = self.recovery.unknown_are_ended.subscribe();
+        if *ended.borrow() {
+            return;
+        }
+        // One of them that cannot be ended must not keep the node from new pods.
+        let _ = timeout(UNKNOWN_LIMIT, ended.wait_for(|ended| *ended)).await;
+    }
+
+    /// Waits a moment for pods that are being taken up, so that a list that is asked for right
+    /// after a restart tells how they are.
+    pub async fn taken_up(&self, limit: Duration) {
+        let sandboxes = self.sandboxes();
+        let all = async {
+            for sandbox in &sandboxes {
+                sandbox.taken_up(limit).await;
+            }
+        };
+        let _ = timeout(limit, all).await;
+    }
+}

@@ -1,0 +1,194 @@
+//! What takes a sandbox apart, from whatever state: its processes, its network, its monitor,
+//! what of it is mounted, its files.
+//!
+//! Every step has a limit, and goes on past one that fails: a monitor that does not answer is
+//! passed by and its pod's processes are killed through their cgroups.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::{Sandbox, SandboxPhase};
+use crate::{
+    monitor::client,
+    pod::{
+        Pods, blocking,
+        container::Container,
+        error::{During, Error, Reason},
+    },
+    sys::tree,
+};
+
+/// How long a monitor may take to end its pod, whose containers have ended by then.
+const SHUT_DOWN_LIMIT: Duration = Duration::from_secs(5);
+
+/// The same of one that has not answered before.
+const MOMENT: Duration = Duration::from_millis(200);
+
+/// How long the files and mounts of a pod may take to go.
+const TRACES_LIMIT: Duration = Duration::from_secs(10);
+
+/// The pauses between attempts at what has failed: the first, and the longest.
+const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(30)];
+
+impl Pods {
+    /// Takes away everything of a sandbox but its record, which then says so. May be
+    /// repeated, and for a sandbox that was never whole.
+    ///
+    /// # Errors
+    /// The first step that failed. Whatever failed, all others were tried.
+    pub(in crate::pod) async fn dismantle(
+        self: &Arc<Self>,
+        sandbox: &Arc<Sandbox>,
+    ) -> Result<(), Error> {
+        sandbox.ending.cancel();
+        sandbox.stage.enter("ending containers");
+        let containers = self.containers_of(sandbox);
+        // All at once: one that is slow to end holds up none of the others.
+        let ends = containers.iter().map(|container| self.end_at_once(sandbox, container));
+        let ended = join_all(ends).await.into_iter().collect::<Result<(), _>>();
+        // Nothing of it runs but its monitor, and what the kernel does not end.
+        drop(sandbox.observe(&self.parts.database, |record| {
+            record.phase = SandboxPhase::NotReady;
+        }));
+        sandbox.stage.enter("taking down the network");
+        let network = self.leave_network(sandbox).await;
+        sandbox.stage.enter("ending the monitor");
+        self.end_monitor(sandbox).await;
+        self.settle_containers(sandbox, &containers).await;
+        sandbox.stage.enter("removing files and mounts");
+        let traces = self.remove_traces(sandbox).await;
+        sandbox.stage.leave();
+        // The one that tells most comes first.
+        ended.and(traces).and(network)?;
+        drop(sandbox.observe(&self.parts.database, |record| record.dismantled = true));
+        Ok(())
+    }
+
+    /// Gives the network back. What it was asked for is forgotten only then.
+    async fn leave_network(&self, sandbox: &Sandbox) -> Result<(), Error> {
+        let (request, netns) = {
+            let record = sandbox.record();
+            (record.network.clone(), record.netns.clone())
+        };
+        let Some(request) = request else { return Ok(()) };
+        self.parts.network.teardown(&request, netns.as_deref()).await?;
+        sandbox.record().network = None;
+        Ok(())
+    }
+
+    /// Lets the monitor end the pod, or else ends it without.
+    async fn end_monitor(&self, sandbox: &Sandbox) {
+        let Some(monitor) = sandbox.monitor() else { return self.kill_monitor(sandbox).await };
+        let limit = match sandbox.trouble() {
+            Some(_) => MOMENT,
+            None => SHUT_DOWN_LIMIT,
+        };
+        match timeout(limit, monitor.shut_down()).await {
+            // What it could not take away is taken away next.
+            Ok(Ok(()) | Err(client::Error::Gone)) => {}
+            Ok(Err(error)) => {
+                warn!(sandbox.id = %sandbox.id, %error, "the pod's monitor is ended by force");
+                self.kill_monitor(sandbox).await;
+            }
+            Err(_) => {
+                warn!(sandbox.id = %sandbox.id,
+                    "the pod's monitor does not answer and is ended by force");
+                self.kill_monitor(sandbox).await;
+            }
+        }
+        sandbox.set_monitor(None);
+    }
+
+    /// SIGKILL for the monitor, if the process is still the one that was started for it.
+    async fn kill_monitor(&self, sandbox: &Sandbox) {
+        let (identity, boot_id) = {
+            let record = sandbox.record();
+            (record.monitor, record.boot_id.clone())
+        };
+        let Some(identity) = identity.filter(|_| boot_id == self.boot_id) else { return };
+        if let Err(error) = identity.kill() {
+            warn!(sandbox.id = %sandbox.id, %error, "the pod's monitor cannot be killed");
+        }
+    }
+
+    /// Whatever a container was doing, it has ended with its pod.
+    async fn settle_containers(&self, sandbox: &Sandbox, containers: &[Arc<Container>]) {
+        let directory = self.sandbox_directory(&sandbox.id);
+        for container in containers.iter().filter(|container| !container.is_settled()) {
+            self.settle(container, &directory).await;
+        }
+    }
+
+    /// Unmounts and removes what is left outside of the pod's processes.
+    async fn remove_traces(&self, sandbox: &Sandbox) -> Result<(), Error> {
+        let traces = sandbox.record().traces();
+        let directory = self.sandbox_directory(&sandbox.id);
+        let work = blocking::own_files(move || {
+            traces.remove()?;
+            remove_directory(&directory)
+        });
+        let late = || Reason::TooSlow {
+            what: "removing what a pod had mounted".to_owned(),
+            seconds: TRACES_LIMIT.as_secs(),
+        };
+        timeout(TRACES_LIMIT, work).await.unwrap_or_else(|_| Err(late().into()))
+    }
+
+    /// Tries again and again to take a sandbox apart, beside everything else, until nothing of
+    /// it is left or it is removed.
+    pub(in crate::pod) fn dismantle_later(self: &Arc<Self>, sandbox: &Arc<Sandbox>) {
+        let (pods, sandbox) = (Arc::clone(self), Arc::clone(sandbox));
+        tokio::spawn(async move {
+            let mut pause = PAUSES[0];
+            let mut told = false;
+            while !sandbox.record().dismantled && !sandbox.is_forgotten() {
+                match pods.dismantle(&sandbox).await {
+                    Ok(()) if told => info!(sandbox.id = %sandbox.id, "the pod is cleaned up"),
+                    Ok(()) => {}
+                    Err(error) if !told => {
+                        told = true;
+                        warn!(sandbox.id = %sandbox.id, error = %crate::kind::chain(&error),
+                            "the pod is not cleaned up yet; this is tried again");
+                    }
+                    Err(_) => {}
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSES[1]);
+            }
+        });
+    }
+
+    /// Takes back what was made of a sandbox that never came to be; what does not go now goes
+    /// later.
+    pub(in crate::pod) async fn undo_sandbox(self: &Arc<Self>, sandbox: &Arc<Sandbox>) {
+        let mut pause = PAUSES[0];
+        let first = self.dismantle(sandbox).await;
+        let Err(error) = first else { return self.forget_undone(sandbox).await };
+        warn!(sandbox.id = %sandbox.id, error = %crate::kind::chain(&error),
+            "sandbox is not undone yet; this is tried again");
+        let (pods, sandbox) = (Arc::clone(self), Arc::clone(sandbox));
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSES[1]);
+                if pods.dismantle(&sandbox).await.is_ok() {
+                    return pods.forget_undone(&sandbox).await;
+                }
+            }
+        });
+    }
+
+    async fn forget_undone(&self, sandbox: &Sandbox) {
+        if let Err(error) = sandbox.forget(&self.parts.database).known().await {
+            warn!(sandbox.id = %sandbox.id, %error, "sandbox is not forgotten yet");
+        }
+    }
+}
+
+/// Removes a directory with what is in it; none is as good.
+pub(in crate::pod) fn remove_directory(directory: &Path) -> Result<(), Error> {
+    tree::remove_at(directory).during("remove directory", directory)
+}

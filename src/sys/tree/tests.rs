@@ -1,0 +1,186 @@
+use std::{
+    fs,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::{MetadataExt, PermissionsExt, symlink},
+    },
+    path::Path,
+};
+
+use rustix::{
+    fs::{CWD, IFlags, Mode, OFlags, ioctl_setflags, openat},
+    thread::{CapabilitySet, capabilities, set_capabilities},
+};
+
+use super::{MOST_OPEN, remove_at, usage_at};
+
+fn open(path: &Path) -> OwnedFd {
+    openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap()
+}
+
+/// Directories in each other, with a file in each but the last. They are made from the inside
+/// out: the kernel takes longer for what lies deep.
+fn nest(root: &Path, depth: usize) {
+    let outer = root.with_extension("outer");
+    fs::create_dir(root).unwrap();
+    for _ in 0..depth {
+        fs::create_dir(&outer).unwrap();
+        fs::write(outer.join("file"), "").unwrap();
+        fs::rename(root, outer.join("d")).unwrap();
+        fs::rename(&outer, root).unwrap();
+    }
+}
+
+#[test]
+fn a_tree_of_twenty_thousand_levels_is_counted_and_removed() {
+    // In memory: ext4 is slow to make what it has just removed so much of.
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let root = directory.path().join("root");
+    nest(&root, 20_000);
+    // On a stack that a walk which calls itself would overrun.
+    let walk = move || {
+        assert_eq!(usage_at(&root).unwrap().inodes, 40_001);
+        remove_at(&root).unwrap();
+        assert!(root.symlink_metadata().is_err());
+    };
+    std::thread::Builder::new().stack_size(128 * 1024).spawn(walk).unwrap().join().unwrap();
+}
+
+#[test]
+fn a_deep_tree_with_names_like_those_of_moved_directories_is_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("root");
+    nest(&root, MOST_OPEN * 3);
+    fs::write(root.join(".deep-0"), "").unwrap();
+    fs::create_dir_all(root.join(".deep-1/full")).unwrap();
+    remove_at(&root).unwrap();
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_wide_tree_is_counted_and_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("root");
+    for number in 0..3_000 {
+        fs::create_dir_all(root.join(format!("{number}/inner"))).unwrap();
+        fs::write(root.join(format!("{number}/file")), "").unwrap();
+    }
+    assert_eq!(usage_at(&root).unwrap().inodes, 9_001);
+    remove_at(&root).unwrap();
+    assert!(root.symlink_metadata().is_err());
+}
+
+#[test]
+fn links_lead_nowhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let (root, outside) = (directory.path().join("root"), directory.path().join("outside"));
+    fs::create_dir_all(outside.join("kept")).unwrap();
+    fs::create_dir_all(root.join("a")).unwrap();
+    symlink(&outside, root.join("a/link")).unwrap();
+    symlink("..", root.join("a/up")).unwrap();
+    assert_eq!(usage_at(&root).unwrap().inodes, 4);
+    remove_at(&root).unwrap();
+    symlink(&outside, &root).unwrap();
+    assert!(usage_at(&root).is_err());
+    remove_at(&root).unwrap();
+    assert!(root.symlink_metadata().is_err());
+    assert!(outside.join("kept").is_dir());
+}
+
+#[test]
+fn what_is_not_there_is_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    remove_at(&directory.path().join("absent")).unwrap();
+    remove_at(&directory.path().join("absent/below")).unwrap();
+    let parent = open(directory.path());
+    for path in ["a/b", "..", "", "/"] {
+        assert!(super::remove(parent.as_fd(), Path::new(path)).is_err(), "{path:?}");
+    }
+}
+
+#[test]
+fn files_count_once_whatever_their_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("root");
+    fs::create_dir_all(root.join("a")).unwrap();
+    fs::write(root.join("a/file"), vec![1; 10_000]).unwrap();
+    let alone = usage_at(&root).unwrap();
+    for name in ["b", "c", "a/d"] {
+        fs::hard_link(root.join("a/file"), root.join(name)).unwrap();
+    }
+    assert_eq!(usage_at(&root).unwrap(), alone);
+    assert_eq!(alone.inodes, 3);
+    let blocks = |path: &Path| path.metadata().unwrap().blocks() * 512;
+    let bytes = [root.join(""), root.join("a"), root.join("a/file")].map(|path| blocks(&path));
+    assert_eq!(alone.bytes, bytes.iter().sum::<u64>());
+}
+
+/// A daemon without `CAP_DAC_OVERRIDE` is the owner of what it removes, and nothing more.
+#[test]
+fn modes_that_forbid_it_are_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("root");
+    nest(&root, MOST_OPEN + 3);
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    mode(&root.join("d/d/d"), 0).unwrap();
+    mode(&root.join("d/d"), 0o500).unwrap();
+    mode(&root.join("d"), 0o100).unwrap();
+    let without_override = move || {
+        let mut sets = capabilities(None).unwrap();
+        sets.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+        set_capabilities(None, sets).unwrap();
+        assert!(fs::remove_dir_all(&root).is_err());
+        remove_at(&root).unwrap();
+        assert!(root.symlink_metadata().is_err());
+    };
+    // Capabilities are those of one thread.
+    std::thread::spawn(without_override).join().unwrap();
+}
+
+#[test]
+fn attributes_that_forbid_it_are_cleared() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("root");
+    fs::create_dir_all(root.join("a/b")).unwrap();
+    fs::write(root.join("a/file"), "").unwrap();
+    for path in ["a/file", "a/b", "a"] {
+        let file = open(&root.join(path));
+        if let Err(error) = ioctl_setflags(&file, IFlags::IMMUTABLE) {
+            eprintln!("SKIPPED: no immutable files here: {error}");
+        }
+    }
+    remove_at(&root).unwrap();
+    assert!(root.symlink_metadata().is_err());
+}
+
+#[test]
+fn what_is_mounted_inside_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("root");
+    fs::create_dir_all(root.join("a/mount")).unwrap();
+    fs::write(root.join("a/file"), "").unwrap();
+    let outside = directory.path().join("outside");
+    fs::create_dir_all(outside.join("kept")).unwrap();
+    let inside = {
+        let root = root.clone();
+        move || {
+            // A namespace of its own, so that nothing is mounted on the machine.
+            if let Err(error) = crate::sys::clone::unshare(libc::CLONE_NEWNS | libc::CLONE_FS) {
+                return eprintln!("SKIPPED: no mount namespace: {error}");
+            }
+            use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
+            let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+            mount_change("/", private).unwrap();
+            mount_bind(&outside, root.join("a/mount")).unwrap();
+            assert_eq!(usage_at(&root).unwrap().inodes, 4);
+            let error = remove_at(&root).unwrap_err();
+            let kind = error.raw_os_error();
+            assert!(matches!(kind, Some(libc::EXDEV | libc::EBUSY)), "{error}");
+            assert!(outside.join("kept").is_dir());
+            assert!(!root.join("a/file").exists());
+        }
+    };
+    std::thread::spawn(inside).join().unwrap();
+    remove_at(&root).unwrap();
+    assert!(root.symlink_metadata().is_err());
+}
