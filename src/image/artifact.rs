@@ -18,7 +18,9 @@ use super::{
 
 const TITLE: &str = "org.opencontainers.image.title";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
-/// What configurations of images say they are; the last two say nothing.
+/// Those from here on say nothing.
+const SAY_NOTHING: usize = 2;
+/// What configurations of images say they are.
 const IMAGE_CONFIGS: [&str; 4] = [
     "application/vnd.oci.image.config.v1+json",
     "application/vnd.docker.container.image.v1+json",
@@ -27,11 +29,16 @@ const IMAGE_CONFIGS: [&str; 4] = [
 ];
 
 impl Manifest {
-    /// By the rules of the image specification ("Guidelines for Artifact Usage"): it says so,
-    /// or what is in the place of the configuration is no configuration of an image.
+    /// By the rules of the image specification ("Guidelines for Artifact Usage"): what is in the
+    /// place of the configuration is no configuration of an image; or it says nothing, and the
+    /// manifest says that it is something else. An image may have a type besides.
     pub(super) fn is_artifact(&self) -> bool {
         let config = self.config.media_type.as_str();
-        !self.artifact_type.is_empty() || config == EMPTY || !IMAGE_CONFIGS.contains(&config)
+        let is_said = !self.artifact_type.is_empty();
+        match IMAGE_CONFIGS.iter().position(|known| *known == config) {
+            Some(place) => is_said && place >= SAY_NOTHING,
+            None => true,
+        }
     }
 }
 

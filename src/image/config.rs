@@ -86,7 +86,8 @@ struct Process {
 
 impl Document {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(bytes)
+        // Of a key that comes twice the last counts, as in Go.
+        serde_json::from_slice(bytes).and_then(serde_json::from_value)
     }
 
     pub(super) fn into_config(self) -> ImageConfig {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::{
     Digest,
@@ -56,11 +56,12 @@ pub(super) struct Descriptor {
     #[serde(rename = "mediaType", default, deserialize_with = "null_is_default")]
     pub(super) media_type: String,
     pub(super) digest: Digest,
-    #[serde(default)]
+    /// 0 where it is not known.
+    #[serde(default, deserialize_with = "negative_is_unknown")]
     pub(super) size: u64,
     #[serde(default)]
     pub(super) platform: Option<Platform>,
-    #[serde(default, deserialize_with = "null_is_default")]
+    #[serde(default, deserialize_with = "nulls_are_empty")]
     pub(super) annotations: BTreeMap<String, String>,
 }
 
@@ -81,14 +82,28 @@ struct Raw {
     fs_layers: Option<serde::de::IgnoredAny>,
     #[serde(default, deserialize_with = "null_is_default")]
     artifact_type: String,
-    #[serde(default, deserialize_with = "null_is_default")]
+    #[serde(default, deserialize_with = "nulls_are_empty")]
     annotations: BTreeMap<String, String>,
+}
+
+fn nulls_are_empty<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    let map = Option::<BTreeMap<String, Option<String>>>::deserialize(deserializer)?;
+    Ok(map.into_iter().flatten().map(|(k, v)| (k, v.unwrap_or_default())).collect())
+}
+
+fn negative_is_unknown<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let size = Option::<i64>::deserialize(deserializer)?.unwrap_or_default();
+    Ok(u64::try_from(size).unwrap_or_default())
 }
 
 impl Document {
     /// Reads a document; `declared` is the media type that came with it, or nothing.
     pub(super) fn parse(bytes: &[u8], declared: &str) -> Result<Self, String> {
+        // By way of a value, since of a key that comes twice the last counts, as in Go.
         let raw: Raw = serde_json::from_slice(bytes)
+            .and_then(serde_json::from_value::<Raw>)
             .map_err(|error| format!("its manifest does not parse: {error}"))?;
         let declared = declared.split(';').next().unwrap_or_default().trim();
         if raw.fs_layers.is_some()
@@ -152,12 +167,6 @@ impl Document {
                 ));
             }
         }
-        if !raw.media_type.is_empty() && is_known(declared) && raw.media_type != declared {
-            return Err(format!(
-                "its manifest is ambiguous: it says {}, but was sent as {declared}",
-                raw.media_type
-            ));
-        }
         Ok(by_fields)
     }
 }
@@ -166,34 +175,20 @@ fn is_known(media_type: &str) -> bool {
     [OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST].contains(&media_type)
 }
 
-/// Chooses from an index what runs best on `platform`; or says what there is.
-pub(super) fn choose<'a>(
-    manifests: &'a [Descriptor],
-    platform: &Platform,
-) -> Result<&'a Descriptor, String> {
-    let images = || manifests.iter().filter(|m| m.media_type.is_empty() || is_known(&m.media_type));
-    let mut best: Option<(u8, &Descriptor)> = None;
-    for manifest in images() {
-        let rank = match &manifest.platform {
-            Some(offered) => platform.rank(offered),
-            // Its configuration will tell.
-            None => Some(0),
-        };
-        if let Some(rank) = rank
-            && best.is_none_or(|(highest, _)| rank > highest)
-        {
-            best = Some((rank, manifest));
-        }
-    }
-    best.map(|(_, manifest)| manifest).ok_or_else(|| {
-        let mut offered: Vec<String> = images()
-            .filter_map(|m| m.platform.as_ref())
-            .filter(|p| p.os != "unknown")
-            .map(Platform::describe)
-            .collect();
-        offered.truncate(20);
-        if offered.is_empty() { "nothing".to_owned() } else { offered.join(", ") }
-    })
+/// The entries of an index that may run on `platform`, the best first and those that do not say
+/// whom they are for last.
+pub(super) fn ranked(entries: Vec<Descriptor>, platform: &Platform) -> Vec<Descriptor> {
+    let is_image = |d: &Descriptor| d.media_type.is_empty() || is_known(&d.media_type);
+    let rank = |descriptor: &Descriptor| match &descriptor.platform {
+        Some(offered) if offered.is_whole() => platform.rank(offered),
+        // Its configuration will tell.
+        _ => Some(0),
+    };
+    let images = entries.into_iter().filter(is_image);
+    let mut ranked: Vec<(u8, Descriptor)> =
+        images.filter_map(|descriptor| Some((rank(&descriptor)?, descriptor))).collect();
+    ranked.sort_by_key(|(rank, _)| std::cmp::Reverse(*rank));
+    ranked.into_iter().map(|(_, descriptor)| descriptor).collect()
 }
 
 #[cfg(test)]
@@ -216,7 +211,13 @@ mod tests {
             (format!("{{{image}}}"), "application/json; charset=utf-8", true),
             (format!("{{{image}}}"), OCI_INDEX, false),
             (typed(OCI_MANIFEST, &image), OCI_MANIFEST, true),
-            (typed(OCI_MANIFEST, &image), DOCKER_MANIFEST, false),
+            // The same kind in other words: tools convert one and forget the other.
+            (typed(OCI_MANIFEST, &image), DOCKER_MANIFEST, true),
+            (typed(DOCKER_INDEX, &index), OCI_INDEX, true),
+            (typed(OCI_MANIFEST, &image), DOCKER_INDEX, false),
+            (typed(OCI_MANIFEST, &format!(r#""annotations":{{"a":null}},{image}"#)), "", true),
+            (typed(OCI_MANIFEST, &format!(r#""layers":[],{image}"#)), "", true),
+            (typed(OCI_MANIFEST, &image).replace(":1", ":-1"), "", true),
             (typed(OCI_INDEX, &image), "", false),
             (typed(DOCKER_INDEX, &index), DOCKER_INDEX, true),
             (typed(OCI_MANIFEST, &index), "", false),
@@ -234,28 +235,5 @@ mod tests {
                 "{text} {declared}"
             );
         }
-    }
-
-    #[test]
-    fn the_right_platform_is_chosen() {
-        let platform = |os: &str, arch: &str| {
-            descriptor(&format!(r#","platform":{{"os":"{os}","architecture":"{arch}"}}"#))
-        };
-        let parse = |entries: &[String]| -> Vec<Descriptor> {
-            serde_json::from_str(&format!("[{}]", entries.join(","))).unwrap()
-        };
-        let here =
-            Platform { os: "linux".into(), architecture: "amd64".into(), variant: String::new() };
-        let entries = parse(&[
-            platform("unknown", "unknown"),
-            platform("linux", "arm64"),
-            platform("linux", "amd64"),
-        ]);
-        assert_eq!(
-            choose(&entries, &here).unwrap().platform.as_ref().unwrap().architecture,
-            "amd64"
-        );
-        let entries = parse(&[platform("unknown", "unknown"), platform("linux", "arm64")]);
-        assert_eq!(choose(&entries, &here).unwrap_err(), "linux/arm64");
     }
 }

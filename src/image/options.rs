@@ -1,4 +1,4 @@
-//! How the store is set up, and what it says of its disk.
+//! How the store is set up, and what it says of its disk and its images.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -46,6 +46,23 @@ impl Options {
             min_rate: 1 << 10,
             rules: Rules::default(),
         }
+    }
+}
+
+/// To whom the root directory of an image belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RootOwner {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// The mode's lowest twelve bits.
+    pub mode: u32,
+}
+
+impl Default for RootOwner {
+    fn default() -> Self {
+        Self { uid: 0, gid: 0, mode: 0o755 }
     }
 }
 

@@ -2,6 +2,7 @@
 //! Every step opens one name without following it, so nothing outside can be reached.
 
 use std::{
+    cell::{Cell, RefCell},
     collections::VecDeque,
     fs::File,
     io,
@@ -19,10 +20,20 @@ use super::unpack::{is_opaque, is_whiteout};
 
 const SYMLINKS: usize = 40;
 const DEPTH: usize = 256;
+/// Looks at names that one stack allows, and more for each path that is asked for: images with
+/// hundreds of layers and of links are allowed hundreds of thousands of looks, and no more.
+const LOOKS: u64 = 2_000_000;
+const LOOKS_OF_PATH: u64 = 1000;
+/// Directories that are kept open.
+const KEPT: usize = 4;
 
 /// The layers, the top one first.
 pub(super) struct Stack {
     root: Merged,
+    /// What is left of the work that paths may make.
+    looks: Cell<u64>,
+    /// The directories that were found last, since paths are mostly asked for in their order.
+    last: RefCell<VecDeque<(Vec<u8>, Merged)>>,
 }
 
 /// One directory as the layers together show it: its parts, the top one first.
@@ -46,35 +57,74 @@ impl Stack {
                 break;
             }
         }
-        Ok(Self { root })
+        Ok(Self { root, looks: Cell::new(LOOKS), last: RefCell::default() })
     }
 
     /// Owner and mode of a directory of that very path; links are not followed.
     pub(super) fn directory(&self, path: &[u8]) -> io::Result<Option<Stat>> {
-        let mut here = self.root.clone();
-        for name in path.split(|b| *b == b'/').filter(|name| !name.is_empty()) {
-            match here.child(name)? {
-                Some(Child::Directory(next)) => here = next,
-                _ => return Ok(None),
+        match self.straight(path)? {
+            Straight::Directory(here) => {
+                here.parts.first().map(|part| Ok(rustix::fs::fstat(part)?)).transpose()
             }
+            Straight::Link | Straight::Nothing => Ok(None),
         }
-        here.parts.first().map(|part| Ok(rustix::fs::fstat(part)?)).transpose()
     }
 
     /// Where a link of that very path leads, if it is one and leads to a directory.
     pub(super) fn link(&self, path: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        let mut here = self.root.clone();
-        for name in path.split(|b| *b == b'/').filter(|name| !name.is_empty()) {
-            match here.child(name)? {
-                Some(Child::Directory(next)) => here = next,
-                Some(Child::Symlink(_)) => {
-                    let end = self.walk(path).unwrap_or(End::Missing);
-                    return Ok(if let End::Directory(real) = end { Some(real) } else { None });
-                }
-                _ => return Ok(None),
-            }
+        match self.straight(path)? {
+            Straight::Link => match self.walk(path).unwrap_or(End::Missing) {
+                End::Directory(real) => Ok(Some(real)),
+                _ => Ok(None),
+            },
+            Straight::Directory(_) | Straight::Nothing => Ok(None),
         }
-        Ok(None)
+    }
+
+    /// Walks down a path without following anything.
+    fn straight(&self, path: &[u8]) -> io::Result<Straight> {
+        self.looks.set(self.looks.get() + LOOKS_OF_PATH);
+        let (mut here, mut done) = self.nearest(path);
+        while done < path.len() {
+            let start = done + usize::from(done > 0);
+            let end =
+                path[start..].iter().position(|b| *b == b'/').map_or(path.len(), |n| start + n);
+            match self.child(&here, &path[start..end])? {
+                Some(Child::Directory(next)) => here = next,
+                Some(Child::Symlink(_)) => return Ok(Straight::Link),
+                _ => return Ok(Straight::Nothing),
+            }
+            done = end;
+            self.keep(&path[..end], &here);
+        }
+        Ok(Straight::Directory(here))
+    }
+
+    /// The deepest directory on the way that was found before, and how much of the path it is.
+    fn nearest(&self, path: &[u8]) -> (Merged, usize) {
+        let last = self.last.borrow();
+        let is_above = |known: &[u8]| {
+            path.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        };
+        let known = last.iter().filter(|(known, _)| is_above(known));
+        match known.max_by_key(|(known, _)| known.len()) {
+            Some((known, merged)) => (merged.clone(), known.len()),
+            None => (self.root.clone(), 0),
+        }
+    }
+
+    fn keep(&self, path: &[u8], merged: &Merged) {
+        let mut last = self.last.borrow_mut();
+        last.push_front((path.to_vec(), merged.clone()));
+        last.truncate(KEPT);
+    }
+
+    fn child(&self, here: &Merged, name: &[u8]) -> io::Result<Option<Child>> {
+        match self.looks.get().checked_sub(here.parts.len() as u64) {
+            Some(left) => self.looks.set(left),
+            None => return wrong("its paths lead through too many links and directories"),
+        }
+        here.child(name)
     }
 
     /// Whether there is anything at a path, through links that stay within the stack.
@@ -111,7 +161,7 @@ impl Stack {
                 continue;
             }
             let here = trail.last().map_or(&self.root, |(_, here)| here);
-            match here.child(&name)? {
+            match self.child(here, &name)? {
                 None => return Ok(End::Missing),
                 Some(Child::Directory(next)) => trail.push((name, next)),
                 Some(Child::Symlink(target)) => {
@@ -138,6 +188,14 @@ impl Stack {
         let names: Vec<Vec<u8>> = trail.into_iter().map(|(name, _)| name).collect();
         Ok(End::Directory(names.join(&b'/')))
     }
+}
+
+/// What a path is, as it is written.
+enum Straight {
+    Directory(Merged),
+    /// It leads through a link, or is one.
+    Link,
+    Nothing,
 }
 
 /// What a path leads to.

@@ -3,17 +3,16 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io::{self, BufRead, BufReader, Read},
+    io::{self, BufReader, Read},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
-use flate2::bufread::MultiGzDecoder;
-use rustix::fs::{Mode, OFlags};
-
+use super::plain::plain;
 use crate::image::{
     Error,
     layers::io_error,
+    stream::Bounds,
     tar::{self, Kind},
 };
 
@@ -42,7 +41,7 @@ pub(super) struct Member {
 impl Archive {
     /// Opens the archive and notes what it has. A compressed one is decompressed into a
     /// file without a name in `temporary`.
-    pub(super) fn open(path: &Path, temporary: &Path) -> Result<Self, Error> {
+    pub(super) fn open(path: &Path, temporary: &Path, bounds: &Bounds) -> Result<Self, Error> {
         let file = File::open(path).map_err(io_error("open", path))?;
         if !file.metadata().map_err(io_error("look at", path))?.is_file() {
             return Err(Error::Archive {
@@ -50,7 +49,7 @@ impl Archive {
                 reason: "it is not a file".to_owned(),
             });
         }
-        let file = plain(file, path, temporary)?;
+        let file = plain(file, path, temporary, bounds)?;
         let mut archive = Self { path: path.to_owned(), file, members: HashMap::new() };
         archive.list().map_err(|error| match error {
             tar::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -167,25 +166,4 @@ fn join(parent: &str, name: &str) -> Option<String> {
         }
     }
     Some(parts.join("/"))
-}
-
-/// The archive without the compression around it.
-fn plain(file: File, path: &Path, temporary: &Path) -> Result<File, Error> {
-    let mut input = BufReader::with_capacity(128 << 10, &file);
-    let start = input.fill_buf().map_err(io_error("read", path))?;
-    let mut decoder: Box<dyn Read> = match start {
-        [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(input)),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            let decoder = zstd::stream::read::Decoder::with_buffer(input);
-            Box::new(decoder.map_err(io_error("decompress", path))?)
-        }
-        _ => return Ok(file),
-    };
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let target = rustix::fs::open(temporary, flags, Mode::from_raw_mode(0o600))
-        .map_err(|errno| io_error("make a file in", temporary)(errno.into()))?;
-    let mut target = File::from(target);
-    io::copy(&mut decoder, &mut target).map_err(io_error("decompress", path))?;
-    drop(decoder);
-    Ok(target)
 }

@@ -2,13 +2,14 @@
 
 use super::{Archive, CONFIG_LIMIT, Digest, Error, Found, FoundLayer, Names};
 use crate::image::{
+    config::Document as Config,
     export,
-    manifest::{Descriptor, Document, MANIFEST_LIMIT, Manifest, choose},
+    manifest::{Descriptor, Document, MANIFEST_LIMIT, Manifest, ranked},
     platform::Platform,
     reference::{Reference, Version},
+    search::Search,
 };
 
-const DEPTH: usize = 3;
 /// The full name comes first: the other one is often a mere tag, which names no image.
 const NAMES: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
 
@@ -18,26 +19,24 @@ pub(super) fn images(archive: &Archive) -> Result<Vec<Found>, Error> {
     let Document::Index(entries) = document else {
         return Err(archive.wrong("its index.json is not an index"));
     };
-    let here = Platform::here();
-    let for_us =
-        |entry: &&Descriptor| entry.platform.as_ref().is_none_or(|p| here.rank(p).is_some());
-    let found: Vec<Found> = entries
-        .iter()
-        .filter(for_us)
-        .map(|entry| image(archive, entry))
-        .collect::<Result<_, _>>()?;
-    if found.is_empty() {
-        choose(&entries, &here).map_err(|offered| Error::Platform {
-            reference: archive.name(),
-            wanted: here.describe(),
-            offered,
-        })?;
+    // One by itself is meant, whatever its configuration says, as with a pull.
+    if let [entry] = &entries[..]
+        && !entry.platform.as_ref().is_some_and(Platform::is_whole)
+        && let Document::Image(manifest) = document_of(archive, entry)?
+    {
+        return Ok(vec![image(archive, entry, *manifest)?]);
     }
-    Ok(found)
+    let mut found = Vec::new();
+    let mut all = Search::among(entries.clone(), Digest::of(&bytes));
+    for entry in ranked(entries, &Platform::here()) {
+        if let Some(manifest) = manifest(archive, &entry, &mut all)? {
+            found.push(image(archive, &entry, manifest)?);
+        }
+    }
+    if found.is_empty() { Err(all.error(&archive.name())) } else { Ok(found) }
 }
 
-fn image(archive: &Archive, entry: &Descriptor) -> Result<Found, Error> {
-    let manifest = manifest(archive, entry)?;
+fn image(archive: &Archive, entry: &Descriptor, manifest: Manifest) -> Result<Found, Error> {
     let config = blob(archive, &manifest.config.digest, CONFIG_LIMIT)?;
     let layers = manifest.layers.iter().map(|layer| {
         let member = archive.member(&export::blob(&layer.digest))?;
@@ -61,26 +60,33 @@ fn names(entry: &Descriptor) -> Names {
     }
 }
 
-fn manifest(archive: &Archive, entry: &Descriptor) -> Result<Manifest, Error> {
-    let here = Platform::here();
-    let mut entry = entry.clone();
-    for _ in 0..=DEPTH {
-        let bytes = blob(archive, &entry.digest, MANIFEST_LIMIT)?;
-        let document =
-            Document::parse(&bytes, &entry.media_type).map_err(|reason| archive.wrong(reason))?;
-        match document {
-            Document::Image(manifest) => return Ok(*manifest),
-            Document::Index(entries) => {
-                let chosen = choose(&entries, &here).map_err(|offered| Error::Platform {
-                    reference: archive.name(),
-                    wanted: here.describe(),
-                    offered,
-                })?;
-                entry = chosen.clone();
+/// The manifest behind an entry that runs here.
+fn manifest(
+    archive: &Archive,
+    entry: &Descriptor,
+    all: &mut Search,
+) -> Result<Option<Manifest>, Error> {
+    let mut search = Search::from(entry.clone());
+    while let Some(way) = search.next() {
+        match document_of(archive, &way.descriptor)? {
+            Document::Index(entries) => search.go_on(&way, entries),
+            Document::Image(manifest) => {
+                let fits = way.is_for_us() || {
+                    let config = blob(archive, &manifest.config.digest, CONFIG_LIMIT)?;
+                    Config::parse(&config).is_ok_and(|config| all.fits(&config.platform))
+                };
+                if fits {
+                    return Ok(Some(*manifest));
+                }
             }
         }
     }
-    Err(archive.wrong("its index lists indexes of indexes"))
+    Ok(None)
+}
+
+fn document_of(archive: &Archive, entry: &Descriptor) -> Result<Document, Error> {
+    let bytes = blob(archive, &entry.digest, MANIFEST_LIMIT)?;
+    Document::parse(&bytes, &entry.media_type).map_err(|reason| archive.wrong(reason))
 }
 
 /// A small blob, which must have the digest that is its name.

@@ -4,6 +4,7 @@
 mod archive;
 mod docker;
 mod layout;
+mod plain;
 
 use std::path::Path;
 
@@ -13,7 +14,6 @@ use super::{
     images::{Names, Record},
     layers::Lease,
     manifest::CONFIG_LIMIT,
-    platform::check_platform,
     records::{Complete, Records},
     stream::{ALWAYS_ALLOWED, Bounds, Expected, Stop, unpack_layer},
 };
@@ -35,7 +35,8 @@ struct FoundLayer {
 
 /// Imports all images of the archive that are for this machine.
 pub(super) fn import(records: &Records, path: &Path) -> Result<Vec<Image>, Error> {
-    let archive = Archive::open(path, &records.options.root.join("tmp"))?;
+    let bounds = bounds(records);
+    let archive = Archive::open(path, &records.options.root.join("tmp"), &bounds)?;
     let found = if archive.find("manifest.json").is_some() {
         docker::images(&archive)?
     } else if archive.find("index.json").is_some() {
@@ -61,7 +62,7 @@ pub(super) fn import(records: &Records, path: &Path) -> Result<Vec<Image>, Error
 fn image_of(records: &Records, archive: &Archive, found: Found) -> Result<ImageId, Error> {
     let config = Config::parse(&found.config)
         .map_err(|error| archive.wrong(format!("a configuration does not parse: {error}")))?;
-    check_platform(&archive.name(), &config.platform)?;
+    config.platform.warn_if_other(&archive.name());
     let diff_ids = &config.rootfs.diff_ids;
     if diff_ids.len() != found.layers.len() {
         return Err(
@@ -101,9 +102,13 @@ fn add_layer(
     }
     let (growing, target) = records.layers.begin()?;
     let expected = Expected { compressed: layer.compressed, diff_id: *diff_id };
-    let (windows, stop) = (records.windows.clone(), Stop::default());
-    let bounds = Bounds { windows, stop, always_allowed: ALWAYS_ALLOWED };
+    let bounds = bounds(records);
     let unpacked = unpack_layer(archive.reader(&layer.member), target, &expected, &bounds)?;
     let _lease = growing.finish(*diff_id, unpacked)?;
     records.settle(&below, diff_id)?.ok_or(Error::Task)
+}
+
+fn bounds(records: &Records) -> Bounds {
+    let (windows, stop) = (records.windows.clone(), Stop::default());
+    Bounds { windows, stop, always_allowed: ALWAYS_ALLOWED }
 }

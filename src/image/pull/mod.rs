@@ -93,7 +93,7 @@ impl Puller {
             let admission = self.admission.clone();
             self.records.workers.run(move || admission.policy(&namespace)).await?
         };
-        let (manifest, manifests) = plan::image_manifest(&session).await?;
+        let (manifest, manifests) = plan::image_manifest(&self.records, &session).await?;
         let signatures = judge(policy.as_ref(), &session, &manifests).await?;
         let names = Names::of(&session.reference, &manifests[0]);
         let is_artifact = manifest.is_artifact();

@@ -4,16 +4,13 @@ use super::super::{
     Digest, Error, ImageId, artifact,
     config::Document as Config,
     fetch::{Content, Wanted},
-    manifest::{self, CONFIG_LIMIT, Descriptor, Document, Manifest},
-    platform::{Platform, check_platform},
+    manifest::{CONFIG_LIMIT, Descriptor, Document, Manifest},
     progress::Pulls,
     records::Records,
     reference::Reference,
     registry::Session,
+    search::Search,
 };
-
-/// Indexes may list indexes, but not without end.
-const INDEX_DEPTH: usize = 3;
 
 /// What a pull is to bring.
 pub(super) struct Plan {
@@ -31,6 +28,7 @@ pub(super) async fn of_image(
     pulls: &Pulls,
 ) -> Result<Plan, Error> {
     let (document, config) = configuration(records, session, manifest).await?;
+    config.platform.warn_if_other(&session.reference);
     let layers = pair_up(&session.reference, manifest, &config, pulls)?;
     let config = text(&session.reference, document)?;
     Ok(Plan { id: ImageId(manifest.config.digest), config, layers })
@@ -49,28 +47,38 @@ pub(super) fn of_artifact(
 }
 
 /// The manifest for this machine, and the digests of the documents that led to it: first that
-/// of the one that the reference named, last its own.
-pub(super) async fn image_manifest(session: &Session) -> Result<(Manifest, Vec<Digest>), Error> {
-    let platform = Platform::here();
-    let (mut bytes, mut media_type, digest) = session.manifest().await?;
-    let mut digests = vec![digest];
-    for _ in 0..INDEX_DEPTH {
-        let document = Document::parse(&bytes, &media_type)
-            .map_err(|reason| Error::unusable(&session.reference, reason))?;
-        let manifests = match document {
-            Document::Image(manifest) => return Ok((*manifest, digests)),
-            Document::Index(manifests) => manifests,
-        };
-        let chosen =
-            manifest::choose(&manifests, &platform).map_err(|offered| Error::Platform {
-                reference: session.reference.to_string(),
-                wanted: platform.describe(),
-                offered,
-            })?;
-        (bytes, media_type) = session.manifest_at(&chosen.digest).await?;
-        digests.push(chosen.digest);
+/// of the one that the reference named, last its own. A manifest that is named by itself is
+/// meant, whatever it says whom it is for.
+pub(super) async fn image_manifest(
+    records: &Records,
+    session: &Session,
+) -> Result<(Manifest, Vec<Digest>), Error> {
+    let (bytes, media_type, digest) = session.manifest().await?;
+    let mut search = match parse(session, &bytes, &media_type)? {
+        Document::Image(manifest) => return Ok((*manifest, vec![digest])),
+        Document::Index(entries) => Search::among(entries, digest),
+    };
+    while let Some(way) = search.next() {
+        let (bytes, media_type) = session.manifest_at(&way.descriptor.digest).await?;
+        match parse(session, &bytes, &media_type)? {
+            Document::Index(entries) => search.go_on(&way, entries),
+            Document::Image(manifest) => {
+                let is_sure = way.is_for_us() || manifest.is_artifact();
+                let fits = is_sure || {
+                    let (_, config) = configuration(records, session, &manifest).await?;
+                    search.fits(&config.platform)
+                };
+                if fits {
+                    return Ok((*manifest, way.digests));
+                }
+            }
+        }
     }
-    Err(Error::unusable(&session.reference, "its index lists indexes of indexes"))
+    Err(search.error(&session.reference))
+}
+
+fn parse(session: &Session, bytes: &[u8], media_type: &str) -> Result<Document, Error> {
+    Document::parse(bytes, media_type).map_err(|reason| Error::unusable(&session.reference, reason))
 }
 
 /// The configuration: of the image that is here already, or from the registry.
@@ -88,7 +96,6 @@ async fn configuration(
     let config = Config::parse(&bytes).map_err(|error| {
         Error::unusable(&session.reference, format!("its configuration does not parse: {error}"))
     })?;
-    check_platform(&session.reference, &config.platform)?;
     Ok((bytes, config))
 }
 

@@ -94,8 +94,7 @@ pub(in crate::image) fn check(recipe: File, place: &Place, diff_id: &Digest) -> 
 
 /// Compares one entry with what is on the disk.
 fn look_at(place: &Place, entry: &Entry) -> Result<(), Broken> {
-    let names = entry.path.split(|b| *b == b'/').filter(|name| !matches!(*name, b"" | b"."));
-    let path = names.collect::<Vec<_>>().join(&b'/');
+    let path = tar::clean(&entry.path).unwrap_or_default().join(&b'/');
     let is_mark = path.rsplit(|b| *b == b'/').next().is_some_and(|name| name.starts_with(b".wh."));
     if path.is_empty() || is_mark {
         return Ok(());

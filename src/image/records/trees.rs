@@ -3,12 +3,14 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use super::{Records, absent, alone};
 use crate::image::{
-    Digest, Error, ImageId, Users,
+    Digest, Error, ImageId, RootOwner, Users,
     holders::Held,
     layers::{Lease, io_error},
     settle,
@@ -80,6 +82,16 @@ impl Records {
     pub(in crate::image) fn layers(&self, id: &ImageId) -> Result<Vec<PathBuf>, Error> {
         let numbers = self.lock().layers(id).ok_or_else(|| absent(id))?.to_vec();
         Ok(self.directories(&numbers))
+    }
+
+    /// Owner and mode of the image's root directory.
+    pub(in crate::image) fn root(&self, id: &ImageId) -> Result<RootOwner, Error> {
+        let directories = self.layers(id)?;
+        let Some(top) = directories.first() else { return Ok(RootOwner::default()) };
+        // Where the layer does not say, it was given what those below say.
+        let metadata = fs::metadata(top).map_err(io_error("look at", top))?;
+        let mode = metadata.mode() & 0o7777;
+        Ok(RootOwner { uid: metadata.uid(), gid: metadata.gid(), mode })
     }
 
     /// The users and groups that the image knows.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::ImageStore;
-use crate::image::{Error, Image, ImageId, Users};
+use crate::image::{Error, Image, ImageId, RootOwner, Users};
 
 impl ImageStore {
     /// All images, in the order of their ids.
@@ -82,6 +82,12 @@ impl ImageStore {
     /// An image that is not here, or that cannot be read.
     pub fn has_path(&self, id: &ImageId, path: &Path) -> Result<bool, Error> {
         self.records.has_path(id, path)
+    }
+
+    /// Owner and mode of the image's root directory, for the directory above it that a container
+    /// writes to: it is what the container sees as its root. Blocks.
+    pub fn root(&self, id: &ImageId) -> Result<RootOwner, Error> {
+        self.records.root(id)
     }
 
     /// The users and groups that the image knows. Blocks, and so do their look-ups.

@@ -21,6 +21,7 @@ use std::{
 pub(super) use decode::Bounds;
 use decode::{RATIO, WindowTooLarge, decode};
 pub(super) use file::write_file;
+use format::Format;
 use pipe::pipe;
 pub(super) use window::{Stop, StopOnDrop, Windows};
 
@@ -105,6 +106,33 @@ pub(super) fn unpack_layer(
             }
         }
     }
+}
+
+/// Whether a stream that begins like this is compressed, be it in a way that is not supported.
+pub(super) fn is_compressed(start: &[u8]) -> bool {
+    !matches!(Format::of(start), Format::Plain | Format::End)
+}
+
+/// Hands what a compressed stream holds to `take`.
+///
+/// # Errors
+/// That of `take` before that of the stream, which then may have been cut short by it.
+pub(super) fn decompress<T>(
+    source: impl Read + Send,
+    bounds: &Bounds,
+    take: impl FnOnce(&mut dyn Read) -> io::Result<T>,
+) -> io::Result<T> {
+    let (mut sink, mut plain) = pipe(Hasher::default());
+    thread::scope(|scope| {
+        let decoder = thread::Builder::new()
+            .name("decompress".to_owned())
+            .spawn_scoped(scope, move || decode(source, Hasher::default(), &mut sink, bounds))?;
+        let taken = take(&mut plain);
+        drop(plain);
+        let decoded = decoder.join().unwrap_or_else(|_| Err(io::Error::other("it panicked")));
+        let taken = taken?;
+        decoded.map(|_| taken)
+    })
 }
 
 fn damaged(error: io::Error, layer: Digest) -> Error {

@@ -50,12 +50,12 @@ impl Header {
         Ok((self.number(100, 8)? & 0o7777) as u32)
     }
 
-    pub(super) fn uid(&self) -> Result<u64, Error> {
-        self.number(108, 8)
+    pub(super) fn uid(&self) -> Result<i128, Error> {
+        signed(&self.0[108..116])
     }
 
-    pub(super) fn gid(&self) -> Result<u64, Error> {
-        self.number(116, 8)
+    pub(super) fn gid(&self) -> Result<i128, Error> {
+        signed(&self.0[116..124])
     }
 
     pub(super) fn size(&self) -> Result<u64, Error> {
@@ -64,12 +64,8 @@ impl Header {
     }
 
     pub(super) fn modified(&self) -> Result<i64, Error> {
-        if self.0[136] == 0xff {
-            // Before 1970, in two's complement.
-            let bytes: [u8; 8] = self.array(140);
-            return Ok(i64::from_be_bytes(bytes));
-        }
-        i64::try_from(self.number(136, 12)?).map_err(|_| Error::Malformed("a time overflows"))
+        let seconds = signed(&self.0[136..148])?;
+        i64::try_from(seconds).map_err(|_| Error::Malformed("a time overflows"))
     }
 
     pub(super) fn device(&self) -> Result<(u32, u32), Error> {
@@ -105,12 +101,6 @@ impl Header {
     fn number(&self, offset: usize, length: usize) -> Result<u64, Error> {
         number(&self.0[offset..offset + length])
     }
-
-    fn array<const N: usize>(&self, offset: usize) -> [u8; N] {
-        let mut array = [0; N];
-        array.copy_from_slice(&self.0[offset..offset + N]);
-        array
-    }
 }
 
 /// Pairs of offset and length, 24 bytes each, until an empty one.
@@ -119,23 +109,31 @@ pub(super) fn segments(fields: &[u8]) -> Result<Vec<(u64, u64)>, Error> {
     pairs.map(|pair| Ok((number(&pair[..12])?, number(&pair[12..])?))).collect()
 }
 
-/// Octal digits between spaces, or a binary number after a byte of 0x80.
+/// A number that must not be less than nothing.
 fn number(field: &[u8]) -> Result<u64, Error> {
-    const WRONG: Error =
-        Error::Malformed("it is not a tar archive, or is damaged: a number does not parse");
+    u64::try_from(signed(field)?).map_err(|_| WRONG)
+}
+
+const WRONG: Error =
+    Error::Malformed("it is not a tar archive, or is damaged: a number does not parse");
+
+/// Octal digits between spaces and zeros, as Go's reader takes them; or in base 256, in two's
+/// complement behind the first bit.
+fn signed(field: &[u8]) -> Result<i128, Error> {
     if field[0] & 0x80 != 0 {
-        let first = u64::from(field[0] & 0x7f);
-        return field[1..].iter().try_fold(first, |value, byte| {
-            value
-                .checked_mul(256)
-                .and_then(|value| value.checked_add(u64::from(*byte)))
-                .ok_or(WRONG)
+        let is_negative = field[0] & 0x40 != 0;
+        // The first bit only says which form it is.
+        let first = i128::from(field[0] & 0x3f) - if is_negative { 0x40 } else { 0 };
+        let value = field[1..].iter().try_fold(first, |value, byte| {
+            value.checked_mul(256).map(|value| value + i128::from(*byte))
         });
+        return value.ok_or(WRONG);
     }
-    let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
-    let digits = field[..end].trim_ascii();
-    digits.iter().try_fold(0u64, |value, digit| match digit {
-        b'0'..=b'7' => Ok(value << 3 | u64::from(digit - b'0')),
+    let is_padding = |byte: &u8| matches!(byte, b' ' | 0);
+    let start = field.iter().position(|byte| !is_padding(byte)).unwrap_or(field.len());
+    let digits = field[start..].split(|byte| *byte == 0).next().unwrap_or_default().trim_ascii();
+    digits.iter().try_fold(0, |value: i128, digit| match digit {
+        b'0'..=b'7' => Ok(value << 3 | i128::from(digit - b'0')),
         _ => Err(WRONG),
     })
 }

@@ -2,6 +2,7 @@
 //! of GNU's forms. It bounds what it holds, and knows nothing of file systems.
 
 mod header;
+mod path;
 mod pax;
 mod sparse;
 #[cfg(test)]
@@ -13,6 +14,7 @@ use std::{
 };
 
 use header::{BLOCK, Header};
+pub(super) use path::clean;
 use pax::Records;
 pub(super) use sparse::Segment;
 
@@ -190,8 +192,8 @@ impl<R: BufRead> Reader<R> {
             path: records.bytes("path").map_or_else(|| header.path(), <[u8]>::to_vec),
             link: records.bytes("linkpath").map_or_else(|| header.link(), <[u8]>::to_vec),
             mode: header.mode()?,
-            uid: id(records.number("uid")?, || header.uid())?,
-            gid: id(records.number("gid")?, || header.gid())?,
+            uid: id(records.signed("uid")?, || header.uid())?,
+            gid: id(records.signed("gid")?, || header.gid())?,
             modified: match records.time("mtime") {
                 Some(time) => time,
                 None => (header.modified()?, 0),
@@ -286,14 +288,20 @@ fn until_nul(mut text: Vec<u8>) -> Vec<u8> {
     text
 }
 
-fn id(extended: Option<u64>, plain: impl FnOnce() -> Result<u64, Error>) -> Result<u32, Error> {
+/// An owner as chown takes it: small negative numbers are the large ones that they stand for in
+/// 32 bits, as -2 for "nobody". -1 would leave the owner as it is, which is root.
+fn id(extended: Option<i128>, plain: impl FnOnce() -> Result<i128, Error>) -> Result<u32, Error> {
     let id = match extended {
         Some(id) => id,
         None => plain()?,
     };
-    // The largest value means "leave it" to chown.
-    u32::try_from(id)
-        .ok()
-        .filter(|id| *id != u32::MAX)
-        .ok_or(Error::Malformed("an owner is out of range"))
+    match u32::try_from(id) {
+        Ok(u32::MAX) => Err(Error::Malformed("an owner is out of range")),
+        Ok(id) => Ok(id),
+        Err(_) if id == -1 => Ok(0),
+        Err(_) => {
+            let id = i32::try_from(id).ok().filter(|id| *id < 0);
+            id.map(|id| id as u32).ok_or(Error::Malformed("an owner is out of range"))
+        }
+    }
 }

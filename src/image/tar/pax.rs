@@ -74,6 +74,16 @@ impl View<'_> {
         self.bytes(keyword).map(|value| decimal(value).ok_or(MALFORMED)).transpose()
     }
 
+    /// The same for a number that may be less than nothing.
+    pub(super) fn signed(&self, keyword: &str) -> Result<Option<i128>, Error> {
+        let Some(value) = self.bytes(keyword) else { return Ok(None) };
+        let (sign, digits) = match value {
+            [b'-', digits @ ..] => (-1, digits),
+            digits => (1, digits),
+        };
+        decimal(digits).map(|number| Some(sign * i128::from(number))).ok_or(MALFORMED)
+    }
+
     /// Decimal seconds with a fraction; what does not parse counts as absent.
     pub(super) fn time(&self, keyword: &str) -> Option<(i64, u32)> {
         let text = std::str::from_utf8(self.bytes(keyword)?).ok()?;

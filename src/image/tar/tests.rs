@@ -219,3 +219,51 @@ fn broken_archives_are_refused() {
     huge.pax(&[("size", b"18446744073709551615")]).file("a", b"");
     assert!(read_all(&huge.end()).is_err());
 }
+
+#[test]
+fn numbers_are_taken_as_go_takes_them() {
+    let with = |offset: usize, field: &[u8]| {
+        let mut block = [0u8; 512];
+        block[0] = b'x';
+        block[156] = b'5';
+        block[257..265].copy_from_slice(b"ustar\x0000");
+        block[offset..offset + field.len()].copy_from_slice(field);
+        let entries = read_all(&Builder::default().finish(block, b"").end());
+        entries.map(|mut entries| entries.remove(0).0)
+    };
+    for (field, mode) in [
+        (&b"\0\x00000755"[..], 0o755),
+        (b"   755 \0", 0o755),
+        (b"0000755\0", 0o755),
+        (b"755\0junk", 0o755),
+        (b"\0\0\0\0\0\0\0\0", 0),
+        (b"\x80\0\0\0\0\0\x01\xed", 0o755),
+    ] {
+        assert_eq!(with(100, field).unwrap().mode, mode, "{field:?}");
+    }
+    for (field, uid) in [
+        (&b"\xff\xff\xff\xff\xff\xff\xff\xfe"[..], u32::MAX - 1),
+        (b"\xff\xff\xff\xff\xff\xff\xff\xff", 0),
+        (b"\x80\0\0\0\xff\xff\xff\xfe", u32::MAX - 1),
+        (b"0001750\0", 1000),
+    ] {
+        assert_eq!(with(108, field).unwrap().uid, uid, "{field:?}");
+    }
+    let times = [(&b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xf6"[..], -10)];
+    for (field, time) in times {
+        assert_eq!(with(136, field).unwrap().modified.0, time);
+    }
+    for (offset, field) in [
+        (100, &b"0000789\0"[..]),
+        (100, b"07 55\0\0\0"),
+        (108, b"\xff\xff\xff\xff\0\0\0\0"),
+        (108, b"\x80\0\0\0\xff\xff\xff\xff"),
+        (124, b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"),
+    ] {
+        assert!(with(offset, field).is_err(), "{offset} {field:?}");
+    }
+    let mut builder = Builder::default();
+    builder.pax(&[("uid", b"-2"), ("gid", b"-1")]).file("a", b"");
+    let entry = read_all(&builder.end()).unwrap().remove(0).0;
+    assert_eq!((entry.uid, entry.gid), (u32::MAX - 1, 0));
+}

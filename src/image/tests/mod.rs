@@ -10,6 +10,7 @@ mod imports;
 mod kills;
 mod large;
 mod nodes;
+mod oddities;
 mod power_cut;
 mod pulls;
 pub(super) mod registry;

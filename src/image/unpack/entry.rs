@@ -28,6 +28,7 @@ impl Unpacker {
         reader: &mut Reader<Recorder<R>>,
     ) -> Result<(), Failure> {
         let path = components(&entry.path)?;
+        self.tree.allow_entry();
         let Some((name, parents)) = path.split_last() else { return self.root(entry) };
         if *name == OPAQUE {
             let directory = self.tree.directory(parents)?;
@@ -183,9 +184,8 @@ impl Unpacker {
         kind: FileType,
     ) -> Result<(), Failure> {
         let (major, minor) = entry.device;
-        if kind == FileType::CharacterDevice && entry.device == (0, 0) {
-            return Err(refused(entry, "a device of number 0:0 is what overlay hides files with"));
-        }
+        // An image that was made of overlay's own directories: it hides a name, as it did there.
+        self.tree.has_marks |= kind == FileType::CharacterDevice && entry.device == (0, 0);
         self.replacing(parent, name, "make", |parent, name| {
             rustix::fs::mknodat(
                 parent,

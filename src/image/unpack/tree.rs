@@ -12,11 +12,16 @@ use rustix::{
 };
 
 use super::{Directories, Failure, meta};
+use crate::image::tar;
 
 /// As long as the kernel lets a path be.
 const PATH_LENGTH: usize = 4096;
-const DEPTH: usize = 200;
+const DEPTH: usize = 1024;
 const SYMLINKS: usize = 40;
+/// Steps through directories and links that are taken whatever the layer is, and for each of
+/// its entries: hardly any honest one needs more than a few.
+const STEPS: u64 = 20_000;
+const STEPS_OF_ENTRY: u64 = 32;
 /// Parents that are kept open.
 const CACHED: usize = 128;
 
@@ -26,6 +31,10 @@ pub(super) struct Tree {
     directories: Directories,
     path_bytes: usize,
     path_bytes_limit: usize,
+    /// What is left of the work that paths may make.
+    steps: u64,
+    /// An entry, and not a whiteout, has made one of overlay's marks.
+    pub(super) has_marks: bool,
     /// Something that the archive has was replaced by something that comes later.
     pub(super) has_replaced: bool,
 }
@@ -50,13 +59,11 @@ pub(super) fn components(path: &[u8]) -> Result<Vec<&[u8]>, Failure> {
     if path.len() >= PATH_LENGTH {
         return refused("the path is longer than 4095 bytes");
     }
-    let components: Vec<&[u8]> =
-        path.split(|b| *b == b'/').filter(|c| !c.is_empty() && *c != b".").collect();
-    if components.contains(&&b".."[..]) {
-        return refused("the path has a .. in it");
-    }
+    let Some(components) = tar::clean(path) else {
+        return refused("the path leads out of the layer with ..");
+    };
     if components.len() > DEPTH {
-        return refused("the path is more than 200 directories deep");
+        return refused("the path is more than 1024 directories deep");
     }
     if components.iter().any(|component| component.len() > 255) {
         return refused("a name is longer than 255 bytes");
@@ -87,6 +94,8 @@ impl Tree {
             directories,
             path_bytes: 0,
             path_bytes_limit,
+            steps: STEPS,
+            has_marks: false,
             has_replaced: false,
         })
     }
@@ -104,9 +113,7 @@ impl Tree {
         if let Some(known) = self.cache.get(&path) {
             return Ok(known.clone());
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-        let found = match rustix::fs::openat2(&self.root, &path, flags, Mode::empty(), resolve) {
+        let found = match self.open(&path) {
             Ok(fd) => Directory { fd: Rc::new(fd), path: Rc::from(path.as_slice()) },
             // Something is missing or is a link: take each step alone.
             Err(_) => self.walk(components, &path)?,
@@ -124,24 +131,24 @@ impl Tree {
         let refused =
             |reason: &str| Failure::Refused { path: whole.to_vec(), reason: reason.to_owned() };
         let mut rest: VecDeque<Vec<u8>> = components.iter().map(|c| c.to_vec()).collect();
-        let mut trail: Vec<Directory> = Vec::new();
+        let mut here = self.root();
         let mut links = 0;
         while let Some(name) = rest.pop_front() {
+            self.step()?;
             match name.as_slice() {
                 b"" | b"." => continue,
                 b".." => {
-                    trail.pop();
+                    here = self.parent(&here)?;
                     continue;
                 }
                 _ => {}
             }
-            let here = trail.last().cloned().unwrap_or_else(|| self.root());
             match open_directory(&here.fd, &name) {
                 Ok(fd) => {
                     let path = Rc::from(here.child_path(&name));
-                    trail.push(Directory { fd: Rc::new(fd), path });
+                    here = Directory { fd: Rc::new(fd), path };
                 }
-                Err(Errno::NOENT) => trail.push(self.make_implied(&here, &name)?),
+                Err(Errno::NOENT) => here = self.make_implied(&here, &name)?,
                 // With NOFOLLOW and DIRECTORY, a link is "not a directory" too.
                 Err(Errno::NOTDIR | Errno::LOOP) => match self.obstacle(&here, &name)? {
                     Obstacle::Link(target) => {
@@ -150,7 +157,7 @@ impl Tree {
                             return Err(refused("it leads through too many links"));
                         }
                         if target.starts_with(b"/") {
-                            trail.clear();
+                            here = self.root();
                         }
                         for component in target.split(|b| *b == b'/').rev() {
                             rest.push_front(component.to_vec());
@@ -158,9 +165,8 @@ impl Tree {
                     }
                     Obstacle::Whiteout => {
                         self.remove(&here, &name)?;
-                        let made = self.make_implied(&here, &name)?;
-                        meta::set_opaque(&made.fd).map_err(write("mark as opaque", whole))?;
-                        trail.push(made);
+                        here = self.make_implied(&here, &name)?;
+                        meta::set_opaque(&here.fd).map_err(write("mark as opaque", whole))?;
                     }
                     Obstacle::Other => {
                         return Err(refused("it lies beneath what is not a directory"));
@@ -168,12 +174,39 @@ impl Tree {
                 },
                 Err(errno) => return Err(write("open", whole)(errno)),
             }
-            let length = trail.last().map_or(0, |directory| directory.path.len());
-            if trail.len() > DEPTH || length >= PATH_LENGTH {
+            if here.path.len() >= PATH_LENGTH || depth(&here.path) > DEPTH {
                 return Err(refused("links make its path too long"));
             }
         }
-        Ok(trail.pop().unwrap_or_else(|| self.root()))
+        Ok(here)
+    }
+
+    /// The directory above one; that above the root is the root.
+    fn parent(&self, directory: &Directory) -> Result<Directory, Failure> {
+        let Some(slash) = directory.path.iter().rposition(|b| *b == b'/') else {
+            return Ok(self.root());
+        };
+        let path = &directory.path[..slash];
+        let fd = self.open(path).map_err(write("open", path))?;
+        Ok(Directory { fd: Rc::new(fd), path: Rc::from(path) })
+    }
+
+    fn open(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve)
+    }
+
+    /// One more entry may have its work.
+    pub(super) fn allow_entry(&mut self) {
+        self.steps += STEPS_OF_ENTRY;
+    }
+
+    fn step(&mut self) -> Result<(), Failure> {
+        self.steps = self.steps.checked_sub(1).ok_or(Failure::TooLarge(
+            "a layer whose paths lead through so many links and directories",
+        ))?;
+        Ok(())
     }
 
     fn obstacle(&self, here: &Directory, name: &[u8]) -> Result<Obstacle, Failure> {
@@ -217,7 +250,7 @@ impl Tree {
     pub(super) fn remove(&mut self, parent: &Directory, name: &[u8]) -> Result<(), Failure> {
         let path = parent.child_path(name);
         let is_mark = matches!(stat(&parent.fd, name), Ok(Some(stat)) if meta::is_whiteout(&stat));
-        self.has_replaced |= !is_mark;
+        self.has_replaced |= !is_mark || self.has_marks;
         match rustix::fs::unlinkat(&parent.fd, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(Errno::ISDIR) => {
@@ -259,6 +292,10 @@ impl Tree {
         }
         Ok(implied)
     }
+}
+
+fn depth(path: &[u8]) -> usize {
+    path.iter().filter(|byte| **byte == b'/').count() + 1
 }
 
 enum Obstacle {

@@ -2,7 +2,10 @@
 
 use std::{
     fs,
-    os::{fd::AsFd, unix::fs::DirBuilderExt},
+    os::{
+        fd::AsFd,
+        unix::fs::{DirBuilderExt, PermissionsExt, chown},
+    },
     path::{Component, Path, PathBuf},
     sync::Arc,
 };
@@ -131,12 +134,16 @@ impl Pods {
         let volumes = self.with_empty_layer(volumes);
         let spec = self.build_spec(sandbox, &config, &image, &volumes, &user, &cgroup)?;
         let bundle = self.bundle(id, spec, &layers);
-        // The writable directory shows as the container's root: its mode is that of `/`.
-        let directories = [(self.upper_directory(id), 0o755), (self.work_directory(id), 0o700)];
-        for (path, mode) in directories {
-            let made = fs::DirBuilder::new().mode(mode).create(&path);
+        // The writable directory shows as the container's root: it is what `/` of the image is.
+        let root = images.root(&image.id)?;
+        for path in [self.upper_directory(id), self.work_directory(id)] {
+            let made = fs::DirBuilder::new().mode(0o700).create(&path);
             made.during("create directory", &path)?;
         }
+        let upper = self.upper_directory(id);
+        chown(&upper, Some(root.uid), Some(root.gid))
+            .and_then(|()| fs::set_permissions(&upper, fs::Permissions::from_mode(root.mode)))
+            .during("give to its owner", &upper)?;
         let file = self.bundle_file(id);
         let json = serde_json::to_vec(&bundle).map_err(std::io::Error::from);
         json.and_then(|json| fs::write(&file, json)).during("write", &file)?;

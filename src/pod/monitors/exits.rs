@@ -64,7 +64,7 @@ impl Pods {
         if sandbox.ending.is_cancelled() || sandbox.monitor().is_none_or(|m| !m.is_gone()) {
             return;
         }
-        sandbox.set_monitor(None);
+        sandbox.drop_monitor();
         self.take_up(sandbox);
     }
 }

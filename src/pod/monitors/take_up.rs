@@ -101,10 +101,14 @@ impl Pods {
         if let Some(monitor) = sandbox.monitor().filter(|monitor| !monitor.is_gone()) {
             return Reached::Connected(monitor);
         }
+        let place = match self.places.take() {
+            Ok(place) => place,
+            Err(error) => return Reached::Silent("connecting to it", chain(&error)),
+        };
         let (events, receiver) = mpsc::unbounded_channel();
         match self.connect(&self.socket_of(&sandbox.id), events).await {
             Reached::Connected(monitor) => {
-                sandbox.set_monitor(Some(monitor.clone()));
+                sandbox.set_monitor(monitor.clone(), place);
                 exits::watch(self, sandbox, receiver);
                 Reached::Connected(monitor)
             }

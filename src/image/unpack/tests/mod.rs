@@ -1,5 +1,7 @@
 //! Hostile and peculiar archives. All of these need root: owners, devices, overlay's marks.
 
+mod oddities;
+
 use std::{
     fs,
     os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
@@ -135,7 +137,7 @@ fn paths_that_lead_out_are_refused() {
     if !is_root() {
         return;
     }
-    for path in ["../outside/x", "a/../../outside/x", "/../outside/x", "..", "a/.."] {
+    for path in ["../outside/x", "a/../../outside/x", "/../outside/x", ".."] {
         let reason = refused(Place::new().unpack(&Builder::default().file(path, b"evil").end()));
         assert!(reason.contains(".."), "{reason}");
         let mut builder = Builder::default();
@@ -208,7 +210,6 @@ fn links_to_nothing_are_refused() {
     let mut builder = Builder::default();
     builder.file("a", b"").file("a/x", b"");
     refused(Place::new().unpack(&builder.end()));
-    refused(Place::new().unpack(&Builder::default().device(b'3', "forged", 0, 0).end()));
 }
 
 #[test]
@@ -322,7 +323,7 @@ fn bombs_meet_limits() {
         let result = Place::new().unpack_within(&many, limits);
         assert!(matches!(result, Err(Failure::TooLarge(_))), "{result:?}");
     }
-    let deep = "d/".repeat(250) + "x";
+    let deep = "d/".repeat(1100) + "x";
     let long = "n".repeat(300);
     for path in [deep.as_bytes(), long.as_bytes(), &[b'a'; 5000]] {
         let mut builder = Builder::default();
@@ -331,7 +332,7 @@ fn bombs_meet_limits() {
     }
     // Links that lead ever deeper.
     let mut builder = Builder::default();
-    let step = "d/".repeat(150);
+    let step = "d/".repeat(700);
     builder.pax(&[("path", step.as_bytes())]).directory("x", 0o755, (0, 0));
     builder.pax(&[("linkpath", step.as_bytes())]).symlink("s", "x");
     builder.pax(&[("path", format!("s/{step}").as_bytes())]).directory("x", 0o755, (0, 0));
