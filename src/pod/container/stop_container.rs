@@ -152,7 +152,7 @@ impl Pods {
         let id = container.id.to_string();
         blocking::own_files(move || {
             let end = std::time::Instant::now() + AFTER_KILL;
-            while !cgroup.is_empty() {
+            while !cgroup.is_empty()? {
                 cgroup.kill()?;
                 if std::time::Instant::now() > end {
                     return Err(Reason::Unkillable { what: "container", id }.into());

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use tokio::sync::mpsc::UnboundedReceiver;
+use tracing::warn;
 
 use crate::{
     monitor::{client::Event, record::ExitRecord, v1},
@@ -24,6 +25,7 @@ pub(in crate::pod) fn watch(
             let Some((pods, sandbox)) = both(&pods, &sandbox) else { return };
             match event {
                 Event::ContainerExited(exit) => pods.container_exited(&exit),
+                Event::PodInitExited => pods.pod_init_exited(&sandbox),
                 Event::Gone => return pods.monitor_gone(&sandbox),
             }
         }
@@ -43,6 +45,16 @@ impl Pods {
             oom_killed: exit.oom_killed,
         };
         container.ended_with(&self.parts.database, &record);
+    }
+
+    /// A pod whose PID namespace has lost its init can run nothing any more, and all that ran
+    /// in it has ended: it is as if it had been stopped.
+    pub(super) fn pod_init_exited(self: &Arc<Self>, sandbox: &Arc<Sandbox>) {
+        if sandbox.ending.is_cancelled() {
+            return;
+        }
+        warn!(sandbox.id = %sandbox.id, "the first process of the pod's PID namespace has ended");
+        self.dismantle_later(sandbox);
     }
 
     /// The connection to a monitor is closed. One that takes none of its messages is closed by

@@ -104,7 +104,7 @@ fn end_containers(version: crate::runtime::cgroup::Version, pod: &Path) -> Resul
         }
         let Ok(cgroup) = Cgroup::open(version, &pod.join(&name)) else { continue };
         let end = std::time::Instant::now() + AFTER_KILL;
-        while !cgroup.is_empty() {
+        while !cgroup.is_empty()? {
             cgroup.kill()?;
             if std::time::Instant::now() > end {
                 return Err(Reason::Unkillable { what: "container", id: name }.into());
