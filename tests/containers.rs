@@ -437,3 +437,20 @@ async fn an_ended_container_tells_at_once() {
     tokio::time::timeout(Duration::from_secs(20), node.remove_pod(&pod)).await.unwrap().unwrap();
     leaks::assert_nothing_left(&node).await;
 }
+
+#[tokio::test]
+async fn a_container_can_have_hundreds_of_devices() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let pod = node.pod("devices").await;
+    let mut config = requests::script("c", "echo x > /dev/n699 && ls /dev | grep -c '^n[0-9]'");
+    config.devices = (0..700)
+        .map(|number| v1::Device {
+            container_path: format!("/dev/n{number}"),
+            host_path: "/dev/null".to_owned(),
+            permissions: "rw".to_owned(),
+        })
+        .collect();
+    let (status, text) = node.result_of(&pod, config).await;
+    assert_eq!((status.exit_code, text.trim()), (0, "700"));
+}

@@ -134,22 +134,37 @@ async fn the_init_of_a_pod_has_no_rights_and_ends_with_its_monitor() {
 }
 
 #[tokio::test]
-async fn an_init_that_is_gone_is_not_mistaken_for_another_process() {
+async fn a_pod_whose_init_is_gone_is_not_ready() {
     requires_root!();
     let mut node = Node::start().await;
-    let pod = pod_with_shared_pids(&mut node, "gone").await;
-    let monitor = node.monitors()[0];
-    let children = fs::read_to_string(format!("/proc/{monitor}/task/{monitor}/children")).unwrap();
-    let init = rustix::process::Pid::from_raw(children.trim().parse().unwrap()).unwrap();
-    rustix::process::kill_process(init, rustix::process::Signal::KILL).unwrap();
-    eventually("it is reaped", async || rustix::process::test_kill_process(init).is_err()).await;
-    let mut config = requests::script("c", "true");
-    requests::security(&mut config).namespace_options = shared_pids();
-    let id = node.create(&pod, config).await.unwrap();
-    let error = node.start_container(&id).await.unwrap_err();
-    assert_eq!(error.code(), tonic::Code::FailedPrecondition, "{error}");
-    assert!(error.message().contains("has ended"), "{error}");
-    node.remove_pod(&pod).await.unwrap();
+    for while_it_is_away in [false, true] {
+        let pod = pod_with_shared_pids(&mut node, &format!("gone-{while_it_is_away}")).await;
+        let monitor = node.monitors()[0];
+        let children = format!("/proc/{monitor}/task/{monitor}/children");
+        let children = fs::read_to_string(children).unwrap();
+        let init = rustix::process::Pid::from_raw(children.trim().parse().unwrap()).unwrap();
+        let mut config = requests::script("c", "sleep 1000");
+        requests::security(&mut config).namespace_options = shared_pids();
+        let id = node.launch(&pod, config.clone()).await;
+        if while_it_is_away {
+            node.kill_daemon();
+        }
+        rustix::process::kill_process(init, rustix::process::Signal::KILL).unwrap();
+        eventually("it is reaped", async || rustix::process::test_kill_process(init).is_err())
+            .await;
+        if while_it_is_away {
+            node.start_daemon().await;
+        }
+        assert_eq!(node.end_of(&id).await.exit_code, 137);
+        let ready = i32::from(v1::PodSandboxState::SandboxReady);
+        eventually("it is told", async || node.pod_status(&pod).await.unwrap().state != ready)
+            .await;
+        config.metadata = Some(v1::ContainerMetadata { name: "d".to_owned(), attempt: 0 });
+        let error = node.create(&pod, config).await.unwrap_err();
+        assert_eq!(error.code(), tonic::Code::FailedPrecondition, "{error}");
+        node.stop_pod(&pod).await.unwrap();
+        node.remove_pod(&pod).await.unwrap();
+    }
     leaks::assert_nothing_left(&node).await;
 }
 

@@ -47,7 +47,8 @@ fn begin(database: &Database, boot: &str) -> Result<bool, Error> {
         .is_some_and(|last| last.is_suspicious || (last.id != boot && !last.ended_orderly));
     if last.is_none_or(|last| last.id != boot || last.ended_orderly) {
         let now = Boot { id: boot.to_owned(), ended_orderly: false, is_suspicious };
-        database.put(STORE, BOOT, &now)?;
+        // It is so whether or not the disk takes it: a daemon can begin on a full one.
+        database.observe(Batch::of(STORE, BOOT, &now)?).later();
     }
     Ok(is_suspicious)
 }

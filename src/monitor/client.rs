@@ -1,185 +1,85 @@
 //! The daemon's side of a monitor: starts one, connects to it, and calls it.
+//!
+//! Every call has a limit. One that is not answered in time fails, and the connection is as
+//! good as before: an answer that comes later is dropped.
 
 use std::{
-    collections::HashMap,
-    fs,
-    io::{self, Write},
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::process::CommandExt,
-    },
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use prost::Message as _;
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use serde::Serialize;
-use thiserror::Error;
 use tokio::{
-    io::Interest,
     net::UnixStream,
     sync::{mpsc, oneshot},
+    time::timeout,
 };
 
 mod attach;
+mod connection;
+mod error;
 mod exec;
+mod limits;
+mod program;
 
 pub use super::pod::Traces;
 use super::{
-    MAX_MESSAGE,
-    v1::{self, message::Content, reply::Result as Answer, request::Call},
+    PROTOCOL,
+    envelope::{Packet, sealed},
+    v1::{self, reply::Result as Answer, request::Call},
 };
 use crate::{kind::Kind, sys::socket};
 pub use attach::Attached;
-pub use exec::{ExecStdio, Started};
-
-/// A failure to reach a monitor, or what it answered.
-#[derive(Debug, Error)]
-pub enum Error {
-    /// The program cannot be made ready.
-    #[error("cannot read the monitor's program {}; install criquet-monitor beside criquet or set monitor_path", path.display())]
-    Program {
-        /// Where it was looked for.
-        path: PathBuf,
-        /// The kernel's answer.
-        source: io::Error,
-    },
-    /// A monitor cannot be started or reached.
-    #[error("cannot {operation} the monitor of the pod")]
-    Connection {
-        /// What was tried.
-        operation: &'static str,
-        /// The kernel's answer.
-        source: io::Error,
-    },
-    /// The monitor ended, or closed the connection, before it answered.
-    #[error("the monitor of the pod is gone")]
-    Gone,
-    /// The monitor refused.
-    #[error("{message}")]
-    Refused {
-        /// The kind of its error.
-        kind: Kind,
-        /// Its words.
-        message: String,
-    },
-    /// What is sent cannot be encoded.
-    #[error("cannot encode a request to the monitor")]
-    Encode(#[from] serde_json::Error),
-}
-
-impl Error {
-    /// The kind of this failure.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Error::Refused { kind, .. } => *kind,
-            Error::Program { .. } => Kind::FailedPrecondition,
-            Error::Connection { source, .. } => Kind::of_io(source),
-            Error::Gone => Kind::Unavailable,
-            Error::Encode(_) => Kind::Internal,
-        }
-    }
-}
-
-/// The program of the monitor, in memory that nobody can change: not through `/proc/PID/exe`
-/// of a process in a pod, and not by an upgrade of the file. All its processes share it.
-#[derive(Debug)]
-pub struct Program(OwnedFd);
-
-impl Program {
-    /// Reads the program from a file.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn load(path: &Path) -> Result<Self, Error> {
-        let load = || {
-            let program = fs::read(path)?;
-            let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-            let file = fs::File::from(memfd_create("criquet-monitor", flags)?);
-            (&file).write_all(&program)?;
-            let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-            fcntl_add_seals(&file, seals)?;
-            Ok(OwnedFd::from(file))
-        };
-        load().map(Self).map_err(|source| Error::Program { path: path.to_owned(), source })
-    }
-
-    /// Starts a monitor that listens at `socket`, and connects to it.
-    ///
-    /// # Errors
-    /// When it cannot be started.
-    pub fn spawn(
-        &self,
-        socket: &Path,
-        events: mpsc::UnboundedSender<Event>,
-    ) -> Result<Monitor, Error> {
-        let failed = |operation| move |source| Error::Connection { operation, source };
-        let listener = socket::listen_at(socket).map_err(failed("open a socket for"))?;
-        let (ours, theirs) = socket::pair().map_err(failed("open a socket for"))?;
-        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&self.0));
-        let mut command = Command::new(path);
-        command
-            .arg0("criquet-monitor")
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::from(listener))
-            .stdout(Stdio::from(theirs))
-            .stderr(Stdio::inherit());
-        let mut child = tokio::process::Command::from(command).spawn().map_err(failed("start"))?;
-        let pid = child.id();
-        tokio::spawn(async move {
-            // Nothing to tell: the closed connection says that it is gone.
-            let _ = child.wait().await;
-        });
-        Monitor::over(ours, pid, events)
-    }
-}
+use connection::{Connection, Waiting};
+pub use error::Error;
+use error::refused;
+pub use exec::{ExecStdio, Exit, Started};
+pub use program::Program;
 
 /// What a monitor tells without being asked.
 #[derive(Debug)]
 pub enum Event {
     /// A container ended.
     ContainerExited(v1::ContainerExited),
+    /// The init of the PID namespace that the containers share has ended, and all in it. No
+    /// container can be started in this pod any more.
+    PodInitExited,
     /// The connection is closed.
     Gone,
 }
 
 /// A connection to a monitor. Cheap to clone; calls may overlap.
 #[derive(Debug, Clone)]
-pub struct Monitor(Arc<Connection>);
-
-#[derive(Debug)]
-struct Connection {
-    socket: UnixStream,
-    pid: Option<u32>,
-    next: AtomicU64,
-    // Short critical sections: one map operation.
-    waiting: Mutex<Waiting>,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    closed: bool,
-    replies: HashMap<u64, oneshot::Sender<(Answer, Vec<OwnedFd>)>>,
-    execs: HashMap<u64, oneshot::Sender<i32>>,
-    /// Those who are told when they are cut off.
-    attached: HashMap<u64, oneshot::Sender<()>>,
+pub struct Monitor {
+    connection: Arc<Connection>,
+    /// Instead of the limit of each call.
+    limit: Option<Duration>,
 }
 
 impl Monitor {
-    /// Connects to the monitor that listens at `socket`.
+    /// Connects to the monitor that listens at `socket`. Does not wait.
     ///
     /// # Errors
-    /// [`Error::Connection`] where nobody listens.
+    /// [`Error::Gone`] where nobody listens; [`Error::Unreachable`] for any other reason, which
+    /// says nothing about the life of the monitor.
     pub fn connect(socket: &Path, events: mpsc::UnboundedSender<Event>) -> Result<Self, Error> {
-        let fd = socket::connect_to(socket)
-            .map_err(|source| Error::Connection { operation: "connect to", source })?;
+        let fd = socket::connect_to(socket).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::Gone,
+            _ => Error::Unreachable(error),
+        })?;
         Self::over(fd, None, events)
+    }
+
+    /// The same connection; each of its calls may take so long, whatever it is.
+    #[must_use]
+    pub fn within(&self, limit: Duration) -> Self {
+        Self { connection: Arc::clone(&self.connection), limit: Some(limit) }
     }
 
     fn over(
@@ -197,13 +97,19 @@ impl Monitor {
             next: AtomicU64::new(first_id()),
             waiting: Mutex::default(),
         });
-        tokio::spawn(receive(Arc::clone(&connection), events));
-        Ok(Self(connection))
+        tokio::spawn(connection::receive(Arc::clone(&connection), events));
+        Ok(Self { connection, limit: None })
     }
 
     /// The process id, where this daemon started it.
     pub fn pid(&self) -> Option<u32> {
-        self.0.pid
+        self.connection.pid
+    }
+
+    /// Who the monitor says that it is, once it has answered anything; nothing from one that is
+    /// older than its saying so.
+    pub fn welcome(&self) -> Option<v1::Welcome> {
+        self.lock().welcome.clone()
     }
 
     /// Whether the connection is closed.
@@ -243,8 +149,11 @@ impl Monitor {
         let filter = filter.map(file_of).transpose()?;
         let fds: Vec<_> =
             [Some(bundle), filter.as_ref().map(AsFd::as_fd)].into_iter().flatten().collect();
+        let container = request.container.clone();
         let request = v1::Start { has_filter: filter.is_some(), ..request };
-        started(self.call(Call::Start(request), &fds).await?).map(|(started, _)| started)
+        let stop = v1::Stop { container, signal: libc::SIGKILL, timeout: 0 };
+        let answered = self.call_or_take_back(Call::Start(request), &fds, Call::Stop(stop)).await;
+        started(answered?).map(|(started, _)| started)
     }
 
     /// Sends a signal, and SIGKILL to everything after `timeout` milliseconds.
@@ -282,17 +191,31 @@ impl Monitor {
         call: Call,
         fds: &[BorrowedFd<'_>],
     ) -> Result<(Answer, Vec<OwnedFd>), Error> {
-        let id = self.0.next.fetch_add(1, Ordering::Relaxed);
-        let request = v1::Request { id, call: Some(call) }.encode_to_vec();
-        if request.len() > MAX_MESSAGE {
-            return Err(Error::Refused {
-                kind: Kind::InvalidArgument,
-                message: format!(
-                    "the request is {} bytes long; make its lists shorter",
-                    request.len()
-                ),
-            });
+        let (name, limit) = limits::of(&call);
+        let after = self.limit.unwrap_or(limit);
+        let late = |_| Error::Timeout { call: name, after };
+        let (answer, fds) = timeout(after, self.exchange(call, fds)).await.map_err(late)??;
+        self.check_protocol()?;
+        match answer {
+            Answer::Failure(failure) => Err(refused(failure)),
+            answer => Ok((answer, fds)),
         }
+    }
+
+    async fn exchange(
+        &self,
+        call: Call,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(Answer, Vec<OwnedFd>), Error> {
+        let id = self.connection.next.fetch_add(1, Ordering::Relaxed);
+        let packet = Packet::of(&v1::Request { id, call: Some(call), enclosed: 0 });
+        let packet = packet.map_err(|source| match source.kind() {
+            io::ErrorKind::FileTooLarge => Error::Refused {
+                kind: Kind::InvalidArgument,
+                message: "the request is too long; make its lists shorter".to_owned(),
+            },
+            _ => Error::Connection { operation: "prepare a request to", source },
+        })?;
         let (sender, reply) = oneshot::channel();
         {
             let mut waiting = self.lock();
@@ -301,23 +224,18 @@ impl Monitor {
             }
             waiting.replies.insert(id, sender);
         }
-        if let Err(error) = self.send(&request, fds).await {
-            self.lock().replies.remove(&id);
-            return Err(error);
-        }
-        match reply.await.map_err(|_| Error::Gone)? {
-            (Answer::Failure(failure), _) => Err(refused(failure)),
-            answer => Ok(answer),
-        }
+        let _forget = Forget { connection: &self.connection, id };
+        self.send(&packet, fds).await?;
+        reply.await.map_err(|_| Error::Gone)
     }
 
-    async fn send(&self, request: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Error> {
+    async fn send(&self, packet: &Packet, fds: &[BorrowedFd<'_>]) -> Result<(), Error> {
         loop {
-            match socket::send(self.0.socket.as_fd(), request, fds) {
+            match packet.send(self.connection.socket.as_fd(), fds) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     // The monitor is busy with hundreds of requests of ours.
-                    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                    tokio::time::sleep(Duration::from_millis(1)).await;
                 }
                 Err(error) if error.raw_os_error() == Some(libc::EPIPE) => return Err(Error::Gone),
                 Err(source) => return Err(Error::Connection { operation: "call", source }),
@@ -325,74 +243,65 @@ impl Monitor {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        self.0.lock()
+    /// A call that makes something, and another that takes it back once the monitor gets to
+    /// it, where the first is not answered in time or its caller gives up.
+    async fn call_or_take_back(
+        &self,
+        call: Call,
+        fds: &[BorrowedFd<'_>],
+        back: Call,
+    ) -> Result<(Answer, Vec<OwnedFd>), Error> {
+        let connection = Arc::clone(&self.connection);
+        let mut take_back =
+            TakeBack { monitor: Self { connection, limit: None }, back: Some(back) };
+        let answered = self.call(call, fds).await;
+        if !matches!(answered, Err(Error::Timeout { .. })) {
+            take_back.back = None;
+        }
+        answered
+    }
+
+    fn check_protocol(&self) -> Result<(), Error> {
+        match &self.lock().welcome {
+            Some(welcome) if welcome.protocol.abs_diff(PROTOCOL) > 1 => {
+                let (protocol, build) = (welcome.protocol, welcome.build.clone());
+                Err(Error::Incompatible { protocol, build })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.connection.lock()
     }
 }
 
-impl Connection {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Nobody waits for an answer any more, also when the caller gave up.
+struct Forget<'a> {
+    connection: &'a Connection,
+    id: u64,
+}
 
-    fn dispatch(&self, content: Content, fds: Vec<OwnedFd>, events: &mpsc::UnboundedSender<Event>) {
-        match content {
-            Content::Reply(reply) => {
-                let sender = self.lock().replies.remove(&reply.id);
-                if let (Some(sender), Some(answer)) = (sender, reply.result) {
-                    // The caller may have given up.
-                    let _ = sender.send((answer, fds));
-                }
-            }
-            Content::ContainerExited(exit) => {
-                let _ = events.send(Event::ContainerExited(exit));
-            }
-            Content::ExecExited(exit) => {
-                if let Some(sender) = self.lock().execs.remove(&exit.exec) {
-                    let _ = sender.send(exit.exit_code);
-                }
-            }
-            Content::AttachLost(lost) => {
-                if let Some(sender) = self.lock().attached.remove(&lost.attach) {
-                    let _ = sender.send(());
-                }
-            }
-        }
-    }
-
-    fn close(&self) {
-        let mut waiting = self.lock();
-        waiting.closed = true;
-        // Dropping the senders wakes those who wait.
-        waiting.replies.clear();
-        waiting.execs.clear();
-        waiting.attached.clear();
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.connection.lock().replies.remove(&self.id);
     }
 }
 
-async fn receive(connection: Arc<Connection>, events: mpsc::UnboundedSender<Event>) {
-    let mut buffer = vec![0; MAX_MESSAGE];
-    loop {
-        if connection.socket.readable().await.is_err() {
-            break;
-        }
-        let received = connection
-            .socket
-            .try_io(Interest::READABLE, || socket::receive(connection.socket.as_fd(), &mut buffer));
-        match received {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) | Ok((0, _)) => break,
-            Ok((length, fds)) => {
-                if let Ok(v1::Message { content: Some(content) }) =
-                    v1::Message::decode(&buffer[..length])
-                {
-                    connection.dispatch(content, fds, &events);
-                }
-            }
+/// When the monitor cannot be told, its own limits end what was made.
+struct TakeBack {
+    monitor: Monitor,
+    back: Option<Call>,
+}
+
+impl Drop for TakeBack {
+    fn drop(&mut self) {
+        let Some(back) = self.back.take() else { return };
+        let monitor = self.monitor.clone();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { monitor.call(back, &[]).await.map(drop) });
         }
     }
-    connection.close();
-    let _ = events.send(Event::Gone);
 }
 
 fn started((answer, fds): (Answer, Vec<OwnedFd>)) -> Result<(v1::Started, Vec<OwnedFd>), Error> {
@@ -402,29 +311,13 @@ fn started((answer, fds): (Answer, Vec<OwnedFd>)) -> Result<(v1::Started, Vec<Ow
     }
 }
 
-fn refused(failure: v1::Failure) -> Error {
-    let kind = match failure.code() {
-        v1::Code::Internal => Kind::Internal,
-        v1::Code::InvalidArgument => Kind::InvalidArgument,
-        v1::Code::FailedPrecondition => Kind::FailedPrecondition,
-        v1::Code::ResourceExhausted => Kind::ResourceExhausted,
-        v1::Code::NotFound => Kind::NotFound,
-        v1::Code::Unimplemented => Kind::Unimplemented,
-    };
-    Error::Refused { kind, message: failure.message }
-}
-
 /// A file in memory, for what is too long for a message.
 fn file_of(content: &[u8]) -> Result<OwnedFd, Error> {
-    let create = || {
-        let file = fs::File::from(memfd_create("criquet-bundle", MemfdFlags::CLOEXEC)?);
-        (&file).write_all(content)?;
-        Ok(OwnedFd::from(file))
-    };
-    create().map_err(|source| Error::Connection { operation: "prepare a request to", source })
+    sealed("criquet-bundle", content)
+        .map_err(|source| Error::Connection { operation: "prepare a request to", source })
 }
 
 fn first_id() -> u64 {
-    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
     since_epoch.map_or(1, |elapsed| elapsed.as_micros() as u64)
 }

@@ -4,16 +4,20 @@
 //! Starting ──ready, end of report──► Running ──exit──► Exited ──delete──► (gone)
 //!     └──failed, or killed on its way──► (gone; the start is answered with the failure)
 //! ```
+//!
+//! One that was killed on its way and does not end is where it was; its start is answered all
+//! the same.
 
 use std::{
     os::fd::{AsFd, OwnedFd},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustix::process::Pid;
 
 use super::{log::Log, sources::Token, v1};
 use crate::{
+    kind::Kind,
     runtime::{cgroup::Cgroup, error::Error},
     sys::signal,
 };
@@ -49,8 +53,21 @@ pub(super) struct Container {
     pub shares_pid_namespace: bool,
     /// When everything in it is killed.
     pub deadline: Option<Instant>,
+    /// When it was, first.
+    pub killed_at: Option<Instant>,
+    /// Its terminal, while no program has it open.
+    pub closed_terminal: Option<ClosedTerminal>,
     /// Whether the kernel's OOM kills count before this start, for a cgroup that was there.
     pub oom_kills_before: u64,
+}
+
+/// A terminal that nobody has open. The kernel does not tell when somebody opens it again, so
+/// it is looked at now and then.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ClosedTerminal {
+    pub output: Token,
+    pub look_at: Instant,
+    pub pause: Duration,
 }
 
 /// A pipe to somebody who is attached.
@@ -65,8 +82,9 @@ pub(super) struct Reader {
 /// Where a container is in its life.
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// Its first process has not executed the program yet.
-    Starting { caller: Caller, report: Token, ready: bool, failure: Option<Error> },
+    /// Its first process has not executed the program yet. Whoever waits for that is none
+    /// once it was told that the process does not end either.
+    Starting { caller: Option<Caller>, report: Token, ready: bool, failure: Option<Error> },
     /// The program runs.
     Running { started_at: i64 },
     /// It has ended.
@@ -90,12 +108,40 @@ impl Container {
     }
 
     /// Kills everything in it. The end of the first process of a PID namespace is the end of
-    /// all others; without a namespace of its own the cgroup tells who belongs to it.
-    pub(super) fn kill(&self) -> Result<(), Error> {
-        if self.shares_pid_namespace {
+    /// all others; without a namespace of its own, and where that was not enough, the cgroup
+    /// tells who belongs to it. On v1 one that is on its way may not be in it yet.
+    pub(super) fn kill(&mut self) -> Result<(), Error> {
+        let again = self.killed_at.is_some();
+        self.killed_at.get_or_insert_with(Instant::now);
+        self.signal(libc::SIGKILL)?;
+        if self.shares_pid_namespace || again || !self.is_running() {
             return self.cgroup.kill();
         }
-        self.signal(libc::SIGKILL)
+        self.cgroup.thaw_for_kill()
+    }
+
+    /// Why it has not ended, for people.
+    pub(super) fn lingering(&self, id: &str) -> Error {
+        Error::Child {
+            kind: Kind::FailedPrecondition,
+            message: format!("container {id} has not ended: {}", self.process_in_words()),
+        }
+    }
+
+    /// What its first process is at (proc_pid_stat(5)).
+    pub(super) fn process_in_words(&self) -> String {
+        let pid = self.pid.as_raw_nonzero();
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let name = stat.split_once('(').and_then(|(_, rest)| rest.rsplit_once(") "));
+        let (name, state) = name.map_or(("?", "?"), |(name, rest)| (name, rest));
+        match state.chars().next() {
+            Some('D') => format!(
+                "process {pid} ({name}) waits in the kernel (state D), for a file system or a \
+                 device that does not answer"
+            ),
+            Some('Z') => format!("process {pid} ({name}) has ended, others of it have not"),
+            _ => format!("process {pid} ({name}) is there"),
+        }
     }
 
     pub(super) fn state(&self, id: &str) -> v1::ContainerState {

@@ -5,6 +5,7 @@
 //! of the pod, writes the log files and records exits. It knows neither the CRI nor images.
 
 mod container;
+mod envelope;
 mod exec;
 mod init;
 mod log;
@@ -22,8 +23,22 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/criquet.monitor.v1.rs"));
 }
 
-/// The longest message in either direction, in bytes. What can be longer travels in files.
-pub const MAX_MESSAGE: usize = 32 * 1024;
+/// The longest message on a socket, in either direction, in bytes. What is longer travels in
+/// a file in memory ([`envelope`]).
+const MAX_MESSAGE: usize = 32 * 1024;
+
+/// Counts changes of the protocol that its rules do not cover. A daemon speaks with monitors
+/// that are one ahead of it and one behind it; one that tells nothing of it counts as 0.
+pub const PROTOCOL: u32 = 1;
+
+/// How long a container or an exec may take to its program. Nobody waits longer: it is what
+/// the kubelet gives each call (`--runtime-request-timeout`).
+const START_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long the kernel may take to end a pod's processes.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+
+use std::time::Duration;
 
 use crate::runtime;
 
@@ -36,6 +51,7 @@ impl From<&runtime::Error> for v1::Failure {
             Kind::ResourceExhausted => v1::Code::ResourceExhausted,
             Kind::NotFound => v1::Code::NotFound,
             Kind::Unimplemented => v1::Code::Unimplemented,
+            Kind::DeadlineExceeded => v1::Code::DeadlineExceeded,
             _ => v1::Code::Internal,
         };
         v1::Failure { code: code.into(), message: error.full_message() }

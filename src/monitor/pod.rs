@@ -29,6 +29,8 @@ use crate::{
 pub(super) struct Pod {
     pub directory: PathBuf,
     pub init: Option<Init>,
+    /// Whether the init has ended, and with it all that was in its PID namespace.
+    pub init_exited: bool,
     traces: Traces,
 }
 
@@ -90,6 +92,7 @@ impl Pod {
         let pod = Pod {
             directory: PathBuf::from(&setup.directory),
             init: None,
+            init_exited: false,
             traces: Traces {
                 netns: path(&setup.netns_path),
                 shm: path(&setup.shm_path),

@@ -1,11 +1,22 @@
 //! Exits on disk, for a daemon that was not there and a monitor that is no more.
+//!
+//! The space of a record is taken before there is anything to record: a container that fills
+//! the filesystem of its pod's directory does not make its own end unknown.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
+use rustix::fs::{FallocateFlags, fallocate};
 use serde::{Deserialize, Serialize};
+
+/// Counts changes of the record. Members are only ever added, and unknown ones passed over.
+const VERSION: u32 = 1;
+
+/// More than the longest record, in bytes.
+const RESERVE: u64 = 512;
 
 /// How a container ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,16 +29,37 @@ pub struct ExitRecord {
     pub oom_killed: bool,
 }
 
+/// A record as it is on disk. One without a version is of the time before there were any.
+#[derive(Serialize)]
+struct Versioned<'record> {
+    version: u32,
+    #[serde(flatten)]
+    record: &'record ExitRecord,
+}
+
 impl ExitRecord {
-    /// Writes the record of a container; a reader sees all of it or none.
+    /// Takes the space that the record of a container will need.
+    ///
+    /// # Errors
+    /// Those of the filesystem.
+    pub fn reserve(directory: &Path, container: &str) -> io::Result<()> {
+        let file = File::create(reserve_of(directory, container))?;
+        Ok(fallocate(&file, FallocateFlags::empty(), 0, RESERVE)?)
+    }
+
+    /// Writes the record of a container; a reader sees all of it or none. Needs no more space
+    /// than what was reserved.
     ///
     /// # Errors
     /// Those of the filesystem.
     pub fn write(&self, directory: &Path, container: &str) -> io::Result<()> {
-        let path = path_of(directory, container);
-        let temporary = path.with_extension("new");
-        fs::write(&temporary, serde_json::to_vec(self)?)?;
-        fs::rename(temporary, path)
+        let reserve = reserve_of(directory, container);
+        let record = serde_json::to_vec(&Versioned { version: VERSION, record: self })?;
+        // Not emptied before: what is given back could be somebody else's the next moment.
+        let mut file = File::options().write(true).create(true).truncate(false).open(&reserve)?;
+        file.write_all(&record)?;
+        file.set_len(record.len() as u64)?;
+        fs::rename(reserve, path_of(directory, container))
     }
 
     /// The record of a container, if it has one that can be read.
@@ -35,11 +67,16 @@ impl ExitRecord {
         serde_json::from_slice(&fs::read(path_of(directory, container)).ok()?).ok()
     }
 
-    /// Removes the record of a container, if there is one.
+    /// Removes the record of a container, and what was reserved for it.
     pub fn remove(directory: &Path, container: &str) {
-        // A record that stays is removed with the directory of its pod.
+        // One that stays is removed with the directory of its pod.
         let _ = fs::remove_file(path_of(directory, container));
+        let _ = fs::remove_file(reserve_of(directory, container));
     }
+}
+
+fn reserve_of(directory: &Path, container: &str) -> PathBuf {
+    path_of(directory, container).with_extension("new")
 }
 
 fn path_of(directory: &Path, container: &str) -> PathBuf {
@@ -48,15 +85,62 @@ fn path_of(directory: &Path, container: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, path::Path};
+
     use super::ExitRecord;
+
+    const RECORD: ExitRecord = ExitRecord { exit_code: 137, finished_at: 5, oom_killed: true };
 
     #[test]
     fn a_record_is_read_back() {
         let directory = tempfile::tempdir().unwrap();
-        let record = ExitRecord { exit_code: 137, finished_at: 5, oom_killed: true };
-        record.write(directory.path(), "c").unwrap();
-        assert_eq!(ExitRecord::read(directory.path(), "c"), Some(record));
+        RECORD.write(directory.path(), "c").unwrap();
+        assert_eq!(ExitRecord::read(directory.path(), "c"), Some(RECORD));
+        ExitRecord::reserve(directory.path(), "c").unwrap();
         ExitRecord::remove(directory.path(), "c");
         assert_eq!(ExitRecord::read(directory.path(), "c"), None);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn records_of_other_releases_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let plain = r#""exit_code":137,"finished_at":5,"oom_killed":true}"#;
+        for beginning in ["{", r#"{"version":1,"#, r#"{"version":9,"new":{"a":[1]},"#] {
+            fs::write(directory.path().join("c.exit"), format!("{beginning}{plain}")).unwrap();
+            assert_eq!(ExitRecord::read(directory.path(), "c"), Some(RECORD), "{beginning}");
+        }
+    }
+
+    /// Fills a filesystem to the last byte.
+    fn fill(directory: &Path) {
+        use std::io::Write;
+        let mut file = fs::File::create(directory.join("filler")).unwrap();
+        for size in [1 << 20, 4096, 1] {
+            while file.write_all(&vec![0; size]).is_ok() {}
+        }
+    }
+
+    #[test]
+    fn an_exit_is_recorded_on_a_full_filesystem() {
+        let full = || {
+            let directory = tempfile::tempdir().unwrap();
+            if let Err(error) = crate::sys::clone::unshare(libc::CLONE_NEWNS | libc::CLONE_FS) {
+                return eprintln!("SKIPPED: no mount namespace: {error}");
+            }
+            use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+            let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+            mount_change("/", private).unwrap();
+            let path = directory.path();
+            mount("tmpfs", path, "tmpfs", MountFlags::empty(), Some(c"size=64k")).unwrap();
+            ExitRecord::reserve(path, "c").unwrap();
+            fill(path);
+            assert!(ExitRecord::reserve(path, "d").is_err(), "it is full");
+            RECORD.write(path, "c").unwrap();
+            assert_eq!(ExitRecord::read(path, "c"), Some(RECORD));
+            rustix::mount::unmount(path, rustix::mount::UnmountFlags::DETACH).unwrap();
+        };
+        // A thread, so that the rest of the tests does not see the mount.
+        std::thread::spawn(full).join().unwrap();
     }
 }

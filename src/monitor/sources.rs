@@ -65,6 +65,20 @@ impl Sources {
         Some(fd)
     }
 
+    /// Stops telling of a source, which stays.
+    pub(super) fn silence(&self, token: Token) {
+        if let Some((fd, _)) = self.entries.get(&token) {
+            let _ = epoll::delete(&self.epoll, fd);
+        }
+    }
+
+    /// Tells of it again.
+    pub(super) fn listen_again(&self, token: Token) {
+        if let Some((fd, _)) = self.entries.get(&token) {
+            let _ = epoll::add(&self.epoll, fd, EventData::new_u64(token), EventFlags::IN);
+        }
+    }
+
     pub(super) fn fd(&self, token: Token) -> Option<BorrowedFd<'_>> {
         self.entries.get(&token).map(|(fd, _)| fd.as_fd())
     }
@@ -75,11 +89,6 @@ impl Sources {
 
     pub(super) fn find(&self, wanted: &Meaning) -> Option<Token> {
         self.entries.iter().find(|(_, (_, meaning))| meaning == wanted).map(|(token, _)| *token)
-    }
-
-    pub(super) fn connections(&self) -> Vec<Token> {
-        let is_connection = |meaning: &Meaning| *meaning == Meaning::Connection;
-        self.entries.iter().filter(|(_, (_, m))| is_connection(m)).map(|(t, _)| *t).collect()
     }
 
     /// Waits for something to happen and returns what is ready, at most eight at a time.

@@ -90,9 +90,14 @@ pub enum Reason {
     },
     /// A process does not end.
     #[error(
-        "container {0} did not end after SIGKILL; its processes wait in the kernel, see /proc/PID/stack"
+        "{what} {id} did not end after SIGKILL; its processes wait in the kernel, see /proc/PID/stack"
     )]
-    Unkillable(String),
+    Unkillable {
+        /// `sandbox` or `container`.
+        what: &'static str,
+        /// Its id.
+        id: String,
+    },
     /// A command took too long.
     #[error(
         "command {command:?} in container {container} did not end within {seconds} seconds and was killed"
@@ -127,6 +132,15 @@ pub enum Reason {
         what: String,
         /// How long.
         seconds: u64,
+    },
+    /// As many monitors are connected to as this process has descriptors for.
+    #[error(
+        "this daemon may have {limit} descriptors, which is not enough for one more pod; raise \
+         LimitNOFILE in its unit"
+    )]
+    NoDescriptor {
+        /// `RLIMIT_NOFILE`.
+        limit: u64,
     },
     /// All threads wait for file systems.
     #[error(
@@ -178,10 +192,10 @@ impl Error {
             }
             Reason::State { .. } => Kind::FailedPrecondition,
             Reason::Exists { .. } => Kind::AlreadyExists,
-            Reason::Unkillable(_) | Reason::Timeout { .. } | Reason::TooSlow { .. } => {
+            Reason::Unkillable { .. } | Reason::Timeout { .. } | Reason::TooSlow { .. } => {
                 Kind::DeadlineExceeded
             }
-            Reason::NoPlace(_) => Kind::ResourceExhausted,
+            Reason::NoPlace(_) | Reason::NoDescriptor { .. } => Kind::ResourceExhausted,
             Reason::Silent { .. } => Kind::Unavailable,
             Reason::Io { source, .. } => Kind::of_io(source),
             Reason::Aborted => Kind::Unavailable,

@@ -79,6 +79,7 @@ pub struct Pods {
     pool: monitors::warm::Pool,
     measurements: container::usage::Measurements,
     user_paths: blocking::UserPaths,
+    places: monitors::places::Places,
     recovery: recovery::Progress,
     probe: health::Probe,
     // Held for look-ups and changes of the maps, never across an await.
@@ -112,6 +113,7 @@ impl Pods {
             pool: monitors::warm::Pool::default(),
             measurements: container::usage::Measurements::default(),
             user_paths: blocking::UserPaths::default(),
+            places: monitors::places::Places::of_this_process(),
             recovery: recovery::Progress::default(),
             probe: health::Probe::default(),
             objects: Mutex::default(),

@@ -3,10 +3,11 @@
 use std::{
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
-    os::fd::{BorrowedFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect,
@@ -25,25 +26,47 @@ fn seqpacket() -> io::Result<OwnedFd> {
     )?)
 }
 
+/// The longest path that an address holds (`sun_path` of unix(7), which ends with a zero byte).
+const LONGEST_PATH: usize = 107;
+
+/// More than any daemon that is started again and again leaves behind before a monitor that
+/// was stopped gets to it.
+const BACKLOG: i32 = 128;
+
 /// A listening socket at `path`, which must not exist.
 ///
 /// # Errors
-/// Those of `socket(2)`, `bind(2)` (`EINVAL` for a path of more than 107 bytes), `listen(2)`.
+/// Those of `socket(2)`, `bind(2)` and `listen(2)`.
 pub fn listen_at(path: &Path) -> io::Result<OwnedFd> {
     let socket = seqpacket()?;
-    bind(&socket, &SocketAddrUnix::new(path)?)?;
-    listen(&socket, 16)?;
+    with_address(path, |address| Ok(bind(&socket, address)?))?;
+    listen(&socket, BACKLOG)?;
     Ok(socket)
 }
 
 /// A connection to the socket at `path`.
 ///
 /// # Errors
-/// Those of `socket(2)` and `connect(2)`; `ConnectionRefused` where nobody listens.
+/// Those of `socket(2)` and `connect(2)`; `ConnectionRefused` where nobody listens,
+/// `WouldBlock` where too many wait to be heard.
 pub fn connect_to(path: &Path) -> io::Result<OwnedFd> {
     let socket = seqpacket()?;
-    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    with_address(path, |address| Ok(connect(&socket, address)?))?;
     Ok(socket)
+}
+
+/// A path that is too long for an address is reached through its directory's descriptor.
+fn with_address(path: &Path, call: impl Fn(&SocketAddrUnix) -> io::Result<()>) -> io::Result<()> {
+    if path.as_os_str().len() <= LONGEST_PATH {
+        return call(&SocketAddrUnix::new(path)?);
+    }
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidFilename.into());
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = openat(CWD, parent, flags, Mode::empty())?;
+    let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
+    call(&SocketAddrUnix::new(short)?)
 }
 
 /// Two connected sockets, non-blocking and close-on-exec.
@@ -106,7 +129,7 @@ mod tests {
         os::fd::{AsFd, AsRawFd},
     };
 
-    use super::{pair, receive, send};
+    use super::{connect_to, listen_at, pair, receive, send};
 
     #[test]
     fn a_message_brings_its_descriptors() {
@@ -132,5 +155,22 @@ mod tests {
         send(left.as_fd(), b"hello", &[]).unwrap();
         let error = receive(right.as_fd(), &mut [0; 2]).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_path_of_any_length_can_be_listened_at() {
+        let directory = tempfile::tempdir().unwrap();
+        for length in [1, 40, 200] {
+            let parent = directory.path().join("d".repeat(length)).join("e".repeat(length));
+            std::fs::create_dir_all(&parent).unwrap();
+            let path = parent.join("m");
+            let absent = connect_to(&path).unwrap_err();
+            assert_eq!(absent.kind(), std::io::ErrorKind::NotFound, "{length}");
+            let listener = listen_at(&path).unwrap();
+            drop(connect_to(&path).unwrap());
+            drop(listener);
+            let refused = connect_to(&path).unwrap_err();
+            assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "{length}");
+        }
     }
 }

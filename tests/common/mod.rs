@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod hang;
 pub mod image;
 pub mod leaks;
 pub mod random;
@@ -48,6 +49,7 @@ pub struct Node {
     pub images: ImageServiceClient<Channel>,
     holder: Child,
     daemon: Option<Child>,
+    descriptors: Option<u32>,
 }
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -87,6 +89,7 @@ impl Node {
             images: ImageServiceClient::new(channel),
             holder,
             daemon: None,
+            descriptors: None,
         };
         node.start_daemon().await;
         node
@@ -99,8 +102,16 @@ impl Node {
             .append(true)
             .open(self.directory.path().join("daemon.log"))
             .unwrap();
-        let daemon = self
-            .inside(env!("CARGO_BIN_EXE_criquet"))
+        let program = env!("CARGO_BIN_EXE_criquet");
+        let mut command = match self.descriptors {
+            None => self.inside(program),
+            Some(limit) => {
+                let mut command = self.inside("prlimit");
+                command.arg(format!("--nofile={limit}:{limit}")).args(["--", program]);
+                command
+            }
+        };
+        let daemon = command
             .args(["serve", "--config"])
             .arg(self.directory.path().join("config.toml"))
             .stdin(Stdio::null())
@@ -131,11 +142,49 @@ impl Node {
         self
     }
 
+    /// Starts the daemon below a limit of descriptors, and waits until it answers.
+    pub async fn start_daemon_with_descriptors(&mut self, limit: u32) {
+        self.descriptors = Some(limit);
+        self.start_daemon().await;
+        self.descriptors = None;
+    }
+
     /// SIGKILL, as the kernel or an administrator in a hurry would.
     pub fn kill_daemon(&mut self) {
         let mut daemon = self.daemon.take().unwrap();
         daemon.kill().unwrap();
         daemon.wait().unwrap();
+    }
+
+    /// The same of one that cannot end yet; for [`Node::wait_for`].
+    pub fn kill_daemon_without_waiting(&mut self) -> Child {
+        let mut daemon = self.daemon.take().unwrap();
+        daemon.kill().unwrap();
+        daemon
+    }
+
+    /// Waits for the end of a daemon that was killed.
+    pub fn wait_for(&self, mut daemon: Child) {
+        daemon.wait().unwrap();
+    }
+
+    /// Ends the plugins that hang: those who sleep in the node's network namespace, but for
+    /// the one that holds it.
+    pub fn end_plugins(&self) {
+        let namespace = fs::read_link(format!("/proc/{}/ns/net", self.holder.id())).unwrap();
+        let holder = self.holder.id();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok())
+            else {
+                continue;
+            };
+            let is_here = fs::read_link(entry.path().join("ns/net")).is_ok_and(|n| n == namespace);
+            let command = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            if pid != holder && is_here && command.trim() == "sleep" {
+                let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
     }
 
     /// Whether the daemon is there no longer.
@@ -168,6 +217,14 @@ impl Node {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/proc/{}/ns/net", self.holder.id())).args(["--", program]);
         command
+    }
+
+    /// The process id of the monitor of a pod.
+    pub fn monitor_of(&self, pod: &str) -> rustix::process::Pid {
+        let remains = fs::read(self.path("state/pods").join(pod).join("remains")).unwrap();
+        let remains: serde_json::Value = serde_json::from_slice(&remains).unwrap();
+        let pid = remains["monitor"]["pid"].as_i64().unwrap();
+        rustix::process::Pid::from_raw(pid as i32).unwrap()
     }
 
     /// Process ids of the monitors of this daemon.
@@ -225,6 +282,13 @@ pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
         assert!(Instant::now() < end, "did not come to be: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// An answer that must come, however slow the machine: a call that hangs fails the test, and
+/// says which one it was.
+pub async fn answered<T>(what: &str, call: impl Future<Output = T>) -> T {
+    let answer = tokio::time::timeout(Duration::from_secs(45), call).await;
+    answer.unwrap_or_else(|_| panic!("no answer: {what}"))
 }
 
 /// The texts of a log's lines of one stream, `stdout` or `stderr`.

@@ -104,12 +104,16 @@ fn lock(path: &Path, root: &Path) -> Result<Option<Lock>, Error> {
         if let Some(file) = try_lock(path)? {
             return sign(file, path, root).map(Some);
         }
-        // A child of a daemon that was killed has it until it executes its program.
-        if Instant::now() < patience {
-            std::thread::sleep(Duration::from_millis(10));
-            continue;
+        if owner_of(path).is_some_and(|owner| owner.process.is_over())
+            && let Some(lock) = take_over(path, root)?
+        {
+            return Ok(Some(lock));
         }
-        return take_over(path, root);
+        // A child of a daemon that was killed has it until it executes its program.
+        if Instant::now() > patience {
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -138,6 +142,7 @@ fn take_over(path: &Path, root: &Path) -> Result<Option<Lock>, Error> {
     if let Some(file) = try_lock(path)? {
         return sign(file, path, root).map(Some);
     }
+    // Somebody else may have taken it over meanwhile.
     let Some(owner) = owner_of(path).filter(|owner| owner.process.is_over()) else {
         return Ok(None);
     };

@@ -3,6 +3,7 @@
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::atomic::Ordering,
+    time::Duration,
 };
 
 use serde::Serialize;
@@ -20,11 +21,20 @@ pub enum ExecStdio<'a> {
     Terminal(u16, u16),
 }
 
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exit {
+    /// 128 + n after signal n.
+    pub code: i32,
+    /// The monitor has killed it and all that it has started, because its time was over.
+    pub timed_out: bool,
+}
+
 /// A command that runs.
 #[derive(Debug)]
 pub struct Started {
-    /// Brings the exit code, 128 + n after signal n.
-    pub exit: oneshot::Receiver<i32>,
+    /// Brings how it ended.
+    pub exit: oneshot::Receiver<Exit>,
     /// The master side of its terminal.
     pub terminal: Option<OwnedFd>,
 }
@@ -32,11 +42,16 @@ pub struct Started {
 impl Monitor {
     /// A name for a process that [`Monitor::exec`] starts.
     pub fn next_exec(&self) -> u64 {
-        self.0.next.fetch_add(1, Ordering::Relaxed)
+        self.connection.next.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Starts a process in a container; returns when its program runs. A caller that gives up
-    /// before kills it with [`Monitor::kill_exec`].
+    /// before kills it with [`Monitor::kill_exec`]. After `time` the monitor kills all that it
+    /// has started, whatever becomes of this daemon.
+    ///
+    /// # Errors
+    /// A container that does not run; `DeadlineExceeded` for one that was not at its program
+    /// in time.
     pub async fn exec(
         &self,
         id: u64,
@@ -44,6 +59,7 @@ impl Monitor {
         bundle: &impl Serialize,
         filter: Option<&[u8]>,
         stdio: ExecStdio<'_>,
+        time: Option<Duration>,
     ) -> Result<Started, Error> {
         let bundle = file_of(&serde_json::to_vec(bundle)?)?;
         let filter = filter.map(file_of).transpose()?;
@@ -53,6 +69,8 @@ impl Monitor {
             container: container.to_owned(),
             exec: id,
             has_filter: filter.is_some(),
+            // Zero is no end; what is shorter than a millisecond is one.
+            timeout: time.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(0).max(1)),
             ..v1::Exec::default()
         };
         match stdio {
@@ -64,7 +82,16 @@ impl Monitor {
         }
         let (sender, exit) = oneshot::channel();
         self.lock().execs.insert(id, sender);
-        match self.call(Call::Exec(request), &fds).await.and_then(started) {
+        let terminal = request.terminal;
+        let kill = Call::KillExec(v1::KillExec { exec: id });
+        let answered = self.call_or_take_back(Call::Exec(request), &fds, kill).await;
+        match answered.and_then(started) {
+            Ok((_, fds)) if terminal && fds.is_empty() => {
+                self.kill_exec(id).await?;
+                // This process has no descriptor left for it.
+                let source = rustix::io::Errno::MFILE.into();
+                Err(Error::Connection { operation: "take a terminal from", source })
+            }
             Ok((_, fds)) => Ok(Started { exit, terminal: fds.into_iter().next() }),
             Err(error) => {
                 self.lock().execs.remove(&id);

@@ -3,15 +3,16 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 
-use super::{Server, complain};
+use super::{Server, complain, timers::too_late};
 use crate::{
     monitor::{
         container::Phase,
+        exec::LeftBehind,
         record::ExitRecord,
         sources::{Meaning, Token},
         v1::{self, message::Content, reply::Result as Answer},
@@ -62,8 +63,13 @@ impl Server {
         }
         let started_at = now();
         container.phase = Phase::Running { started_at };
+        if container.killed_at.is_none() {
+            container.deadline = None;
+        }
         let pid = container.pid.as_raw_nonzero().get();
-        self.answer(caller, Answer::Started(v1::Started { pid, started_at }), &[]);
+        if let Some(caller) = caller {
+            self.answer(caller, Answer::Started(v1::Started { pid, started_at }), &[]);
+        }
     }
 
     pub(super) fn exec_report(&mut self, id: u64) {
@@ -84,10 +90,15 @@ impl Server {
         if !exec.ready || exec.failure.is_some() {
             return;
         }
+        if exec.killed_at.is_none() {
+            exec.deadline = exec.timeout;
+        }
         let started = v1::Started { pid: exec.pid.as_raw_nonzero().get(), started_at: now() };
-        let (caller, terminal) = (exec.caller, exec.terminal.take());
+        let (caller, terminal) = (exec.caller.take(), exec.terminal.take());
         let fds: Vec<BorrowedFd<'_>> = terminal.iter().map(AsFd::as_fd).collect();
-        self.answer(caller, Answer::Started(started), &fds);
+        if let Some(caller) = caller {
+            self.answer(caller, Answer::Started(started), &fds);
+        }
     }
 
     pub(super) fn reap(&mut self, signals: Token) {
@@ -106,6 +117,11 @@ impl Server {
             self.containers.iter().find(|(_, c)| c.pid == pid).map(|(id, _)| id.clone())
         {
             self.container_ended(&id, exit_code);
+        } else if let Some(pod) = &mut self.pod
+            && pod.init.as_ref().is_some_and(|init| init.pid == pid)
+        {
+            pod.init_exited = true;
+            self.tell(Content::PodInitExited(v1::PodInitExited {}));
         }
         // Any other is an orphan of a container in the host's PID namespace.
     }
@@ -116,17 +132,23 @@ impl Server {
         if let Some(report) = exec.report {
             self.sources.remove(report);
         }
-        if let Some(failure) = exec.failure {
-            self.fail(exec.caller, &failure);
-        } else if exec.ready {
-            self.tell(Content::ExecExited(v1::ExecExited { exec: id, exit_code }));
-        } else {
-            self.fail(exec.caller, &killed_on_its_way(&exec.container, exit_code));
+        let timed_out = exec.timed_out;
+        if exec.ready && exec.failure.is_none() {
+            self.tell(Content::ExecExited(v1::ExecExited { exec: id, exit_code, timed_out }));
+        } else if let Some(caller) = exec.caller {
+            let error = match exec.failure {
+                Some(failure) => failure,
+                None if timed_out => too_late(&exec.container),
+                None => killed_on_its_way(&exec.container, exit_code),
+            };
+            self.fail(caller, &error);
         }
-        if exec.cgroup.is_empty() && exec.cgroup.remove().is_ok() {
-            return;
+        // What is left of one whose time was over ends as well.
+        let kill_at = exec.killed_at.map(|_| Instant::now());
+        let left = LeftBehind { cgroup: exec.cgroup, kill_at };
+        if !left.is_removed() {
+            self.left_behind.push(left);
         }
-        self.left_behind.push(exec.cgroup);
     }
 
     pub(super) fn container_ended(&mut self, id: &str, exit_code: i32) {
@@ -141,15 +163,25 @@ impl Server {
                 // Its one process has ended; a directory that stays is found by the daemon.
                 let _ = container.cgroup.remove();
             }
-            return self.fail(caller, &error);
+            if let Some(pod) = &self.pod {
+                ExitRecord::remove(&pod.directory, id);
+            }
+            if let Some(caller) = caller {
+                self.fail(caller, &error);
+            }
+            return;
         }
         let Phase::Running { started_at } = container.phase else { return };
-        if container.shares_pid_namespace && !container.cgroup.is_empty() {
+        // Where that cannot be read, it is better killed in vain than left.
+        if container.shares_pid_namespace && !container.cgroup.is_empty().unwrap_or(false) {
             // What is left of it in the shared namespace ends with it.
             let _ = container.cgroup.kill();
         }
         container.deadline = None;
-        let oom_kills = container.cgroup.oom_kills();
+        let oom_kills = container.cgroup.oom_kills().unwrap_or_else(|error| {
+            complain(format_args!("container {id}: {}", error.full_message()));
+            container.oom_kills_before
+        });
         let exit = v1::ContainerExited {
             container: id.to_owned(),
             exit_code,

@@ -3,6 +3,7 @@
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -10,9 +11,11 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use super::{Outcome, Server, null_device, requests::parse_resources};
 use crate::{
     monitor::{
+        START_LIMIT,
         container::{Caller, Container, Phase},
         exec::Exec,
         log::Log,
+        record::ExitRecord,
         sources::{Meaning, Token},
         v1,
     },
@@ -53,8 +56,11 @@ impl Server {
         let resources = parse_resources(&request.resources)?;
         let (stdio, ours) = streams(&request)?;
         let path = PathBuf::from(&request.cgroup);
+        if let Some(pod) = &self.pod {
+            ExitRecord::reserve(&pod.directory, id).during("reserve space for the end of", id)?;
+        }
         let cgroup = Cgroup::create(self.version, &path, Some(&resources))?;
-        let oom_kills_before = cgroup.oom_kills();
+        let oom_kills_before = cgroup.oom_kills()?;
         let child = start(
             &self.proof,
             StartRequest {
@@ -83,7 +89,7 @@ impl Server {
             cgroup,
             pid,
             pidfd,
-            phase: Phase::Starting { caller, report, ready: false, failure: None },
+            phase: Phase::Starting { caller: Some(caller), report, ready: false, failure: None },
             log,
             outputs,
             stdin: ours.stdin,
@@ -92,7 +98,9 @@ impl Server {
             stdin_holder: None,
             readers: Vec::new(),
             shares_pid_namespace: request.pid_mode() != v1::PidMode::Container,
-            deadline: None,
+            deadline: Some(Instant::now() + START_LIMIT),
+            killed_at: None,
+            closed_terminal: None,
             oom_kills_before,
         };
         self.containers.insert(request.container, container);
@@ -150,7 +158,7 @@ impl Server {
                 message: format!("container {} is not running", request.container),
             });
         };
-        self.left_behind.retain(|cgroup| !cgroup.is_empty() || cgroup.remove().is_err());
+        self.left_behind.retain(|left| !left.is_removed());
         let cgroup = container.cgroup.create_child(&format!("exec-{}", request.exec))?;
         let child = exec(
             &self.proof,
@@ -165,15 +173,23 @@ impl Server {
             }
         };
         let report = Some(self.watch(report, Meaning::ExecReport(request.exec))?);
+        let now = Instant::now();
+        let milliseconds = Some(request.timeout).filter(|&timeout| timeout > 0);
+        let timeout = milliseconds.and_then(|ms| now.checked_add(Duration::from_millis(ms)));
+        let deadline = now + START_LIMIT;
         let exec = Exec {
             container: request.container,
             cgroup,
             pid,
-            caller,
+            caller: Some(caller),
             report,
             ready: false,
             failure: None,
             terminal: None,
+            deadline: Some(timeout.map_or(deadline, |timeout| timeout.min(deadline))),
+            timeout,
+            killed_at: None,
+            timed_out: false,
         };
         self.execs.insert(request.exec, exec);
         Ok(Outcome::Later)

@@ -7,33 +7,32 @@
 mod answers;
 mod attach;
 mod children;
+mod connections;
 mod launch;
 mod output;
 mod requests;
+mod shutdown;
+mod timers;
 
 use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, Write as _},
     os::fd::{BorrowedFd, OwnedFd},
-    time::Instant,
 };
 
-use rustix::{
-    net::{SocketFlags, accept_with},
-    process::setsid,
-};
+use rustix::process::setsid;
 
 use super::{
     container::Container,
-    exec::Exec,
+    exec::{Exec, LeftBehind},
     pod::Pod,
     sources::{Meaning, Sources, Token},
     v1::{self, reply::Result as Answer},
 };
 use crate::{
     runtime::{
-        cgroup::{Cgroup, Version},
+        cgroup::Version,
         error::{During, Error},
     },
     sys::{clone::SingleThreaded, signal},
@@ -52,13 +51,19 @@ struct Server {
     proof: SingleThreaded,
     version: Version,
     sources: Sources,
+    /// The connections, and whether anything sensible came over each.
+    connections: BTreeMap<Token, bool>,
+    /// Given up for a moment when no descriptor is left for somebody who connects.
+    spare: Option<OwnedFd>,
     pod: Option<Pod>,
     /// Namespaces (`CLONE_NEW*`) that were made ahead of the pod.
     prepared: libc::c_int,
     containers: BTreeMap<String, Container>,
     execs: BTreeMap<u64, Exec>,
     /// cgroups of execs that have ended and left processes behind.
-    left_behind: Vec<Cgroup>,
+    left_behind: Vec<LeftBehind>,
+    /// The pod's end, while it is under way.
+    shutdown: Option<shutdown::Shutdown>,
     buffer: Vec<u8>,
     /// Set by the last request.
     over: bool,
@@ -97,31 +102,33 @@ impl Server {
             sources.add(fd, meaning).during("watch", "descriptor")
         };
         add(&mut sources, moved(rustix::stdio::stdin())?, Meaning::Listener)?;
-        add(&mut sources, moved(rustix::stdio::stdout())?, Meaning::Connection)?;
+        let first = add(&mut sources, moved(rustix::stdio::stdout())?, Meaning::Connection)?;
         let signals = signal::signalfd(&[libc::SIGCHLD]).during("create", "signalfd")?;
         add(&mut sources, signals, Meaning::Signals)?;
         let null = null_device()?;
         rustix::stdio::dup2_stdin(&null).during("close", "stdin")?;
         rustix::stdio::dup2_stdout(&null).during("close", "stdout")?;
-        Ok(Server {
+        let mut server = Server {
             proof,
             version: Version::detect().during("inspect", "cgroups")?,
             sources,
+            connections: BTreeMap::new(),
+            spare: Some(null),
             pod: None,
             prepared: 0,
             containers: BTreeMap::new(),
             execs: BTreeMap::new(),
             left_behind: Vec::new(),
+            shutdown: None,
             buffer: Vec::new(),
             over: false,
-        })
+        };
+        server.welcome(first);
+        Ok(server)
     }
 
     fn turn(&mut self) -> Result<(), Error> {
-        let now = Instant::now();
-        let deadline = self.containers.values().filter_map(|c| c.deadline).min();
-        let timeout = deadline.map(|deadline| deadline.saturating_duration_since(now));
-        let ready = self.sources.wait(timeout).during("wait for", "events")?;
+        let ready = self.sources.wait(self.time_left()).during("wait for", "events")?;
         for token in ready {
             // An earlier event of the same round may have removed it.
             match self.sources.meaning(token) {
@@ -137,17 +144,9 @@ impl Server {
                 Some(Meaning::Reader(id)) => self.reader_gone(token, &id),
             }
         }
-        self.end_overdue();
+        self.do_what_is_due();
+        self.go_on_shutting_down();
         Ok(())
-    }
-
-    fn accept(&mut self, listener: Token) {
-        let Some(fd) = self.sources.fd(listener) else { return };
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        if let Ok(connection) = accept_with(fd, flags) {
-            // Whoever connects and is not heard tries again.
-            let _ = self.sources.add(connection, Meaning::Connection);
-        }
     }
 }
 

@@ -1,7 +1,10 @@
 //! Output of containers, from pipes and terminals to log files.
 
 use super::Server;
-use crate::monitor::sources::{Meaning, Token};
+use crate::monitor::{
+    container::Phase,
+    sources::{Meaning, Token},
+};
 
 /// How much output is read at once, in bytes.
 const OUTPUT_CHUNK: usize = 16 * 1024;
@@ -17,6 +20,7 @@ impl Server {
         match rustix::io::read(fd, &mut self.buffer[..]) {
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return false,
             Ok(length @ 1..) => {
+                container.closed_terminal = None;
                 if let Some(log) = &mut container.log {
                     // A full disk loses lines; it must not stop the program.
                     let _ = log.write(stream, &self.buffer[..length]);
@@ -26,12 +30,19 @@ impl Server {
                 }
                 return true;
             }
-            // EIO: the last program has closed the terminal.
+            // The last program has closed the terminal. A getty opens it again.
+            Err(rustix::io::Errno::IO)
+                if container.terminal && !matches!(container.phase, Phase::Exited { .. }) =>
+            {
+                self.terminal_closed(id, token);
+                return false;
+            }
             Ok(0) | Err(_) => {}
         }
         if let Some(log) = &mut container.log {
             let _ = log.end(stream);
         }
+        container.closed_terminal = None;
         container.outputs.retain(|&other| other != token);
         self.sources.remove(token);
         self.end_readers(id, |reader| reader.stream == stream);

@@ -8,16 +8,17 @@ use std::{
 
 use oci_spec::runtime::LinuxResources;
 use prost::Message as _;
-use rustix::process::Signal;
 
-use super::{DONE, Outcome, Server};
+use super::{DONE, Outcome, Server, timers::AGAIN};
 use crate::{
+    kind::Kind,
     monitor::{
-        MAX_MESSAGE,
+        MAX_MESSAGE, PROTOCOL,
         container::{Caller, Container, Phase},
+        envelope,
         pod::{self, Pod},
         record::ExitRecord,
-        sources::{Meaning, Token},
+        sources::Token,
         v1::{self, reply::Result as Answer, request::Call},
     },
     runtime::error::{During, Error},
@@ -28,23 +29,27 @@ impl Server {
     pub(super) fn serve(&mut self, connection: Token) {
         let Some(fd) = self.sources.fd(connection) else { return };
         self.buffer.resize(MAX_MESSAGE, 0);
-        let request = match socket::receive(fd, &mut self.buffer) {
+        let received = match socket::receive(fd, &mut self.buffer) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            Err(_) | Ok((0, _)) => {
-                return self.disconnect(connection);
+            Err(_) | Ok((0, _)) => return self.disconnect(connection),
+            Ok((length, mut fds)) => {
+                envelope::open::<v1::Request>(&self.buffer[..length], &mut fds).map(|r| (r, fds))
             }
-            Ok((length, fds)) => v1::Request::decode(&self.buffer[..length]).map(|r| (r, fds)),
         };
         // Requests are rare and their buffer is a tenth of this process.
         self.buffer = Vec::new();
-        let Ok((request, fds)) = request else {
-            return self.disconnect(connection);
-        };
+        // Whoever sends what is no request gets no answer that it would understand.
+        let Ok((request, fds)) = received else { return self.disconnect(connection) };
+        self.trust(connection);
+        let was_long = request.encoded_len() > MAX_MESSAGE;
         let caller = Caller { connection, request: request.id };
         match self.call(request.call, fds, caller) {
             Ok(Outcome::Later) => {}
             Ok(Outcome::Now(answer)) => self.answer(caller, answer, &[]),
             Err(error) => self.fail(caller, &error),
+        }
+        if was_long {
+            crate::sys::exec::trim_heap();
         }
     }
 
@@ -55,6 +60,12 @@ impl Server {
         caller: Caller,
     ) -> Result<Outcome, Error> {
         match call {
+            Some(Call::Setup(_)) if self.pod.is_some() => {
+                Err(failed_precondition("the pod is set up already".to_owned()))
+            }
+            Some(Call::Start(_) | Call::Exec(_)) if self.shutdown.is_some() => {
+                Err(failed_precondition("the pod is being ended".to_owned()))
+            }
             Some(Call::Setup(setup)) => {
                 self.pod = Some(Pod::set_up(&self.proof, &setup, self.prepared)?);
                 Ok(DONE)
@@ -87,24 +98,27 @@ impl Server {
             }
             Some(Call::Delete(request)) => self.delete(&request.container),
             Some(Call::KillExec(request)) => {
-                if let Some(exec) = self.execs.get(&request.exec) {
-                    // On v1 it may not have joined its cgroup yet.
-                    let _ = rustix::process::kill_process(exec.pid, Signal::KILL);
-                    exec.cgroup.kill()?;
+                if let Some(exec) = self.execs.get_mut(&request.exec) {
+                    exec.deadline.get_or_insert_with(|| Instant::now() + AGAIN);
+                    exec.kill()?;
                 }
                 Ok(DONE)
             }
-            Some(Call::Shutdown(_)) => self.shut_down(),
-            None => Err(Error::spec(
-                "request",
-                "this monitor is older than the daemon and does not know it; restart the pod",
-            )),
+            Some(Call::Shutdown(_)) => Ok(self.shut_down(caller)),
+            None => Err(Error::Child {
+                kind: Kind::Unimplemented,
+                message: format!(
+                    "the monitor of this pod is too old for this (it is of release {}, protocol \
+                     {PROTOCOL}); make the pod anew",
+                    env!("CARGO_PKG_VERSION")
+                ),
+            }),
         }
     }
 
     pub(super) fn container(&mut self, id: &str) -> Result<&mut Container, Error> {
         self.containers.get_mut(id).ok_or_else(|| Error::Child {
-            kind: crate::kind::Kind::NotFound,
+            kind: Kind::NotFound,
             message: format!("container {id} does not run in this pod"),
         })
     }
@@ -114,15 +128,23 @@ impl Server {
         v1::States {
             containers: self.containers.iter().map(|(id, c)| c.state(id)).collect(),
             init_pid: init.map_or(0, |init| init.pid.as_raw_nonzero().get()),
+            init_exited: self.pod.as_ref().is_some_and(|pod| pod.init_exited),
         }
     }
 
     pub(super) fn stop(&mut self, request: &v1::Stop) -> Result<Outcome, Error> {
         let container = self.container(&request.container)?;
-        if matches!(container.phase, Phase::Exited { .. }) {
-            return Ok(DONE);
+        let mut deadline = Instant::now().checked_add(Duration::from_millis(request.timeout));
+        match &mut container.phase {
+            Phase::Exited { .. } => return Ok(DONE),
+            // Its program gets no grace before it runs.
+            Phase::Starting { failure, .. } => {
+                failure.get_or_insert_with(|| stopped(&request.container));
+                deadline = Some(Instant::now());
+                container.deadline = deadline;
+            }
+            Phase::Running { .. } => {}
         }
-        let deadline = Instant::now().checked_add(Duration::from_millis(request.timeout));
         match (container.deadline, deadline) {
             // Being stopped already: the signal is not sent twice.
             (Some(earlier), Some(new)) => container.deadline = Some(earlier.min(new)),
@@ -134,34 +156,17 @@ impl Server {
                 }
             }
         }
-        self.end_overdue();
+        self.do_what_is_due();
         Ok(DONE)
-    }
-
-    pub(super) fn end_overdue(&mut self) {
-        let now = Instant::now();
-        for container in self.containers.values_mut() {
-            if container.deadline.is_some_and(|deadline| deadline <= now) {
-                // Those that do not end now are in the kernel's hands. A process that forks
-                // faster than v1 can kill is met again in a moment.
-                let _ = container.kill();
-                let again = now.checked_add(Duration::from_millis(500));
-                let ended = matches!(container.phase, Phase::Exited { .. });
-                container.deadline = again.filter(|_| !ended);
-            }
-        }
     }
 
     pub(super) fn delete(&mut self, id: &str) -> Result<Outcome, Error> {
         let Some(container) = self.containers.get(id) else { return Ok(DONE) };
         if !matches!(container.phase, Phase::Exited { .. }) {
-            return Err(Error::Child {
-                kind: crate::kind::Kind::FailedPrecondition,
-                message: format!("container {id} has not ended"),
-            });
+            return Err(container.lingering(id));
         }
         // Processes of execs, and in a shared PID namespace others, can be left.
-        if !container.cgroup.is_empty() {
+        if !container.cgroup.is_empty()? {
             container.cgroup.kill()?;
         }
         container.cgroup.remove()?;
@@ -176,33 +181,14 @@ impl Server {
         }
         Ok(DONE)
     }
+}
 
-    pub(super) fn shut_down(&mut self) -> Result<Outcome, Error> {
-        for container in self.containers.values() {
-            container.cgroup.kill()?;
-        }
-        self.reap_all_within(Duration::from_secs(10));
-        for container in self.containers.values() {
-            container.cgroup.remove()?;
-        }
-        if let Some(pod) = &self.pod {
-            pod.tear_down()?;
-        }
-        self.over = true;
-        Ok(DONE)
-    }
+fn failed_precondition(message: String) -> Error {
+    Error::Child { kind: Kind::FailedPrecondition, message }
+}
 
-    /// Waits for killed processes, whose cgroups cannot be removed before.
-    pub(super) fn reap_all_within(&mut self, limit: Duration) {
-        let end = Instant::now() + limit;
-        while self.containers.values().any(|c| !c.cgroup.is_empty()) && Instant::now() < end {
-            let signals = self.sources.find(&Meaning::Signals);
-            if let Some(signals) = signals {
-                self.reap(signals);
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
+fn stopped(container: &str) -> Error {
+    failed_precondition(format!("container {container} was stopped before its program ran"))
 }
 
 pub(super) fn parse_resources(json: &[u8]) -> Result<LinuxResources, Error> {

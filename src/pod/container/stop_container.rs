@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long the kernel gets to end processes after SIGKILL, and the monitor to tell it.
-const AFTER_KILL: Duration = Duration::from_secs(10);
+const AFTER_KILL: Duration = Duration::from_secs(4);
 
 /// How long a container that is to be ended at once may be on the way to its program.
 const MOMENT: Duration = Duration::from_millis(200);
@@ -152,10 +152,10 @@ impl Pods {
         let id = container.id.to_string();
         blocking::own_files(move || {
             let end = std::time::Instant::now() + AFTER_KILL;
-            while !cgroup.is_empty() {
+            while !cgroup.is_empty()? {
                 cgroup.kill()?;
                 if std::time::Instant::now() > end {
-                    return Err(Reason::Unkillable(id).into());
+                    return Err(Reason::Unkillable { what: "container", id }.into());
                 }
                 // Those whose parent is gone are reaped by the init of the machine.
                 std::thread::sleep(Duration::from_millis(5));

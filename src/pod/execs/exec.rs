@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use crate::{
-    monitor::client::{ExecStdio, Started},
+    monitor::client::{ExecStdio, Exit, Started},
     pod::{
         Pods,
         container::Container,
@@ -51,8 +51,8 @@ pub struct Exec {
     pub stderr: Option<OwnedFd>,
     /// To be given the size of the client's.
     pub terminal: Option<OwnedFd>,
-    /// Brings the exit code, 128 + n after signal n; nothing when the monitor is gone.
-    pub exit: oneshot::Receiver<i32>,
+    /// Brings how it ended; nothing when the monitor is gone.
+    pub exit: oneshot::Receiver<Exit>,
 }
 
 impl Pods {
@@ -113,7 +113,8 @@ impl Pods {
         let exec = monitor.next_exec();
         // A client that goes before the command runs must not leave it behind.
         let mut guard = KillOnDrop { monitor: Some(monitor.clone()), exec };
-        let call = monitor.exec(exec, container.id.as_str(), &bundle, program, stdio);
+        let id = container.id.as_str();
+        let call = monitor.exec(exec, id, &bundle, program, stdio, None);
         let started = self.ask(&sandbox, "executing a command", call).await;
         guard.monitor = None;
         started

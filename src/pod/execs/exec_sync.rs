@@ -12,6 +12,7 @@ use std::{
 use tokio::{io::AsyncReadExt, net::unix::pipe};
 
 use crate::{
+    kind::Kind,
     monitor::client::{self, ExecStdio, Monitor},
     pod::{
         Pods,
@@ -24,6 +25,10 @@ use crate::{
 
 /// What is kept of each stream, in bytes; the rest is read and dropped.
 pub const MAX_OUTPUT: usize = 16 * 1024 * 1024;
+
+/// The monitor ends a command whose time is over. One that does not, or whose command the
+/// kernel does not end, is waited for so much longer.
+const MARGIN: Duration = Duration::from_secs(1);
 
 /// What a command wrote and how it ended.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -54,11 +59,9 @@ impl Pods {
         if !container.is_running() {
             return Err(container.wrong_state("executing a command", ""));
         }
-        let limit = if timeout > 0 {
-            Duration::from_secs(timeout as u64)
-        } else {
-            Duration::from_secs(u64::from(u32::MAX))
-        };
+        let time = u64::try_from(timeout).ok().filter(|&seconds| seconds > 0);
+        let time = time.map(|seconds| Duration::from_secs(seconds.min(u64::from(u32::MAX))));
+        let limit = time.map_or(Duration::from_secs(u64::from(u32::MAX)), |time| time + MARGIN);
         let deadline = tokio::time::Instant::now() + limit;
         let sandbox = self.sandbox_of(container)?;
         let monitor = sandbox.ready_monitor("executing a command").await?;
@@ -76,7 +79,7 @@ impl Pods {
         let exec = monitor.next_exec();
         // Whoever stops waiting must not leave a command behind that nobody will ever end.
         let mut guard = KillOnDrop { monitor: Some(monitor.clone()), exec };
-        let call = monitor.exec(exec, container.id.as_str(), &bundle, program, stdio);
+        let call = monitor.exec(exec, container.id.as_str(), &bundle, program, stdio, time);
         let started = self.ask(&sandbox, "executing a command", call);
         let too_long = || Reason::Timeout {
             command: command.join(" "),
@@ -85,6 +88,10 @@ impl Pods {
         };
         let exit = match tokio::time::timeout_at(deadline, started).await {
             Ok(Ok(started)) => started.exit,
+            Ok(Err(error)) if time.is_some() && error.kind() == Kind::DeadlineExceeded => {
+                guard.monitor = None;
+                return Err(too_long().into());
+            }
             Ok(Err(error)) => {
                 guard.monitor = None;
                 return Err(error);
@@ -105,14 +112,18 @@ impl Pods {
             tokio::select! {
                 // Both streams have ended; the exit is all that is left to wait for.
                 () = &mut streams => exit.await,
-                code = &mut exit => code,
+                ended = &mut exit => ended,
             }
         })
         .await;
         match ended {
-            Ok(Ok(exit_code)) => {
+            Ok(Ok(exit)) if exit.timed_out => {
                 guard.monitor = None;
-                output.exit_code = exit_code;
+                Err(too_long().into())
+            }
+            Ok(Ok(exit)) => {
+                guard.monitor = None;
+                output.exit_code = exit.code;
                 // What it wrote before its end is in the pipes now. What a child that it
                 // left behind may still write is not waited for.
                 drain(&stdout, &mut output.stdout);

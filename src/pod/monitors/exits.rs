@@ -3,6 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use tokio::sync::mpsc::UnboundedReceiver;
+use tracing::warn;
 
 use crate::{
     monitor::{client::Event, record::ExitRecord, v1},
@@ -24,6 +25,7 @@ pub(in crate::pod) fn watch(
             let Some((pods, sandbox)) = both(&pods, &sandbox) else { return };
             match event {
                 Event::ContainerExited(exit) => pods.container_exited(&exit),
+                Event::PodInitExited => pods.pod_init_exited(&sandbox),
                 Event::Gone => return pods.monitor_gone(&sandbox),
             }
         }
@@ -45,6 +47,16 @@ impl Pods {
         container.ended_with(&self.parts.database, &record);
     }
 
+    /// A pod whose PID namespace has lost its init can run nothing any more, and all that ran
+    /// in it has ended: it is as if it had been stopped.
+    pub(super) fn pod_init_exited(self: &Arc<Self>, sandbox: &Arc<Sandbox>) {
+        if sandbox.ending.is_cancelled() {
+            return;
+        }
+        warn!(sandbox.id = %sandbox.id, "the first process of the pod's PID namespace has ended");
+        self.dismantle_later(sandbox);
+    }
+
     /// The connection to a monitor is closed. One that takes none of its messages is closed by
     /// the monitor, which lives on; one that has ended takes its pod with it.
     fn monitor_gone(self: &Arc<Self>, sandbox: &Arc<Sandbox>) {
@@ -52,7 +64,7 @@ impl Pods {
         if sandbox.ending.is_cancelled() || sandbox.monitor().is_none_or(|m| !m.is_gone()) {
             return;
         }
-        sandbox.set_monitor(None);
+        sandbox.drop_monitor();
         self.take_up(sandbox);
     }
 }

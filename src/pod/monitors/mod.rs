@@ -1,5 +1,6 @@
 //! The daemon's view of the monitors: those that wait, and what they tell.
 
 pub(super) mod exits;
+pub(super) mod places;
 mod take_up;
 pub(super) mod warm;

@@ -101,10 +101,14 @@ impl Pods {
         if let Some(monitor) = sandbox.monitor().filter(|monitor| !monitor.is_gone()) {
             return Reached::Connected(monitor);
         }
+        let place = match self.places.take() {
+            Ok(place) => place,
+            Err(error) => return Reached::Silent("connecting to it", chain(&error)),
+        };
         let (events, receiver) = mpsc::unbounded_channel();
         match self.connect(&self.socket_of(&sandbox.id), events).await {
             Reached::Connected(monitor) => {
-                sandbox.set_monitor(Some(monitor.clone()));
+                sandbox.set_monitor(monitor.clone(), place);
                 exits::watch(self, sandbox, receiver);
                 Reached::Connected(monitor)
             }
@@ -129,7 +133,7 @@ impl Pods {
         });
         match timeout(ANSWER_LIMIT, connecting).await {
             Ok(Ok(Ok(monitor))) => Reached::Connected(monitor),
-            Ok(Ok(Err(error))) if is_gone(&error) => Reached::Gone,
+            Ok(Ok(Err(client::Error::Gone))) => Reached::Gone,
             Ok(Ok(Err(error))) => Reached::Silent("connecting to it", chain(&error)),
             Ok(Err(error)) => Reached::Silent("connecting to it", chain(&error)),
             Err(_) => Reached::Silent("connecting to it", "no answer".to_owned()),
@@ -180,7 +184,7 @@ impl Pods {
         sandbox: &Arc<Sandbox>,
         monitor: &Monitor,
     ) -> Result<(), Error> {
-        let states = settled(monitor).await?;
+        let v1::States { containers: states, init_exited, .. } = settled(monitor).await?;
         let directory = self.sandbox_directory(&sandbox.id);
         for container in self.containers_of(sandbox) {
             let state = states.iter().find(|state| state.container == container.id.as_str());
@@ -201,6 +205,9 @@ impl Pods {
                 }
                 Ok(_) => {}
             }
+        }
+        if init_exited {
+            self.pod_init_exited(sandbox);
         }
         Ok(())
     }
@@ -268,29 +275,17 @@ impl Pods {
     }
 }
 
-/// Whether nobody is at the other end, and nobody will be.
-fn is_gone(error: &client::Error) -> bool {
-    match error {
-        client::Error::Gone => true,
-        client::Error::Connection { source, .. } => matches!(
-            source.kind(),
-            std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused
-        ),
-        _ => false,
-    }
-}
-
 /// What a monitor has, once none of its containers is on the way to its program any longer:
 /// the answer to that start may have gone to a daemon that is no more, so one that takes too
 /// long is ended, as its caller will start another.
-async fn settled(monitor: &Monitor) -> Result<Vec<v1::ContainerState>, Error> {
+async fn settled(monitor: &Monitor) -> Result<v1::States, Error> {
     const PATIENCE: Duration = Duration::from_secs(5);
     let end = Instant::now() + PATIENCE;
     loop {
         let asking = timeout(ANSWER_LIMIT, monitor.state());
-        let states = asking.await.unwrap_or(Err(client::Error::Gone))?.containers;
-        let starting =
-            states.iter().filter(|state| state.started_at == 0 && state.exited.is_none());
+        let states = asking.await.unwrap_or(Err(client::Error::Gone))?;
+        let containers = states.containers.iter();
+        let starting = containers.filter(|state| state.started_at == 0 && state.exited.is_none());
         let starting: Vec<_> = starting.map(|state| state.container.clone()).collect();
         if starting.is_empty() || Instant::now() > end + PATIENCE {
             return Ok(states);

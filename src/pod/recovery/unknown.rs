@@ -80,6 +80,7 @@ impl Pods {
         if sandbox.record().boot_id != self.boot_id {
             return;
         }
+        let Ok(place) = self.places.take() else { return };
         let (events, _receiver) = mpsc::unbounded_channel();
         let socket = self.socket_of(&sandbox.id);
         let runtime = tokio::runtime::Handle::current();
@@ -88,7 +89,7 @@ impl Pods {
             Ok(Monitor::connect(&socket, events)?)
         };
         if let Ok(Ok(monitor)) = timeout(SHUT_DOWN_LIMIT, blocking::own_files(connect)).await {
-            sandbox.set_monitor(Some(monitor));
+            sandbox.set_monitor(monitor, place);
         }
     }
 }
@@ -103,10 +104,10 @@ fn end_containers(version: crate::runtime::cgroup::Version, pod: &Path) -> Resul
         }
         let Ok(cgroup) = Cgroup::open(version, &pod.join(&name)) else { continue };
         let end = std::time::Instant::now() + AFTER_KILL;
-        while !cgroup.is_empty() {
+        while !cgroup.is_empty()? {
             cgroup.kill()?;
             if std::time::Instant::now() > end {
-                return Err(Reason::Unkillable(name).into());
+                return Err(Reason::Unkillable { what: "container", id: name }.into());
             }
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -4,7 +4,7 @@
 //! Every step has a limit, and goes on past one that fails: a monitor that does not answer is
 //! passed by and its pod's processes are killed through their cgroups.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::time::timeout;
@@ -18,11 +18,12 @@ use crate::{
         container::Container,
         error::{During, Error, Reason},
     },
+    runtime,
     sys::tree,
 };
 
 /// How long a monitor may take to end its pod, whose containers have ended by then.
-const SHUT_DOWN_LIMIT: Duration = Duration::from_secs(5);
+const SHUT_DOWN_LIMIT: Duration = Duration::from_secs(3);
 
 /// The same of one that has not answered before.
 const MOMENT: Duration = Duration::from_millis(200);
@@ -99,7 +100,7 @@ impl Pods {
                 self.kill_monitor(sandbox).await;
             }
         }
-        sandbox.set_monitor(None);
+        sandbox.drop_monitor();
     }
 
     /// SIGKILL for the monitor, if the process is still the one that was started for it.
@@ -125,9 +126,10 @@ impl Pods {
     /// Unmounts and removes what is left outside of the pod's processes.
     async fn remove_traces(&self, sandbox: &Sandbox) -> Result<(), Error> {
         let traces = sandbox.record().traces();
+        let id = sandbox.id.to_string();
         let directory = self.sandbox_directory(&sandbox.id);
         let work = blocking::own_files(move || {
-            traces.remove()?;
+            traces.remove().map_err(|error| unkillable(error, &id))?;
             remove_directory(&directory)
         });
         let late = || Reason::TooSlow {
@@ -185,6 +187,16 @@ impl Pods {
         if let Err(error) = sandbox.forget(&self.parts.database).known().await {
             warn!(sandbox.id = %sandbox.id, %error, "sandbox is not forgotten yet");
         }
+    }
+}
+
+/// A cgroup that cannot be removed has a process in it that does not end.
+fn unkillable(error: runtime::Error, sandbox: &str) -> Error {
+    match &error {
+        runtime::Error::System { source, .. } if source.kind() == io::ErrorKind::ResourceBusy => {
+            Reason::Unkillable { what: "sandbox", id: sandbox.to_owned() }.into()
+        }
+        _ => error.into(),
     }
 }
 

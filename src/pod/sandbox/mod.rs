@@ -25,7 +25,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tokio::{
-    sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch},
+    sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedSemaphorePermit, watch},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -135,6 +135,8 @@ pub struct Sandbox {
 #[derive(Default)]
 struct Link {
     monitor: Option<Monitor>,
+    /// The descriptor that the connection has.
+    _place: Option<OwnedSemaphorePermit>,
     trouble: Option<Trouble>,
     /// What happened before this daemon is taken over.
     is_known: bool,
@@ -204,11 +206,21 @@ impl Sandbox {
         Arc::clone(&self.turn).try_lock_owned().ok()
     }
 
-    /// Takes a connection to its monitor, or gives it up.
-    pub(in crate::pod) fn set_monitor(&self, monitor: Option<Monitor>) {
+    /// Takes a connection to its monitor.
+    pub(in crate::pod) fn set_monitor(&self, monitor: Monitor, place: OwnedSemaphorePermit) {
+        self.change_link(Some(monitor), Some(place));
+    }
+
+    /// Gives the connection to its monitor up.
+    pub(in crate::pod) fn drop_monitor(&self) {
+        self.change_link(None, None);
+    }
+
+    fn change_link(&self, monitor: Option<Monitor>, place: Option<OwnedSemaphorePermit>) {
         let mut link = self.link();
         link.trouble = None;
         link.monitor = monitor;
+        link._place = place;
         drop(link);
         self.changes.send_replace(());
     }

@@ -196,6 +196,7 @@ impl Pods {
         let modes = sandbox.record().config.security.namespaces.clone();
         let isolated = modes.network != NamespaceMode::Node && modes.ipc != NamespaceMode::Node;
         let kind = if isolated { warm::Kind::Isolated } else { warm::Kind::Plain };
+        let place = self.places.take()?;
         let warm = self.pool.take(kind);
         let socket = self.socket_of(&sandbox.id);
         let (pods, directory) = (Arc::clone(self), directory.to_owned());
@@ -219,7 +220,7 @@ impl Pods {
             record.monitor_pid = monitor.pid().unwrap_or(0);
             record.monitor = identity;
         }
-        sandbox.set_monitor(Some(monitor.clone()));
+        sandbox.set_monitor(monitor.clone(), place);
         exits::watch(self, sandbox, events);
         Ok(monitor)
     }

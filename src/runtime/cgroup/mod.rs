@@ -38,9 +38,16 @@ pub enum Version {
 
 impl Version {
     /// What is mounted at [`ROOT`].
+    ///
+    /// # Errors
+    /// `NotFound` where no cgroups are: that none can be seen does not mean that none is there.
     pub fn detect() -> io::Result<Self> {
         let magic = statfs(ROOT)?.f_type as u64;
-        Ok(if magic == CGROUP2_MAGIC { Version::V2 } else { Version::V1 })
+        match magic == CGROUP2_MAGIC {
+            true => Ok(Version::V2),
+            false if v1::is_mounted()? => Ok(Version::V1),
+            false => Err(io::Error::new(io::ErrorKind::NotFound, "no cgroups are mounted")),
+        }
     }
 }
 
@@ -139,18 +146,21 @@ impl Cgroup {
         }
     }
 
-    /// How many processes the kernel has killed here for want of memory.
-    pub fn oom_kills(&self) -> u64 {
-        let (text, key) = match self {
-            Cgroup::V2(cgroup) => (fs::read_to_string(cgroup.file("memory.events")), "oom_kill"),
-            Cgroup::V1(cgroup) => {
-                (fs::read_to_string(cgroup.file("memory", "memory.oom_control")), "oom_kill")
-            }
+    /// How many processes the kernel has killed here for want of memory; none where memory is
+    /// not accounted.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn oom_kills(&self) -> Result<u64, Error> {
+        let file = match self {
+            Cgroup::V2(cgroup) => cgroup.file("memory.events"),
+            Cgroup::V1(cgroup) => cgroup.file("memory", "memory.oom_control"),
         };
-        text.ok().and_then(|text| keyed_number(&text, key)).unwrap_or(0)
+        let text = text_of(&file).during("read", file.display())?;
+        Ok(text.and_then(|text| keyed_number(&text, "oom_kill")).unwrap_or(0))
     }
 
-    /// Sends SIGKILL to every process here and below.
+    /// Sends SIGKILL to every process here and below, and lets those that are frozen take it.
     pub fn kill(&self) -> Result<(), Error> {
         match self {
             Cgroup::V2(cgroup) => cgroup.kill(),
@@ -158,8 +168,23 @@ impl Cgroup {
         }
     }
 
+    /// Lets frozen processes take the SIGKILL that was sent to them. On v2 they do anyway; on
+    /// v1 neither this cgroup nor one below it nor the pod's, directly above, may be frozen.
+    ///
+    /// # Errors
+    /// When the freezer does not take it.
+    pub fn thaw_for_kill(&self) -> Result<(), Error> {
+        match self {
+            Cgroup::V2(_) => Ok(()),
+            Cgroup::V1(cgroup) => cgroup.thaw(),
+        }
+    }
+
     /// Whether no process is left here or below.
-    pub fn is_empty(&self) -> bool {
+    ///
+    /// # Errors
+    /// When that cannot be read, which does not mean that none is left.
+    pub fn is_empty(&self) -> Result<bool, Error> {
         match self {
             Cgroup::V2(cgroup) => cgroup.is_empty(),
             Cgroup::V1(cgroup) => cgroup.is_empty(),
@@ -258,11 +283,18 @@ fn write(path: &Path, value: &str) -> io::Result<()> {
         .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()))
 }
 
-/// The process ids in a `cgroup.procs` file; none where it is gone.
-fn processes(directory: &Path) -> Vec<i32> {
-    fs::read_to_string(directory.join("cgroup.procs"))
-        .map(|text| text.lines().filter_map(|line| line.trim().parse().ok()).collect())
-        .unwrap_or_default()
+/// The text of a file of a cgroup; none where the file, or the whole cgroup, is gone.
+fn text_of(file: &Path) -> io::Result<Option<String>> {
+    match fs::read_to_string(file) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// `ENODEV` is what an open file says whose cgroup was removed.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
     super::error::{During, Error},
-    ROOT, processes, write,
+    ROOT, is_gone, text_of, write,
 };
 
 /// Hierarchies by the names of their mount points. `systemd` is a named one without a
@@ -41,7 +41,7 @@ pub struct Cgroup {
 impl Cgroup {
     pub(super) fn create(path: &Path) -> Result<Self, Error> {
         let mut made = Self { directories: Vec::new(), of_exec: false };
-        for (name, root) in mounted() {
+        for (name, root) in mounted()? {
             made.directories.push((name, root.join(path)));
             if let Err(error) = make(name, &root, path) {
                 for (_, directory) in &made.directories {
@@ -54,11 +54,13 @@ impl Cgroup {
     }
 
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
-        let directories: Vec<_> = mounted()
-            .into_iter()
-            .map(|(name, root)| (name, root.join(path)))
-            .filter(|(_, directory)| directory.is_dir())
-            .collect();
+        let mut directories = Vec::new();
+        for (name, root) in mounted()? {
+            let directory = root.join(path);
+            if directory.try_exists().during("open cgroup", directory.display())? {
+                directories.push((name, directory));
+            }
+        }
         if directories.is_empty() {
             return Err(io::Error::from(io::ErrorKind::NotFound))
                 .during("open cgroup", path.display());
@@ -105,58 +107,96 @@ impl Cgroup {
         let state = self.file("freezer", "freezer.state");
         // A process that cannot be frozen just now is still killed, round by round.
         let _ = write(&state, "FROZEN");
-        for pid in self.processes() {
-            if let Some(pid) = Pid::from_raw(pid) {
+        let killed = self.processes().map(|processes| {
+            for pid in processes.into_iter().filter_map(Pid::from_raw) {
                 let _ = kill_process(pid, Signal::KILL);
             }
-        }
-        match write(&state, "THAWED") {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result.during("thaw cgroup", state.display()),
-        }
+        });
+        // Whatever happened: frozen they would stay for ever.
+        self.thaw().and(killed)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.processes().is_empty()
+    /// Thaws this cgroup and those below it, and of a container the pod's above it: a process
+    /// dies only when all of them let it. They stay thawed, since what is ended needs to run.
+    /// A container that somebody has frozen stays so when it is only a command that ends.
+    pub(super) fn thaw(&self) -> Result<(), Error> {
+        let Some(own) = self.of("freezer") else { return Ok(()) };
+        let above = own.ancestors().skip(1).take(usize::from(!self.of_exec));
+        for directory in above.map(Path::to_owned).chain(tree(own)?) {
+            let state = directory.join("freezer.state");
+            match write(&state, "THAWED") {
+                // Its root has no such file.
+                Err(error) if is_gone(&error) => {}
+                result => result.during("thaw cgroup", state.display())?,
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_empty(&self) -> Result<bool, Error> {
+        self.processes().map(|processes| processes.is_empty())
     }
 
     /// The processes here and below: on the freezer, and where that is gone on another.
-    fn processes(&self) -> Vec<i32> {
-        let of = |wanted: &str| self.directories.iter().find(|(name, _)| *name == wanted);
-        let directory =
-            of("freezer").or_else(|| self.directories.first().filter(|_| !self.of_exec));
-        directory.map_or_else(Vec::new, |(_, directory)| {
-            tree(directory).iter().flat_map(|directory| processes(directory)).collect()
-        })
+    fn processes(&self) -> Result<Vec<i32>, Error> {
+        let first = || self.directories.first().filter(|_| !self.of_exec).map(|(_, path)| path);
+        let Some(directory) = self.of("freezer").or_else(first) else { return Ok(Vec::new()) };
+        let mut processes = Vec::new();
+        for directory in tree(directory)? {
+            let file = directory.join("cgroup.procs");
+            let text = text_of(&file).during("read", file.display())?.unwrap_or_default();
+            processes.extend(text.lines().filter_map(|line| line.trim().parse::<i32>().ok()));
+        }
+        Ok(processes)
+    }
+
+    fn of(&self, wanted: &str) -> Option<&PathBuf> {
+        self.directories.iter().find(|(name, _)| *name == wanted).map(|(_, directory)| directory)
     }
 }
 
 /// A directory and all below it.
-fn tree(directory: &Path) -> Vec<PathBuf> {
+fn tree(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut all = vec![directory.to_owned()];
     let mut next = 0;
-    while let Some(directory) = all.get(next) {
-        let below = fs::read_dir(directory).map(|entries| {
-            entries
-                .flatten()
-                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-                .map(|entry| entry.path())
-                .collect::<Vec<_>>()
-        });
-        all.extend(below.unwrap_or_default());
+    while let Some(directory) = all.get(next).cloned() {
         next += 1;
+        let entries = match fs::read_dir(&directory) {
+            Err(error) if is_gone(&error) => continue,
+            entries => entries.during("read", directory.display())?,
+        };
+        for entry in entries {
+            // One that goes meanwhile has no type any more.
+            let entry = entry.during("read", directory.display())?;
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                all.push(entry.path());
+            }
+        }
     }
-    all
+    Ok(all)
+}
+
+/// Whether any hierarchy is there.
+pub(super) fn is_mounted() -> io::Result<bool> {
+    for name in HIERARCHIES {
+        if Path::new(ROOT).join(name).join("tasks").try_exists()? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The hierarchies of this node with their mount points. Controllers that are mounted
 /// together (`cpu,cpuacct`) are reached by either name through symbolic links.
-fn mounted() -> Vec<(&'static str, PathBuf)> {
-    HIERARCHIES
-        .into_iter()
-        .map(|name| (name, Path::new(ROOT).join(name)))
-        .filter(|(_, root)| root.join("tasks").exists())
-        .collect()
+fn mounted() -> Result<Vec<(&'static str, PathBuf)>, Error> {
+    let mut mounted = Vec::new();
+    for name in HIERARCHIES {
+        let root = Path::new(ROOT).join(name);
+        if root.join("tasks").try_exists().during("inspect", root.display())? {
+            mounted.push((name, root));
+        }
+    }
+    Ok(mounted)
 }
 
 fn make(hierarchy: &str, root: &Path, path: &Path) -> Result<(), Error> {
@@ -199,7 +239,7 @@ mod tests {
     fn a_cgroup_that_is_gone_holds_nobody() {
         // Once it stood for the root of the hierarchy, and its end was the end of the machine.
         let cgroup = Cgroup { directories: Vec::new(), of_exec: false };
-        assert!(cgroup.is_empty());
+        assert!(cgroup.is_empty().unwrap());
         cgroup.kill().unwrap();
         assert!(!cgroup.file("freezer", "cgroup.procs").exists());
         assert!(Cgroup::open(Path::new("criquet-does-not-exist")).is_err());

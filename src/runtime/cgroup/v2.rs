@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     super::error::{During, Error},
-    ROOT, keyed_number, write,
+    ROOT, keyed_number, text_of, write,
 };
 
 /// A directory of the unified hierarchy, held open.
@@ -70,9 +70,10 @@ impl Cgroup {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        fs::read_to_string(self.file("cgroup.events"))
-            .map_or(true, |text| keyed_number(&text, "populated") == Some(0))
+    pub(super) fn is_empty(&self) -> Result<bool, Error> {
+        let file = self.file("cgroup.events");
+        let text = text_of(&file).during("read", file.display())?;
+        Ok(text.is_none_or(|text| keyed_number(&text, "populated") == Some(0)))
     }
 }
 

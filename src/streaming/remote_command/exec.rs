@@ -84,7 +84,7 @@ impl Streams {
         self.ended.cancel();
         while self.outputs.join_next().await.is_some() {}
         match exit {
-            Ok(code) => Outcome::Exited(code),
+            Ok(exit) => Outcome::Exited(exit.code),
             Err(_) => Outcome::Failed("the monitor of the pod is gone".to_owned()),
         }
     }
