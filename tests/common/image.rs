@@ -128,10 +128,11 @@ fn archive_of(name: &str, layer: &[u8]) -> Vec<u8> {
 
 /// A writer of ustar archives.
 #[derive(Default)]
-struct Tar(Vec<u8>);
+pub struct Tar(Vec<u8>);
 
 impl Tar {
-    fn add(&mut self, name: &str, kind: u8, mode: u32, content: &[u8], link: &str) {
+    /// An entry that belongs to root.
+    pub fn add(&mut self, name: &str, kind: u8, mode: u32, content: &[u8], link: &str) {
         let mut header = [0_u8; 512];
         let mut put =
             |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
@@ -152,7 +153,8 @@ impl Tar {
         self.0.resize(self.0.len().next_multiple_of(512), 0);
     }
 
-    fn finish(mut self) -> Vec<u8> {
+    /// The archive.
+    pub fn finish(mut self) -> Vec<u8> {
         self.0.extend([0; 1024]);
         self.0
     }
