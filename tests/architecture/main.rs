@@ -25,13 +25,9 @@ fn modules_know_only_whom_they_may() {
     assert!(broken.is_empty(), "see `Who may know whom` in ARCHITECTURE.md\n{}", broken.join("\n"));
 }
 
-/// Folders whose circles are being taken apart.
-const UNDER_WORK: [&str; 2] = ["image/", "pod/"];
-
 #[test]
 fn no_files_import_each_other() {
-    let mut circles = graph::circles(&imports::edges(&tree()));
-    circles.retain(|circle| !UNDER_WORK.iter().any(|folder| circle.starts_with(folder)));
+    let circles = graph::circles(&imports::edges(&tree()));
     assert!(circles.is_empty(), "files that import each other:\n{}", circles.join("\n"));
 }
 

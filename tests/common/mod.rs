@@ -50,6 +50,7 @@ pub struct Node {
     holder: Child,
     daemon: Option<Child>,
     descriptors: Option<u32>,
+    environment: Option<(&'static str, String)>,
 }
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -90,6 +91,7 @@ impl Node {
             holder,
             daemon: None,
             descriptors: None,
+            environment: None,
         };
         node.start_daemon().await;
         node
@@ -97,6 +99,20 @@ impl Node {
 
     /// Starts the daemon and waits until it answers.
     pub async fn start_daemon(&mut self) {
+        self.launch_daemon();
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            if self.runtime.version(v1::VersionRequest::default()).await.is_ok() {
+                return;
+            }
+            let ended = self.daemon.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "the daemon ended: {ended:?}\n{}", self.log());
+            assert!(Instant::now() < end, "the daemon does not answer\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn launch_daemon(&mut self) {
         let log = fs::File::options()
             .create(true)
             .append(true)
@@ -111,6 +127,9 @@ impl Node {
                 command
             }
         };
+        if let Some((name, value)) = &self.environment {
+            command.env(name, value);
+        }
         let daemon = command
             .args(["serve", "--config"])
             .arg(self.directory.path().join("config.toml"))
@@ -120,16 +139,6 @@ impl Node {
             .spawn()
             .unwrap();
         self.daemon = Some(daemon);
-        let end = Instant::now() + Duration::from_secs(60);
-        loop {
-            if self.runtime.version(v1::VersionRequest::default()).await.is_ok() {
-                return;
-            }
-            let ended = self.daemon.as_mut().unwrap().try_wait().unwrap();
-            assert!(ended.is_none(), "the daemon ended: {ended:?}\n{}", self.log());
-            assert!(Instant::now() < end, "the daemon does not answer\n{}", self.log());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
     }
 
     /// Adds images that differ from the first, while no daemon runs.
@@ -140,6 +149,33 @@ impl Node {
         }
         self.start_daemon().await;
         self
+    }
+
+    /// Starts the daemon with one more variable in its environment, and waits until it answers
+    /// or has ended.
+    pub async fn start_daemon_with(&mut self, name: &'static str, value: &str) {
+        self.environment = Some((name, value.to_owned()));
+        self.launch_daemon();
+        self.environment = None;
+        while !self.has_ended() {
+            if self.runtime.version(v1::VersionRequest::default()).await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Whether the daemon has died by itself; what was asked of it is over.
+    pub async fn has_died(&mut self) -> bool {
+        // One that lives answers; one that dies does so in a moment.
+        while !self.has_ended() {
+            if self.runtime.version(v1::VersionRequest::default()).await.is_ok() {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        self.daemon = None;
+        true
     }
 
     /// Starts the daemon below a limit of descriptors, and waits until it answers.
