@@ -12,6 +12,9 @@
 //! monitor see neither tokio nor tonic, which is why they alone are built without
 //! the `daemon` feature.
 
+/// Moments at which a test lets the daemon die.
+#[cfg(feature = "daemon")]
+pub mod crash;
 /// What kind of failure an error is, for the one conversion to a gRPC status.
 pub mod kind;
 /// The pod's supervisor, its protocol, and the daemon's client for it.

@@ -53,7 +53,7 @@ async fn pulls_that_hang_hold_up_nobody_and_end_with_the_daemon() {
 
     let pod = node.pod("beside").await;
     let container = node.launch(&pod, requests::script("beside", "sleep 100000")).await;
-    assert_eq!(node.output(&container, "echo well").await, "well\n");
+    assert_eq!(node.output(&container, "echo well").await, "well");
 
     let daemon = Pid::from_raw(node.daemon_pid() as i32).unwrap();
     kill_process(daemon, Signal::TERM).unwrap();

@@ -6,11 +6,14 @@ use std::{collections::HashMap, sync::Arc};
 use serde_json::{Value, json};
 
 use crate::{
-    image::Image,
+    image::{Image, ImageConfig},
     pod::{Container, ContainerPhase, Pods, Sandbox, SandboxPhase, Stage},
 };
 
 type Info = HashMap<String, String>;
+
+/// What the kubelet and crictl take in one answer is twice this.
+const LONGEST: usize = 8 << 20;
 
 fn info(value: &Value) -> Info {
     Info::from([("info".to_owned(), value.to_string())])
@@ -76,5 +79,15 @@ pub(super) async fn container(pods: &Arc<Pods>, container: &Container) -> Info {
 }
 
 pub(super) fn image(image: &Image) -> Info {
-    info(&json!({ "imageSpec": { "config": *image.config } }))
+    let whole = info(&json!({ "imageSpec": { "config": *image.config } }));
+    if whole.values().all(|text| text.len() <= LONGEST) {
+        return whole;
+    }
+    // With what a stranger wrote at length left out, it is an answer that clients take.
+    let config = ImageConfig {
+        architecture: image.config.architecture.clone(),
+        os: image.config.os.clone(),
+        ..ImageConfig::default()
+    };
+    info(&json!({ "imageSpec": { "config": config }, "truncated": true }))
 }

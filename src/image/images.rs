@@ -18,6 +18,11 @@ use crate::store::{Batch, Database};
 
 /// The database's collection.
 pub(super) const IMAGES: &str = "images";
+/// Names by digest that are kept with an image; the oldest go.
+const DIGESTS: usize = 256;
+/// Annotations with more bytes together are not kept: nobody reads them, and everybody who asks
+/// for the image would carry them.
+const ANNOTATIONS: usize = 64 << 10;
 /// Signatures that are kept with an image.
 const SIGNATURES: usize = 64;
 /// Fewer hex digits than this are a name and no id.
@@ -72,6 +77,17 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// Without what a stranger has made too long.
+    fn bounded(mut self) -> Self {
+        let length: usize = self.annotations.iter().map(|(k, v)| k.len() + v.len()).sum();
+        if length > ANNOTATIONS {
+            self.annotations.clear();
+        }
+        let excess = self.digests.len().saturating_sub(DIGESTS);
+        self.digests.drain(..excess);
+        self
+    }
+
     /// Takes over what a later pull of the same image knows of its signatures.
     pub(super) fn with_what_is_signed(mut self, later: Self) -> Self {
         add(&mut self.manifests, &later.manifests);
@@ -123,6 +139,7 @@ impl Images {
             match (key.parse::<ImageId>(), document) {
                 (Ok(id), Ok(document)) if record.layers.iter().all(|number| has_layer(*number)) => {
                     let config = Arc::new(document.into_config());
+                    let record = record.bounded();
                     images.entries.insert(id, Entry { record, config });
                 }
                 _ => {
@@ -216,7 +233,7 @@ impl Images {
         }
         add(&mut record.tags, &names.tags);
         add(&mut record.digests, &names.digests);
-        changed.push((id, record));
+        changed.push((id, record.bounded()));
         changed
     }
 
@@ -330,6 +347,27 @@ mod tests {
             assert_eq!(images.find(unknown), None, "{unknown}");
         }
         assert_eq!(images.find(&other.0.hex()[..20]), Some(other));
+    }
+
+    #[test]
+    fn what_strangers_write_at_length_is_not_kept() {
+        let (mut images, id, _) = images();
+        let reference = Reference::parse("a.io/b:c").unwrap();
+        let with = |length: usize| BTreeMap::from([("a".to_owned(), "x".repeat(length))]);
+        for (length, kept) in [(1000, 1), (70_000, 0)] {
+            let record =
+                Record { annotations: with(length), ..images.record(&id).unwrap().clone() };
+            let names = Names::of(&reference, &Digest::of(b"1"));
+            let (_, record) = images.with_names(id, record, &names).pop().unwrap();
+            assert_eq!(record.annotations.len(), kept);
+        }
+        for number in 0..300 {
+            let digest = Digest::of(format!("{number}").as_bytes());
+            name(&mut images, id, &Names::of(&reference, &digest));
+        }
+        let digests = &images.record(&id).unwrap().digests;
+        assert_eq!(digests.len(), DIGESTS);
+        assert!(digests.contains(&format!("a.io/b@{}", Digest::of(b"299"))));
     }
 
     #[test]

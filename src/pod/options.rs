@@ -59,7 +59,10 @@ impl Options {
         }
         for name in ["etc/hostname", "etc/hosts", "etc/resolv.conf"] {
             let path = base.join(name);
-            fs::File::create(&path).during("create", &path)?;
+            // A disk may have become read-only since they were made.
+            if !path.exists() {
+                fs::File::create(&path).during("create", &path)?;
+            }
         }
         Ok(())
     }
@@ -88,7 +91,11 @@ impl Options {
 fn private(path: &Path) -> Result<(), Error> {
     let make = || {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+        // A disk may have become read-only since it was made.
+        match fs::metadata(path)?.permissions().mode() & 0o7777 {
+            0o700 => Ok(()),
+            _ => fs::set_permissions(path, fs::Permissions::from_mode(0o700)),
+        }
     };
     make().during("prepare directory", path)
 }

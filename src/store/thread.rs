@@ -101,8 +101,9 @@ impl Store {
 
     fn commit(&mut self, batch: Batch) -> Result<(), Error> {
         // What is kept in reserve is for what makes room.
-        if batch.changes.iter().all(|change| change.body.is_some()) && reserve::is_full(&self.path)
-        {
+        let is_new = |change: &Change| change.body.is_some();
+        let is_growth = !batch.changes.is_empty() && batch.changes.iter().all(is_new);
+        if is_growth && reserve::is_full(&self.path) {
             return Err(Error::Full { path: self.path.clone() });
         }
         write(&mut self.connection, &batch.changes)?;

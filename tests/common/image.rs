@@ -98,12 +98,14 @@ pub fn layer(differences: &[(&str, Instead)]) -> Vec<u8> {
 }
 
 /// An archive as `docker save` writes it.
-fn archive_of(name: &str, layer: &[u8]) -> Vec<u8> {
-    let hex = |bytes: &[u8]| -> String {
-        Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-    };
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The configuration of an image with one layer.
+fn config_of(layer: &[u8]) -> String {
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-    let config = serde_json::json!({
+    serde_json::json!({
         "architecture": architecture,
         "os": "linux",
         "config": {
@@ -113,7 +115,44 @@ fn archive_of(name: &str, layer: &[u8]) -> Vec<u8> {
         },
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", hex(layer))] },
     })
+    .to_string()
+}
+
+/// Writes an image of its own as the files of a repository, by the paths of the distribution
+/// API: `manifests/1` and `blobs/DIGEST`.
+pub fn lay_out(repository: &Path) {
+    let layer = layer(&[("etc/secret", Instead::Directory)]);
+    let config = config_of(&layer);
+    let docker = "application/vnd.docker";
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": format!("{docker}.distribution.manifest.v2+json"),
+        "config": {
+            "mediaType": format!("{docker}.container.image.v1+json"),
+            "digest": format!("sha256:{}", hex(config.as_bytes())),
+            "size": config.len(),
+        },
+        "layers": [{
+            "mediaType": format!("{docker}.image.rootfs.diff.tar"),
+            "digest": format!("sha256:{}", hex(&layer)),
+            "size": layer.len(),
+        }],
+    })
     .to_string();
+    for directory in ["manifests", "blobs"] {
+        fs::create_dir_all(repository.join(directory)).unwrap();
+    }
+    let digest = |bytes: &[u8]| format!("sha256:{}", hex(bytes));
+    let manifests = repository.join("manifests");
+    fs::write(manifests.join("1"), &manifest).unwrap();
+    fs::write(manifests.join(digest(manifest.as_bytes())), &manifest).unwrap();
+    for blob in [config.as_bytes(), &layer] {
+        fs::write(repository.join("blobs").join(digest(blob)), blob).unwrap();
+    }
+}
+
+fn archive_of(name: &str, layer: &[u8]) -> Vec<u8> {
+    let config = config_of(layer);
     let config_name = format!("{}.json", hex(config.as_bytes()));
     let manifest = serde_json::json!([
         { "Config": config_name, "RepoTags": [name], "Layers": ["layer.tar"] }
@@ -128,10 +167,11 @@ fn archive_of(name: &str, layer: &[u8]) -> Vec<u8> {
 
 /// A writer of ustar archives.
 #[derive(Default)]
-struct Tar(Vec<u8>);
+pub struct Tar(Vec<u8>);
 
 impl Tar {
-    fn add(&mut self, name: &str, kind: u8, mode: u32, content: &[u8], link: &str) {
+    /// An entry that belongs to root.
+    pub fn add(&mut self, name: &str, kind: u8, mode: u32, content: &[u8], link: &str) {
         let mut header = [0_u8; 512];
         let mut put =
             |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
@@ -152,7 +192,8 @@ impl Tar {
         self.0.resize(self.0.len().next_multiple_of(512), 0);
     }
 
-    fn finish(mut self) -> Vec<u8> {
+    /// The archive.
+    pub fn finish(mut self) -> Vec<u8> {
         self.0.extend([0; 1024]);
         self.0
     }

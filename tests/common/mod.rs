@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod hang;
 pub mod image;
 pub mod leaks;
 pub mod random;
@@ -48,6 +49,8 @@ pub struct Node {
     pub images: ImageServiceClient<Channel>,
     holder: Child,
     daemon: Option<Child>,
+    descriptors: Option<u32>,
+    environment: Option<(&'static str, String)>,
 }
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -87,6 +90,8 @@ impl Node {
             images: ImageServiceClient::new(channel),
             holder,
             daemon: None,
+            descriptors: None,
+            environment: None,
         };
         node.start_daemon().await;
         node
@@ -94,21 +99,7 @@ impl Node {
 
     /// Starts the daemon and waits until it answers.
     pub async fn start_daemon(&mut self) {
-        let log = fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.directory.path().join("daemon.log"))
-            .unwrap();
-        let daemon = self
-            .inside(env!("CARGO_BIN_EXE_criquet"))
-            .args(["serve", "--config"])
-            .arg(self.directory.path().join("config.toml"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        self.daemon = Some(daemon);
+        self.launch_daemon();
         let end = Instant::now() + Duration::from_secs(60);
         loop {
             if self.runtime.version(v1::VersionRequest::default()).await.is_ok() {
@@ -121,6 +112,35 @@ impl Node {
         }
     }
 
+    fn launch_daemon(&mut self) {
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.directory.path().join("daemon.log"))
+            .unwrap();
+        let program = env!("CARGO_BIN_EXE_criquet");
+        let mut command = match self.descriptors {
+            None => self.inside(program),
+            Some(limit) => {
+                let mut command = self.inside("prlimit");
+                command.arg(format!("--nofile={limit}:{limit}")).args(["--", program]);
+                command
+            }
+        };
+        if let Some((name, value)) = &self.environment {
+            command.env(name, value);
+        }
+        let daemon = command
+            .args(["serve", "--config"])
+            .arg(self.directory.path().join("config.toml"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.daemon = Some(daemon);
+    }
+
     /// Adds images that differ from the first, while no daemon runs.
     pub async fn with_images(mut self, images: &[(&str, &[(&str, image::Instead)])]) -> Self {
         self.kill_daemon();
@@ -131,11 +151,76 @@ impl Node {
         self
     }
 
+    /// Starts the daemon with one more variable in its environment, and waits until it answers
+    /// or has ended.
+    pub async fn start_daemon_with(&mut self, name: &'static str, value: &str) {
+        self.environment = Some((name, value.to_owned()));
+        self.launch_daemon();
+        self.environment = None;
+        while !self.has_ended() {
+            if self.runtime.version(v1::VersionRequest::default()).await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Whether the daemon has died by itself; what was asked of it is over.
+    pub async fn has_died(&mut self) -> bool {
+        // One that lives answers; one that dies does so in a moment.
+        while !self.has_ended() {
+            if self.runtime.version(v1::VersionRequest::default()).await.is_ok() {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        self.daemon = None;
+        true
+    }
+
+    /// Starts the daemon below a limit of descriptors, and waits until it answers.
+    pub async fn start_daemon_with_descriptors(&mut self, limit: u32) {
+        self.descriptors = Some(limit);
+        self.start_daemon().await;
+        self.descriptors = None;
+    }
+
     /// SIGKILL, as the kernel or an administrator in a hurry would.
     pub fn kill_daemon(&mut self) {
         let mut daemon = self.daemon.take().unwrap();
         daemon.kill().unwrap();
         daemon.wait().unwrap();
+    }
+
+    /// The same of one that cannot end yet; for [`Node::wait_for`].
+    pub fn kill_daemon_without_waiting(&mut self) -> Child {
+        let mut daemon = self.daemon.take().unwrap();
+        daemon.kill().unwrap();
+        daemon
+    }
+
+    /// Waits for the end of a daemon that was killed.
+    pub fn wait_for(&self, mut daemon: Child) {
+        daemon.wait().unwrap();
+    }
+
+    /// Ends the plugins that hang: those who sleep in the node's network namespace, but for
+    /// the one that holds it.
+    pub fn end_plugins(&self) {
+        let namespace = fs::read_link(format!("/proc/{}/ns/net", self.holder.id())).unwrap();
+        let holder = self.holder.id();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok())
+            else {
+                continue;
+            };
+            let is_here = fs::read_link(entry.path().join("ns/net")).is_ok_and(|n| n == namespace);
+            let command = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            if pid != holder && is_here && command.trim() == "sleep" {
+                let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
     }
 
     /// Whether the daemon is there no longer.
@@ -168,6 +253,14 @@ impl Node {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/proc/{}/ns/net", self.holder.id())).args(["--", program]);
         command
+    }
+
+    /// The process id of the monitor of a pod.
+    pub fn monitor_of(&self, pod: &str) -> rustix::process::Pid {
+        let remains = fs::read(self.path("state/pods").join(pod).join("remains")).unwrap();
+        let remains: serde_json::Value = serde_json::from_slice(&remains).unwrap();
+        let pid = remains["monitor"]["pid"].as_i64().unwrap();
+        rustix::process::Pid::from_raw(pid as i32).unwrap()
     }
 
     /// Process ids of the monitors of this daemon.
@@ -225,6 +318,13 @@ pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
         assert!(Instant::now() < end, "did not come to be: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// An answer that must come, however slow the machine: a call that hangs fails the test, and
+/// says which one it was.
+pub async fn answered<T>(what: &str, call: impl Future<Output = T>) -> T {
+    let answer = tokio::time::timeout(Duration::from_secs(45), call).await;
+    answer.unwrap_or_else(|_| panic!("no answer: {what}"))
 }
 
 /// The texts of a log's lines of one stream, `stdout` or `stderr`.

@@ -40,7 +40,7 @@ impl ImageServer {
             Some(name) => self.images().find(&name).into_iter().collect(),
             None => self.images().list(),
         };
-        images.iter().map(image_out).collect()
+        images.iter().map(listed).collect()
     }
 }
 
@@ -51,9 +51,19 @@ fn name_of(image: Option<v1::ImageSpec>) -> Result<v1::ImageSpec, Status> {
     })
 }
 
+/// The longest name of a user that is told; the kernel's tools know none that is longer.
+const LONGEST_USER: usize = 256;
+
+/// An image of a list, which must have room for thousands: what a stranger can write at length
+/// is told by ImageStatus alone.
+fn listed(image: &Image) -> v1::Image {
+    v1::Image { spec: Some(v1::ImageSpec::default()), ..image_out(image) }
+}
+
 fn image_out(image: &Image) -> v1::Image {
     // `user`, `uid`, either with a group: the CRI wants the user alone.
     let user = image.config.user.split(':').next().unwrap_or_default();
+    let user = if user.len() > LONGEST_USER { "" } else { user };
     let uid = user.parse::<u32>().ok().map(i64::from);
     v1::Image {
         id: image.id.to_string(),

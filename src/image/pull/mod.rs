@@ -20,6 +20,7 @@ use super::{
     records::{Complete, Records},
     registry::{Clients, Limits, Session, SharedSession},
 };
+use crate::crash;
 use plan::Plan;
 
 /// How long a failed pull waits for its other layers to stop, so that nothing is left.
@@ -118,7 +119,9 @@ impl Puller {
         let fetch =
             Fetch { downloads: self.downloads.clone(), session, unpacking: TaskTracker::new() };
         let result = async {
+            crash::point("pull: manifest is known");
             let leases = fetch.all_layers(id, layers).await?;
+            crash::point("pull: layers are there");
             let records = self.records.clone();
             self.records
                 .workers

@@ -4,6 +4,7 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use super::{LAYERS, Records, State, absent, alone};
 use crate::{
+    crash,
     image::{
         Error, ImageId,
         images::{self, IMAGES, Names, Record},
@@ -66,7 +67,9 @@ impl Records {
         for (number, layer) in &fresh {
             batch.put(LAYERS, &number.to_string(), layer)?;
         }
+        crash::point("pull: layers are synced");
         self.database.commit(batch)?;
+        crash::point("pull: recorded");
         self.layers.mark_in_database(fresh.iter().map(|(number, _)| *number));
         let unneeded = {
             let mut state = self.lock();
@@ -95,6 +98,7 @@ impl Records {
             batch.delete(LAYERS, &number.to_string());
         }
         self.database.commit(batch)?;
+        crash::point("remove layers: forgotten");
         let mut result = Ok(());
         for number in numbers {
             // All are tried, and the first failure is told.
@@ -109,6 +113,7 @@ impl Records {
         let _alone = alone(&self.changes);
         let Some(id) = self.lock().images.find(name) else { return Ok(()) };
         self.database.delete(IMAGES, &id.to_string())?;
+        crash::point("remove image: forgotten");
         let unneeded = {
             let mut state = self.lock();
             state.images.remove(&id);

@@ -144,6 +144,10 @@ fn private_directory(path: &Path) -> Result<(), Error> {
         .mode(0o700)
         .create(path)
         .map_err(io_error("make", path))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
-        .map_err(io_error("close to others", path))
+    // A disk may have become read-only since it was made.
+    match fs::metadata(path).map(|metadata| metadata.permissions().mode() & 0o7777) {
+        Ok(0o700) => Ok(()),
+        _ => fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+            .map_err(io_error("close to others", path)),
+    }
 }

@@ -14,6 +14,7 @@ use oci_spec::runtime::Spec;
 use tracing::info;
 
 use crate::{
+    crash,
     image::{Image, Users},
     pod::{
         CONTAINERS, Pods,
@@ -131,6 +132,7 @@ impl Pods {
         // From here on something is made: `undo_container` takes it back.
         let images = &self.parts.images;
         let (layers, volumes) = images.hold_with_volumes(&image.id, &volumes, id.as_str())?;
+        crash::point("create: image is held");
         let volumes = self.with_empty_layer(volumes);
         let spec = self.build_spec(sandbox, &config, &image, &volumes, &user, &cgroup)?;
         let bundle = self.bundle(id, spec, &layers);
@@ -144,6 +146,7 @@ impl Pods {
         chown(&upper, Some(root.uid), Some(root.gid))
             .and_then(|()| fs::set_permissions(&upper, fs::Permissions::from_mode(root.mode)))
             .during("give to its owner", &upper)?;
+        crash::point("create: directories are made");
         let file = self.bundle_file(id);
         let json = serde_json::to_vec(&bundle).map_err(std::io::Error::from);
         json.and_then(|json| fs::write(&file, json)).during("write", &file)?;
@@ -159,7 +162,9 @@ impl Pods {
             stop_signal,
             cgroup,
         };
+        crash::point("create: bundle is written");
         self.parts.database.put(CONTAINERS, id.as_str(), &record)?;
+        crash::point("create: recorded");
         let container = Container::new(id.clone(), record);
         container.set_spec(Some(Arc::new(bundle.spec)));
         Ok(container)

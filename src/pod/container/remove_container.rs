@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::{
+    crash,
     monitor::client::{self, Monitor},
     pod::{
         CONTAINERS, Pods, blocking,
@@ -55,6 +56,7 @@ impl Pods {
             Some(monitor) => delete(monitor, container.id.as_str()).await,
             None => false,
         };
+        crash::point("remove: ended");
         if !deleted {
             // A monitor that lives and knows it still is told at the next daemon's start.
             self.remove_cgroup(container).await?;
@@ -72,8 +74,10 @@ impl Pods {
     ) -> Result<(), Error> {
         let (pods, id) = (Arc::clone(self), container.id.clone());
         blocking::own_files(move || pods.throw_away(&id)).await?;
+        crash::point("remove: directories are thrown away");
         self.objects().containers.remove(&container.id);
         self.store_soon(container.forget(&self.parts.database), &container.id).await;
+        crash::point("remove: forgotten");
         let (pods, id) = (Arc::clone(self), container.id.clone());
         blocking::own_files(move || {
             if let Err(error) = pods.parts.images.release(id.as_str()) {
@@ -81,6 +85,7 @@ impl Pods {
                 warn!(container.id = %id, error = %crate::kind::chain(&error),
                     "its image is held until the next start of the daemon");
             }
+            crash::point("remove: image is released");
             pods.remove_bundle(&id)
         })
         .await

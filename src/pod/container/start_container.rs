@@ -6,6 +6,7 @@ use oci_spec::runtime::Spec;
 use tracing::info;
 
 use crate::{
+    crash,
     kind::chain,
     monitor::{
         client::Monitor,
@@ -42,7 +43,9 @@ impl Pods {
             let monitor = sandbox.ready_monitor("starting a container").await?;
             container.begin_start()?;
             container.stage.enter("starting its program");
+            crash::point("start: begun");
             let started = pods.start_begun(&container, &sandbox, &monitor).await;
+            crash::point("start: answered by the monitor");
             container.stage.leave();
             let phase = match &started {
                 Ok(Started { pid, started_at }) => {
@@ -58,6 +61,7 @@ impl Pods {
                 },
             };
             container.finish_start(&pods.parts.database, phase);
+            crash::point("start: observed");
             started.map(drop)
         })
         .await

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::{Sandbox, SandboxPhase};
 use crate::{
+    crash,
     monitor::client,
     pod::{
         Pods, blocking,
@@ -54,13 +55,17 @@ impl Pods {
         drop(sandbox.observe(&self.parts.database, |record| {
             record.phase = SandboxPhase::NotReady;
         }));
+        crash::point("dismantle: containers have ended");
         sandbox.stage.enter("taking down the network");
         let network = self.leave_network(sandbox).await;
+        crash::point("dismantle: network is down");
         sandbox.stage.enter("ending the monitor");
         self.end_monitor(sandbox).await;
         self.settle_containers(sandbox, &containers).await;
+        crash::point("dismantle: monitor has ended");
         sandbox.stage.enter("removing files and mounts");
         let traces = self.remove_traces(sandbox).await;
+        crash::point("dismantle: traces are removed");
         sandbox.stage.leave();
         // The one that tells most comes first.
         ended.and(traces).and(network)?;

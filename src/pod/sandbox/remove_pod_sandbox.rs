@@ -4,10 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use tracing::{info, warn};
 
-use crate::pod::{
-    Pods,
-    error::{Error, Reason},
-    sandbox::Sandbox,
+use crate::{
+    crash,
+    pod::{
+        Pods,
+        error::{Error, Reason},
+        sandbox::Sandbox,
+    },
 };
 
 /// How long the disk may take to store that something is gone, before the answer says so
@@ -40,11 +43,14 @@ impl Pods {
             }
             result => result?,
         }
+        crash::point("remove sandbox: stopped");
         for container in self.containers_of(sandbox) {
             self.remove_container(&container).await?;
         }
+        crash::point("remove sandbox: containers are removed");
         self.objects().sandboxes.remove(&sandbox.id);
         self.store_soon(sandbox.forget(&self.parts.database), &sandbox.id).await;
+        crash::point("remove sandbox: forgotten");
         info!(sandbox.id = %sandbox.id, "sandbox is removed");
         Ok(())
     }

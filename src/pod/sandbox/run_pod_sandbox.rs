@@ -12,6 +12,7 @@ use tokio::{sync::mpsc, time::timeout};
 use tracing::{Instrument, debug, info, info_span};
 
 use crate::{
+    crash,
     monitor::{client::Monitor, v1},
     network::{self, PodRequest},
     pod::{
@@ -110,6 +111,7 @@ impl Pods {
         // Recorded before anything of it is made, so that a restart can undo it.
         let record = Batch::of(SANDBOXES, id.as_str(), &*sandbox.record())?;
         self.parts.database.submit(record).known().await?;
+        crash::point("run: recorded");
         let made = self.make_sandbox(&sandbox).instrument(span.clone()).await;
         self.fill_pool();
         sandbox.stage.leave();
@@ -166,12 +168,15 @@ impl Pods {
         sandbox.stage.enter("starting the monitor");
         let monitor = self.start_monitor(sandbox, &directory).await?;
         monitor.set_up(self.setup(&record, &directory, &hostname)?).await?;
+        crash::point("run: monitor is set up");
         debug!("monitor is set up");
         sandbox.stage.enter("setting up the network");
         let addresses = self.join_network(&record).await?;
+        crash::point("run: network is set up");
         debug!(?addresses, "network is set up");
         sandbox.stage.enter("writing the pod's files");
         self.write_files(sandbox, &directory, hostname, &addresses).await?;
+        crash::point("run: files are written");
         sandbox.stage.enter("making the log directory");
         self.make_log_directory(&record.config).await?;
         sandbox.answers();
@@ -182,7 +187,11 @@ impl Pods {
             record.phase = SandboxPhase::Ready;
         });
         match stored {
-            Some(outcome) => Ok(outcome.known().await?),
+            Some(outcome) => {
+                outcome.known().await?;
+                crash::point("run: ready");
+                Ok(())
+            }
             None => Err(Reason::Aborted.into()),
         }
     }
@@ -202,6 +211,7 @@ impl Pods {
         let (pods, directory) = (Arc::clone(self), directory.to_owned());
         let (monitor, events) = blocking::own_files(move || {
             fs::create_dir(&directory).during("create directory", &directory)?;
+            crash::point("run: directory is made");
             match warm {
                 Some(warm) => {
                     fs::rename(&warm.socket, &socket).during("take over", &warm.socket)?;

@@ -1,0 +1,172 @@
+//! Disks that are full, read-only, or take no writes for a while.
+
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use criquet::cri::v1;
+
+use crate::common::{Node, answered, eventually, image, leaks, requests};
+
+/// An ext4 in a file, with the daemon's root on it.
+struct Disk(PathBuf);
+
+impl Disk {
+    /// Moves the root of a node onto it, while no daemon runs.
+    fn below(node: &mut Node) -> Self {
+        node.kill_daemon();
+        let (root, aside, file) = (node.path("root"), node.path("root.old"), node.path("disk"));
+        fs::File::create(&file).unwrap().set_len(64 << 20).unwrap();
+        run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&file));
+        fs::rename(&root, &aside).unwrap();
+        fs::create_dir(&root).unwrap();
+        run(Command::new("mount").args(["-o", "loop,errors=remount-ro"]).arg(&file).arg(&root));
+        run(Command::new("cp").arg("-a").arg(format!("{}/.", aside.display())).arg(&root));
+        fs::remove_dir_all(aside).unwrap();
+        Self(root)
+    }
+
+    /// To the last byte.
+    fn fill(&self) {
+        let path = self.0.join("fill");
+        let mut file = fs::File::options().create(true).append(true).open(path).unwrap();
+        for size in [1 << 20, 4096, 1] {
+            while file.write_all(&vec![0; size]).is_ok() {}
+        }
+    }
+
+    /// As after an error of the disk, after which it takes no more writes (`errors` of ext4(5)).
+    fn fail(&self) {
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        let mount = mounts.lines().find(|line| line.contains(self.0.to_str().unwrap())).unwrap();
+        let device = mount.split(' ').next().unwrap().trim_start_matches("/dev/");
+        fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "1").unwrap();
+    }
+
+    fn freeze(&self, on: bool) {
+        run(Command::new("fsfreeze").arg(if on { "-f" } else { "-u" }).arg(&self.0));
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("fsfreeze").arg("-u").arg(&self.0).output();
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn rows(root: &Path) -> i64 {
+    let database = rusqlite::Connection::open(root.join("state.db")).unwrap();
+    let query = "SELECT count(*) FROM records WHERE collection IN ('sandboxes', 'containers')";
+    database.query_row(query, [], |row| row.get(0)).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_full_can_be_emptied() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let disk = Disk::below(&mut node);
+    node.start_daemon().await;
+    let mut pods = Vec::new();
+    for number in 0..3 {
+        let pod = node.pod(&format!("p{number}")).await;
+        pods.push((node.launch(&pod, requests::script("c", "sleep 1000")).await, pod));
+    }
+    disk.fill();
+    let (container, pod) = &pods[0];
+    answered("RemoveContainer", node.remove(container)).await.unwrap();
+    answered("RemovePodSandbox", node.remove_pod(pod)).await.unwrap();
+    disk.fill();
+    answered("StopPodSandbox", node.stop_pod(&pods[1].1)).await.unwrap();
+    disk.fill();
+    // The next daemon begins on the full disk, and knows what this one has acknowledged.
+    node.kill_daemon();
+    node.start_daemon().await;
+    assert_eq!(node.pods(v1::PodSandboxFilter::default()).await.len(), 2);
+    assert_eq!(node.output(&pods[2].0, "echo here").await, "here");
+    answered("RemovePodSandbox", node.remove_pod(&pods[1].1)).await.unwrap();
+    answered("RemovePodSandbox", node.remove_pod(&pods[2].1)).await.unwrap();
+    let spec = v1::ImageSpec { image: image::NAME.to_owned(), ..Default::default() };
+    let request = v1::RemoveImageRequest { image: Some(spec) };
+    disk.fill();
+    answered("RemoveImage", node.images.remove_image(request)).await.unwrap();
+    eventually("its layers make room", async || rustix::fs::statvfs(&disk.0).unwrap().f_bavail > 0)
+        .await;
+    assert_eq!(rows(&disk.0), 0);
+    leaks::assert_nothing_left_but_mounts(&node, &["root"]).await;
+    node.kill_daemon();
+}
+
+#[tokio::test]
+async fn a_disk_that_takes_no_writes_holds_up_those_who_write() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let disk = Disk::below(&mut node);
+    node.start_daemon().await;
+    let pod = node.pod("pod").await;
+    let runs = node.launch(&pod, requests::script("runs", "sleep 1000")).await;
+    let wait = "while ! test -e /dev/shm/now; do usleep 5000; done; exit 5";
+    let ends = node.launch(&pod, requests::script("ends", wait)).await;
+    disk.freeze(true);
+    // An end is stored, which waits for the disk, and a sandbox is asked for.
+    node.output(&runs, "touch /dev/shm/now").await;
+    let status = answered("the end", node.end_of(&ends)).await;
+    assert_eq!(status.exit_code, 5);
+    let mut runtime = node.runtime.clone();
+    let config = requests::sandbox(&node, "waits");
+    let request = v1::RunPodSandboxRequest { config: Some(config), ..Default::default() };
+    let waits = tokio::spawn(async move { runtime.run_pod_sandbox(request).await });
+    for _ in 0..20 {
+        answered("exec", node.exec(&runs, "true", 30)).await.unwrap();
+        answered("Version", node.runtime.version(v1::VersionRequest::default())).await.unwrap();
+    }
+    let status = answered("Status", node.runtime.status(v1::StatusRequest::default())).await;
+    let conditions = status.unwrap().into_inner().status.unwrap().conditions;
+    let ready = conditions.iter().find(|condition| condition.r#type == "RuntimeReady").unwrap();
+    assert_eq!((ready.status, ready.reason.as_str()), (false, "StorageNotAnswering"));
+    assert!(!waits.is_finished());
+    disk.freeze(false);
+    let other = answered("RunPodSandbox", waits).await.unwrap().unwrap().into_inner();
+    node.remove_pod(&other.pod_sandbox_id).await.unwrap();
+    node.kill_daemon();
+    node.start_daemon().await;
+    assert_eq!(node.status(&ends).await.unwrap().exit_code, 5);
+    node.remove_pod(&pod).await.unwrap();
+    leaks::assert_nothing_left_but_mounts(&node, &["root"]).await;
+    node.kill_daemon();
+}
+
+#[tokio::test]
+async fn on_a_disk_that_became_read_only_pods_stop_and_a_restart_serves_what_it_can() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let disk = Disk::below(&mut node);
+    node.start_daemon().await;
+    let pod = node.pod("pod").await;
+    let container = node.launch(&pod, requests::script("c", "sleep 1000")).await;
+    let other = node.pod("other").await;
+    let runs = node.launch(&other, requests::script("c", "sleep 1000")).await;
+    disk.fail();
+    assert!(fs::write(disk.0.join("x"), "").is_err(), "it is read-only");
+    answered("StopContainer", node.stop(&container, 0)).await.unwrap();
+    answered("StopPodSandbox", node.stop_pod(&pod)).await.unwrap();
+    assert_eq!(node.output(&runs, "echo here").await, "here");
+    node.kill_daemon();
+    node.start_daemon().await;
+    assert_eq!(node.output(&runs, "echo here").await, "here");
+    eventually("what was stopped is known to be stopped", async || {
+        node.pod_status(&pod).await.unwrap().state
+            == i32::from(v1::PodSandboxState::SandboxNotready)
+    })
+    .await;
+    answered("StopPodSandbox", node.stop_pod(&other)).await.unwrap();
+    node.kill_daemon();
+}

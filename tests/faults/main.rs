@@ -1,0 +1,13 @@
+//! Faults of the system: what hangs, fills up, is lost or is killed stays where it is, and the
+//! node goes on.
+
+#[macro_use]
+#[path = "../common/mod.rs"]
+mod common;
+
+mod disks;
+mod hangs;
+mod monitors;
+mod networks;
+mod races;
+mod state;

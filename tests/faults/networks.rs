@@ -1,0 +1,129 @@
+//! CNI plugins that fail and hang.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use criquet::cri::v1;
+
+use crate::common::{Node, answered, eventually, leaks, requests};
+
+/// A plugin that hangs or fails at a command for as long as a file of that name is there.
+const PLUGIN: &str = r#"#!/bin/sh
+here=$(dirname "$0")
+cat > /dev/null
+if [ "$CNI_COMMAND" = VERSION ]; then
+    echo '{"cniVersion":"1.0.0","supportedVersions":["1.0.0"]}'; exit 0
+fi
+if [ -e "$here/hang-$CNI_COMMAND" ]; then sleep 1000; fi
+if [ -e "$here/fail-$CNI_COMMAND" ]; then
+    echo '{"cniVersion":"1.0.0","code":11,"msg":"on purpose"}'; exit 1
+fi
+echo "$CNI_CONTAINERID" >> "$here/done-$CNI_COMMAND"
+if [ "$CNI_COMMAND" = ADD ]; then
+    echo '{"cniVersion":"1.0.0","ips":[{"address":"10.9.9.9/24"}]}'
+fi
+"#;
+
+async fn node(timeout: u32) -> Node {
+    let mut node = Node::start().await;
+    node.kill_daemon();
+    let bin = node.path("cni-bin");
+    fs::create_dir_all(&bin).unwrap();
+    fs::write(bin.join("fickle"), PLUGIN).unwrap();
+    fs::set_permissions(bin.join("fickle"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir_all(node.path("cni")).unwrap();
+    let list = r#"{"cniVersion":"1.0.0","name":"net","plugins":[{"type":"fickle"}]}"#;
+    fs::write(node.path("cni/10-net.conflist"), list).unwrap();
+    let config = fs::read_to_string(node.path("config.toml")).unwrap();
+    let cni = format!("[cni]\nbin_dirs = [{bin:?}]\ntimeout = {timeout}");
+    fs::write(node.path("config.toml"), config.replace("[cni]", &cni)).unwrap();
+    node.start_daemon().await;
+    node
+}
+
+fn set(node: &Node, fault: &str) {
+    fs::write(node.path("cni-bin").join(fault), "").unwrap();
+}
+
+fn clear(node: &Node, fault: &str) {
+    fs::remove_file(node.path("cni-bin").join(fault)).unwrap();
+}
+
+#[tokio::test]
+async fn what_a_failed_addition_left_goes_as_soon_as_it_can() {
+    requires_root!();
+    let mut node = node(10).await;
+    set(&node, "fail-ADD");
+    set(&node, "fail-DEL");
+    for _ in 0..3 {
+        let config = requests::sandbox(&node, "pod");
+        let error = node.run(config).await.unwrap_err();
+        assert!(error.message().contains("on purpose"), "{error}");
+    }
+    eventually("no monitor stays for them", async || node.monitors().is_empty()).await;
+    clear(&node, "fail-ADD");
+    clear(&node, "fail-DEL");
+    let pod = node.pod("pod").await;
+    eventually("DEL follows for each of them", async || {
+        let done = fs::read_to_string(node.path("cni-bin/done-DEL")).unwrap_or_default();
+        done.lines().collect::<std::collections::BTreeSet<_>>().len() >= 3
+    })
+    .await;
+    node.remove_pod(&pod).await.unwrap();
+    leaks::assert_nothing_left(&node).await;
+}
+
+#[tokio::test]
+async fn a_deletion_that_hangs_keeps_no_daemon_from_serving() {
+    requires_root!();
+    let mut node = node(600).await;
+    let mut pods = Vec::new();
+    for number in 0..4 {
+        let pod = node.pod(&format!("pod{number}")).await;
+        node.launch(&pod, requests::script("c", "sleep 1000")).await;
+        pods.push(pod);
+    }
+    set(&node, "hang-DEL");
+    node.kill_daemon();
+    for pod in &pods {
+        let monitor = node.monitor_of(pod);
+        rustix::process::kill_process(monitor, rustix::process::Signal::KILL).unwrap();
+    }
+    // With one deletion after the other it would not answer before the test gives up.
+    node.start_daemon().await;
+    eventually("the pods are known to have ended", async || {
+        let pods = node.pods(v1::PodSandboxFilter::default()).await;
+        let not_ready = i32::from(v1::PodSandboxState::SandboxNotready);
+        pods.iter().all(|pod| pod.state == not_ready)
+    })
+    .await;
+    let status = node.runtime.status(v1::StatusRequest::default());
+    answered("Status", status).await.unwrap();
+    clear(&node, "hang-DEL");
+    node.end_plugins();
+    for pod in &pods {
+        answered("RemovePodSandbox", node.remove_pod(pod)).await.unwrap();
+    }
+    leaks::assert_nothing_left(&node).await;
+}
+
+#[tokio::test]
+async fn a_pod_whose_monitor_died_is_cleaned_up_once_its_network_lets_it() {
+    requires_root!();
+    let mut node = node(10).await;
+    let pod = node.pod("pod").await;
+    set(&node, "fail-DEL");
+    rustix::process::kill_process(node.monitor_of(&pod), rustix::process::Signal::KILL).unwrap();
+    eventually("it is not ready", async || {
+        node.pod_status(&pod).await.unwrap().state
+            == i32::from(v1::PodSandboxState::SandboxNotready)
+    })
+    .await;
+    clear(&node, "fail-DEL");
+    eventually("DEL is tried again without being asked for", async || {
+        let done = fs::read_to_string(node.path("cni-bin/done-DEL")).unwrap_or_default();
+        done.contains(&pod)
+    })
+    .await;
+    node.remove_pod(&pod).await.unwrap();
+    leaks::assert_nothing_left(&node).await;
+}
