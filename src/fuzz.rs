@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-pub use crate::image::fuzz::{archive, hosts_toml, manifest, policy, reference, whiteouts};
+pub use crate::image::fuzz::{archive, hosts_toml, manifest, policy, reference, stream, whiteouts};
 use crate::streaming::{
     spdy::decoder::Decoder,
     websocket::codec::{Codec, Event},

@@ -57,6 +57,17 @@ fn policies() {
 }
 
 #[test]
+fn streams() {
+    // One byte that says in which pieces it comes, then an empty member or frame, one with
+    // content, and one to be skipped.
+    let gzip = b"\x03\x1f\x8b\x08\0\0\0\0\0\0\x03\x03\0\0\0\0\0\0\0\0\0\
+        \x1f\x8b\x08\0\0\0\0\0\0\x03\x4b\x4c\x4a\x06\0\xc2\x41\x24\x35\x03\0\0\0";
+    let zstd = b"\x05\x28\xb5\x2f\xfd\x20\0\x01\0\0\x28\xb5\x2f\xfd\x20\x03\x19\0\0abc\
+        \x50\x2a\x4d\x18\x04\0\0\0skip";
+    mutations(7, &[gzip, zstd], fuzz::stream);
+}
+
+#[test]
 fn layers() {
     requires_root!();
     let directory = tempfile::tempdir().unwrap();

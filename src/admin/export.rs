@@ -22,11 +22,20 @@ pub(super) type Stream = ReceiverStream<Result<ExportImagesResponse, Status>>;
 /// Exports as fast as the client takes it; ends when the client goes away.
 pub(super) fn export(images: Arc<ImageStore>, names: Vec<String>) -> Stream {
     let (sender, receiver) = mpsc::channel(PARTS);
-    tokio::task::spawn_blocking(move || {
-        let mut sink = BufWriter::with_capacity(PART, Parts(sender.clone()));
-        if let Err(error) = images.export(&names, &mut sink) {
+    tokio::spawn(async move {
+        let parts = sender.clone();
+        let work = images.long_aside(move |images| {
+            let mut sink = BufWriter::with_capacity(PART, Parts(parts));
+            images.export(&names, &mut sink)
+        });
+        let exported = tokio::select! {
+            exported = work => exported,
+            // Without a client it ends with its next part, or before it has begun.
+            () = sender.closed() => return,
+        };
+        if let Err(error) = exported {
             // Nobody is there to hear it where this fails.
-            sender.blocking_send(Err(error.into())).ok();
+            sender.send(Err(error.into())).await.ok();
         }
     });
     ReceiverStream::new(receiver)

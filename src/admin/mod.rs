@@ -55,10 +55,7 @@ impl Admin for Administrator {
         if !path.is_absolute() {
             return Err(spec::Error::invalid("path", "must be absolute").into());
         }
-        let images = Arc::clone(self.images());
-        let imported = tokio::task::spawn_blocking(move || images.import(&path))
-            .await
-            .map_err(|_| Status::internal("the import was ended before it was done"))??;
+        let imported = self.images().long_aside(move |images| images.import(&path)).await?;
         info!(images = imported.len(), "images are imported");
         let images = imported.iter().map(imported_image).collect();
         Ok(Response::new(ImportImagesResponse { images }))
@@ -95,10 +92,7 @@ impl Admin for Administrator {
         &self,
         _request: Request<VerifyImagesRequest>,
     ) -> Result<Response<VerifyImagesResponse>, Status> {
-        let images = Arc::clone(self.images());
-        let broken = tokio::task::spawn_blocking(move || images.verify())
-            .await
-            .map_err(|_| Status::internal("the check was ended before it was done"))??;
+        let broken = self.images().long_aside(ImageStore::verify).await?;
         let broken = broken.iter().map(imported_image).collect();
         Ok(Response::new(VerifyImagesResponse { broken }))
     }

@@ -11,8 +11,9 @@ use super::{
     manifest::Document,
     policy::{Candidate, Policy},
     records::{Records, absent},
-    registry::Session,
+    registry::{Session, SharedSession},
     signature::Signature,
+    task::Workers,
 };
 
 /// The tag that cosign gives to the signatures of a digest ends with this.
@@ -96,9 +97,10 @@ fn names_of(image: &Image, name: &str) -> Vec<Reference> {
 
 /// Decides about an image that is being pulled. Gives its signatures, to be kept with it.
 pub(super) async fn judge(
-    policy: Option<&Policy>,
-    session: &Session,
+    policy: Option<Policy>,
+    session: &SharedSession,
     digests: &[Digest],
+    workers: &Workers,
 ) -> Result<Vec<Signature>, Error> {
     let Some(policy) = policy else { return Ok(Vec::new()) };
     let mut signatures = Vec::new();
@@ -108,9 +110,13 @@ pub(super) async fn judge(
         }
         signatures.truncate(SIGNATURES);
     }
-    let candidate = Candidate { reference: &session.reference, digests };
-    policy.decide(&candidate, &signatures)?;
-    Ok(signatures)
+    let (session, digests) = (session.clone(), digests.to_vec());
+    // The keys are files.
+    let decide = move || {
+        let candidate = Candidate { reference: &session.reference, digests: &digests };
+        policy.decide(&candidate, &signatures).map(|()| signatures)
+    };
+    workers.run(decide).await
 }
 
 /// The signatures that the registry has for a digest, as cosign stores them.

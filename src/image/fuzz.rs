@@ -4,7 +4,7 @@
 
 use std::{
     fs,
-    io::Read,
+    io::{self, Read},
     path::Path,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -15,6 +15,7 @@ use super::{
     policy,
     recipe::{Place, Rebuilt, Recorder, check},
     stack::Stack,
+    stream::{Bounds, Stop, decompress},
     unpack::{Limits, unpack},
 };
 
@@ -55,6 +56,44 @@ pub fn hosts_toml(data: &[u8]) {
 /// Signature policies.
 pub fn policy(data: &[u8]) {
     policy::fuzz(data);
+}
+
+/// Compressed streams, in whole and in pieces of as many bytes as the first byte says: what comes
+/// out is the same, and comes to an end.
+pub fn stream(data: &[u8]) {
+    let Some((piece, stored)) = data.split_first() else { return };
+    let whole = decompressed(stored, usize::MAX);
+    let in_pieces = decompressed(stored, usize::from(*piece) + 1);
+    match (whole, in_pieces) {
+        (Ok(whole), Ok(in_pieces)) => assert!(whole == in_pieces, "pieces make a difference"),
+        (Err(a), Err(b)) => assert_eq!(a.kind(), b.kind(), "{a}, {b}"),
+        // How much was read ahead decides when there is too much.
+        (Err(error), _) | (_, Err(error)) => {
+            assert_eq!(error.kind(), io::ErrorKind::FileTooLarge, "{error}");
+        }
+    }
+}
+
+fn decompressed(stored: &[u8], piece: usize) -> io::Result<Vec<u8>> {
+    let (windows, stop) = (Default::default(), Stop::default());
+    let bounds = Bounds { windows, stop, always_allowed: 4 << 20 };
+    let source = Pieces { left: stored, piece };
+    decompress(source, &bounds, |plain| {
+        let mut content = Vec::new();
+        plain.read_to_end(&mut content).map(|_| content)
+    })
+}
+
+struct Pieces<'a> {
+    left: &'a [u8],
+    piece: usize,
+}
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = buffer.len().min(self.piece);
+        self.left.read(&mut buffer[..length])
+    }
 }
 
 /// A layer's archive as it is, unpacked beneath `directory`. Whether it could be made again.

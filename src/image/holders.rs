@@ -6,7 +6,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
@@ -31,13 +32,13 @@ impl Held {
     }
 }
 
+/// Who holds what, in memory.
 pub(super) struct Holders {
-    directory: PathBuf,
     held: BTreeMap<String, Held>,
 }
 
 impl Holders {
-    pub(super) fn open(directory: PathBuf) -> Result<Self, Error> {
+    pub(super) fn open(directory: PathBuf) -> Result<(Self, Files), Error> {
         let failed = io_error("list", &directory);
         let mut held = BTreeMap::new();
         for entry in fs::read_dir(&directory).map_err(&failed)? {
@@ -50,34 +51,24 @@ impl Holders {
                     held.insert(name.to_owned(), content);
                 }
                 // Half written when the machine stopped.
-                _ => fs::remove_file(&path).map_err(io_error("remove", &path))?,
+                _ => {
+                    if let Err(error) = fs::remove_file(&path) {
+                        tracing::warn!(path = %path.display(), %error, "it is left");
+                    }
+                }
             }
         }
-        Ok(Self { directory, held })
+        Ok((Self { held }, Files { directory, alone: Mutex::new(()) }))
     }
 
-    pub(super) fn hold(&mut self, holder: &str, held: Held) -> Result<(), Error> {
-        let path = self.path(holder)?;
-        let new = self.directory.join(format!("{holder}~"));
-        let content = serde_json::to_vec(&held).map_err(std::io::Error::other);
-        content
-            .and_then(|content| fs::write(&new, content))
-            .and_then(|()| fs::rename(&new, &path))
-            .map_err(io_error("write", &path))?;
+    /// Notes a holder in memory; [`Files::write`] makes it last.
+    pub(super) fn note(&mut self, holder: &str, held: Held) {
         self.held.insert(holder.to_owned(), held);
-        Ok(())
     }
 
-    pub(super) fn release(&mut self, holder: &str) -> Result<(), Error> {
-        let path = self.path(holder)?;
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(io_error("remove", &path)(error));
-            }
-            _ => {}
-        }
+    /// Takes back what [`Holders::note`] did.
+    pub(super) fn forget(&mut self, holder: &str) {
         self.held.remove(holder);
-        Ok(())
     }
 
     pub(super) fn layers(&self) -> BTreeSet<u64> {
@@ -99,10 +90,46 @@ impl Holders {
     pub(super) fn names(&self) -> Vec<String> {
         self.held.keys().cloned().collect()
     }
+}
+
+/// The files of the holders. Whoever waits for them has no lock that others need.
+pub(super) struct Files {
+    directory: PathBuf,
+    // Changes are made one after the other.
+    alone: Mutex<()>,
+}
+
+impl Files {
+    pub(super) fn write(&self, holder: &str, held: &Held) -> Result<(), Error> {
+        let path = self.path(holder)?;
+        let new = self.directory.join(format!("{holder}~"));
+        let content = serde_json::to_vec(held).map_err(std::io::Error::other);
+        let _alone = self.alone();
+        content
+            .and_then(|content| fs::write(&new, content))
+            .and_then(|()| fs::rename(&new, &path))
+            .map_err(io_error("write", &path))
+    }
+
+    /// One that is not there is no error.
+    pub(super) fn remove(&self, holder: &str) -> Result<(), Error> {
+        let path = self.path(holder)?;
+        let _alone = self.alone();
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(io_error("remove", &path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn alone(&self) -> MutexGuard<'_, ()> {
+        self.alone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     fn path(&self, holder: &str) -> Result<PathBuf, Error> {
         if is_good(holder) {
-            return Ok(Path::new(&self.directory).join(holder));
+            return Ok(self.directory.join(holder));
         }
         Err(Error::Reference {
             reference: holder.to_owned(),

@@ -8,6 +8,9 @@ use super::Error;
 
 /// Calls of the store that may block at one time.
 const AT_ONCE: usize = 64;
+/// Archives and verifications at one time, each of which takes minutes and is as slow as whoever
+/// reads it.
+const LONG_AT_ONCE: usize = 4;
 
 /// The threads that the store may have for work that blocks. The pool that they come from
 /// serves the whole daemon: a disk that hangs takes these few, and the others go on.
@@ -21,6 +24,11 @@ impl Default for Workers {
 }
 
 impl Workers {
+    /// Others, for work that takes long.
+    pub(super) fn for_long_work() -> Self {
+        Self(Arc::new(Semaphore::new(LONG_AT_ONCE)))
+    }
+
     /// Runs `work` on a thread where it may block. It goes on to its end when the caller goes
     /// away, and keeps its place among those at work until then.
     pub(super) async fn run<T: Send + 'static>(

@@ -65,8 +65,9 @@ impl Verifier {
     pub(super) fn begin(records: Arc<Records>) -> Result<Self, Error> {
         let is_suspicious = begin(&records.database, records.layers.boot())?;
         let verifier = Self { records, is_suspicious: AtomicBool::new(is_suspicious) };
-        if is_suspicious {
-            verifier.verify_to(Depth::Sizes)?;
+        if is_suspicious && let Err(error) = verifier.verify_to(Depth::Sizes) {
+            // The others are served; it stays suspicious.
+            tracing::error!(error = %crate::kind::chain(&error), "not every layer can be looked at");
         }
         Ok(verifier)
     }

@@ -16,7 +16,8 @@ impl ImageServer {
         let written = self.pods.writable_layers();
         let containers = &self.pods.options().root;
         // Kubelets take two paths for two disks (KEP-4191): on one there is one path.
-        let is_split = are_on_two_disks(containers, &images.path).await;
+        let look = || are_on_two_disks(containers, &images.path);
+        let is_split = *self.is_split.get_or_init(look).await;
         let of_containers = if is_split { containers } else { &images.path };
         let now = SystemTime::now();
         let of_images = pod::Usage { bytes: images.used_bytes, inodes: images.inodes_used };
@@ -31,6 +32,7 @@ impl ImageServer {
     }
 }
 
+/// Looked at once: a disk that hangs is waited for by one thread, however often this is asked.
 async fn are_on_two_disks(one: &Path, other: &Path) -> bool {
     let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev()).ok();
     let (one, other) = (one.to_owned(), other.to_owned());

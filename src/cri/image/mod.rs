@@ -9,6 +9,7 @@ mod stream_images;
 
 use std::sync::Arc;
 
+use tokio::sync::OnceCell;
 use tonic::{Request, Response, Status};
 
 use super::v1;
@@ -22,12 +23,14 @@ use crate::{
 #[derive(Clone)]
 pub struct ImageServer {
     pods: Arc<Pods>,
+    /// Whether images and containers are on two disks.
+    is_split: Arc<OnceCell<bool>>,
 }
 
 impl ImageServer {
     /// A service over these pods' images.
     pub fn new(pods: Arc<Pods>) -> Self {
-        Self { pods }
+        Self { pods, is_split: Arc::default() }
     }
 
     fn images(&self) -> &Arc<ImageStore> {

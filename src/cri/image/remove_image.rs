@@ -1,7 +1,5 @@
 //! RemoveImage.
 
-use std::sync::Arc;
-
 use tonic::Status;
 use tracing::info;
 
@@ -14,12 +12,8 @@ impl ImageServer {
         request: v1::RemoveImageRequest,
     ) -> Result<v1::RemoveImageResponse, Status> {
         let image = name_of(request.image)?;
-        let images = Arc::clone(self.images());
         let name = image.image.clone();
-        // Trees of files are removed, which takes a while.
-        tokio::task::spawn_blocking(move || images.remove(&name))
-            .await
-            .map_err(|_| Status::internal("the removal was ended before it was done"))??;
+        self.images().aside(move |images| images.remove(&name)).await?;
         info!(image = image.image, "image is removed");
         Ok(v1::RemoveImageResponse {})
     }

@@ -180,12 +180,18 @@ impl Layers {
     }
 
     pub(super) fn mark_in_database(&self, numbers: impl Iterator<Item = u64>) {
-        let mut table = self.lock();
-        for number in numbers {
-            if let Some(slot) = table.slots.get_mut(&number) {
-                (slot.in_database, slot.is_current, slot.kept_until) = (true, true, None);
-                fs::remove_file(self.path(number).with_extension("json")).ok();
+        let mut noted = Vec::new();
+        {
+            let mut table = self.lock();
+            for number in numbers {
+                if let Some(slot) = table.slots.get_mut(&number) {
+                    (slot.in_database, slot.is_current, slot.kept_until) = (true, true, None);
+                    noted.push(self.path(number).with_extension("json"));
+                }
             }
+        }
+        for note in noted {
+            fs::remove_file(note).ok();
         }
     }
 

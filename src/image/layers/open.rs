@@ -60,7 +60,11 @@ impl Layers {
                         },
                     );
                 }
-                None => trash.discard(&path)?,
+                None => {
+                    if let Err(error) = trash.discard(&path) {
+                        tracing::warn!(%error, "half a layer is left until the next start");
+                    }
+                }
             }
         }
         let next = slots.keys().next_back().map_or(1, |last| last + 1);

@@ -15,7 +15,7 @@ use std::{
 };
 
 use super::io_error;
-use crate::image::Error;
+use crate::{image::Error, kind::Kind, sys::tree};
 
 /// How long the end of a store waits for its thread.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ impl Trash {
                 if closing.load(Ordering::Relaxed) {
                     return;
                 }
-                if let Err(error) = remove(&path) {
+                if let Err(error) = tree::remove_at(&path) {
                     let path = path.display();
                     tracing::warn!(%path, %error, "removed layer is left until the next start");
                 }
@@ -78,13 +78,16 @@ impl Trash {
     pub(super) fn discard(&self, path: &Path) -> Result<(), Error> {
         let Some(name) = path.file_name() else { return Ok(()) };
         let target = self.fresh(&name.to_string_lossy());
-        match fs::rename(path, &target) {
+        let away = match fs::rename(path, &target) {
+            Ok(()) => target,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            result => result.map_err(io_error("remove", path))?,
-        }
+            // On a full disk there may be no room for another name: it goes where it is.
+            Err(error) if Kind::of_io(&error) == Kind::ResourceExhausted => path.to_owned(),
+            Err(error) => return Err(io_error("remove", path)(error)),
+        };
         if let Some(work) = &self.work {
             // Without its thread it stays until the next start.
-            work.send(target).ok();
+            work.send(away).ok();
         }
         Ok(())
     }
@@ -99,8 +102,4 @@ impl Drop for Trash {
         let worker = self.worker.get_mut().unwrap_or_else(PoisonError::into_inner);
         worker.recv_timeout(LAST_MOMENT).ok();
     }
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    if path.symlink_metadata()?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }

@@ -95,7 +95,7 @@ impl Puller {
             self.records.workers.run(move || admission.policy(&namespace)).await?
         };
         let (manifest, manifests) = plan::image_manifest(&self.records, &session).await?;
-        let signatures = judge(policy.as_ref(), &session, &manifests).await?;
+        let signatures = judge(policy, &session, &manifests, &self.records.workers).await?;
         let names = Names::of(&session.reference, &manifests[0]);
         let is_artifact = manifest.is_artifact();
         let Plan { id, config, layers } = if is_artifact {

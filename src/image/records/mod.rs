@@ -14,7 +14,7 @@ use std::{
 
 use super::{
     Error, FsUsage, Image, ImageId, Options,
-    holders::Holders,
+    holders::{self, Holders},
     images::Images,
     layers::{Layer, Layers, RECIPES, boot_id, io_error},
     rules::CurrentRules,
@@ -38,6 +38,7 @@ pub(super) struct Records {
     pub(super) workers: Workers,
     /// What decompression may take.
     pub(super) windows: Arc<Windows>,
+    holders: holders::Files,
     // A short critical section: never held while the disk is waited for.
     state: Mutex<State>,
     /// Changes of images are made one after the other; taken before `state`.
@@ -63,6 +64,8 @@ impl Records {
         let layers = Arc::new(Layers::open(layers, temporary, known)?);
         let images = Images::load(&database, |number| layers.get(number).is_some())?;
         let spools = Spools::open(&options.root.join("spool"), boot_id().trim())?;
+        let (in_memory, holders) = Holders::open(holders)?;
+        let state = Mutex::new(State { images, holders: in_memory });
         Ok(Self {
             rules: CurrentRules::new(options.rules.clone()),
             options,
@@ -71,7 +74,8 @@ impl Records {
             spools,
             workers: Workers::default(),
             windows: Arc::default(),
-            state: Mutex::new(State { images, holders: Holders::open(holders)? }),
+            holders,
+            state,
             changes: Mutex::new(()),
             settling: Mutex::new(()),
         })

@@ -39,9 +39,13 @@ impl Records {
             };
             let volumes = volumes.iter().map(held).collect::<Result<_, _>>()?;
             let held = Held { volumes, ..held(id)? };
-            state.holders.hold(holder, held.clone())?;
+            state.holders.note(holder, held.clone());
             held
         };
+        if let Err(error) = self.holders.write(holder, &held) {
+            self.lock().holders.forget(holder);
+            return Err(error);
+        }
         let volumes = held.volumes.iter().map(|volume| self.directories(&volume.layers)).collect();
         Ok((self.directories(&held.layers), volumes))
     }
@@ -65,9 +69,10 @@ impl Records {
 
     /// Ends a hold; one that is not there is no error.
     pub(in crate::image) fn release(&self, holder: &str) -> Result<(), Error> {
+        self.holders.remove(holder)?;
         let unneeded = {
             let mut state = self.lock();
-            state.holders.release(holder)?;
+            state.holders.forget(holder);
             self.take_unneeded(&state)
         };
         self.remove_layers(&unneeded)

@@ -40,15 +40,19 @@ impl Chunks {
         Some(self.bytes(first).start..self.size)
     }
 
-    /// Notes that all bytes of the range are there, and gives the chunks that are whole by
-    /// it. The range starts with a chunk.
-    pub(super) fn complete(&mut self, range: Range<u64>) -> Range<usize> {
+    /// The chunks that are whole when all bytes of the range are there. The range starts with
+    /// a chunk.
+    pub(super) fn whole(&self, range: Range<u64>) -> Range<usize> {
         let first = (range.start / CHUNK) as usize;
         let whole = (first..self.complete.len())
             .take_while(|index| self.bytes(*index).end <= range.end)
             .count();
-        self.complete[first..first + whole].fill(true);
         first..first + whole
+    }
+
+    /// Notes that these chunks are there.
+    pub(super) fn complete(&mut self, chunks: Range<usize>) {
+        self.complete[chunks].fill(true);
     }
 
     /// How many bytes from `offset` on are there without a gap.
@@ -84,14 +88,20 @@ mod tests {
         assert_eq!(chunks.claim_rest(), Some(CHUNK..5 * CHUNK + 7));
     }
 
+    fn complete(chunks: &mut Chunks, range: Range<u64>) -> Range<usize> {
+        let whole = chunks.whole(range);
+        chunks.complete(whole.clone());
+        whole
+    }
+
     #[test]
     fn only_whole_chunks_are_there() {
         let mut chunks = Chunks::new(2 * CHUNK + 7, []);
-        assert_eq!(chunks.complete(0..CHUNK - 1), 0..0);
+        assert_eq!(complete(&mut chunks, 0..CHUNK - 1), 0..0);
         assert_eq!(chunks.available(0), 0);
-        assert_eq!(chunks.complete(CHUNK..2 * CHUNK + 7), 1..3);
+        assert_eq!(complete(&mut chunks, CHUNK..2 * CHUNK + 7), 1..3);
         assert_eq!((chunks.available(0), chunks.available(CHUNK + 1)), (0, CHUNK + 6));
-        assert_eq!(chunks.complete(0..CHUNK), 0..1);
+        assert_eq!(complete(&mut chunks, 0..CHUNK), 0..1);
         assert_eq!((chunks.available(0), chunks.total()), (2 * CHUNK + 7, 2 * CHUNK + 7));
         assert_eq!(chunks.available(2 * CHUNK + 7), 0);
     }

@@ -70,10 +70,11 @@ impl Spool {
             self.content.write_all_at(part, offset).map_err(&failed)?;
             offset += part.len() as u64;
         }
-        let mut state = self.lock();
-        let whole = state.chunks.complete(start..offset);
+        // The lock is one that threads take that serve others: the disk is not waited for with it.
+        let whole = self.lock().chunks.whole(start..offset);
         let marks = vec![1; whole.len()];
         self.map.write_all_at(&marks, whole.start as u64).map_err(&failed)?;
+        self.lock().chunks.complete(whole);
         self.grown.notify_all();
         Ok(())
     }

@@ -51,12 +51,18 @@ impl Spools {
     /// Takes over the spools of this boot beneath `root`, and removes all others.
     pub(super) fn open(root: &Path, boot: &str) -> Result<Arc<Self>, Error> {
         let directory = root.join(boot);
-        fs::create_dir_all(&directory).map_err(io_error("make", &directory))?;
+        if let Err(error) = fs::create_dir_all(&directory) {
+            // Large layers cannot be pulled then, and all else goes on.
+            tracing::warn!(path = %directory.display(), %error, "there is no place for spools");
+            return Ok(Arc::new(Self { directory, table: Mutex::default() }));
+        }
         let failed = io_error("list", root);
         for entry in fs::read_dir(root).map_err(&failed)? {
             let path = entry.map_err(&failed)?.path();
-            if path != directory {
-                fs::remove_dir_all(&path).map_err(io_error("remove", &path))?;
+            if path != directory
+                && let Err(error) = crate::sys::tree::remove_at(&path)
+            {
+                tracing::warn!(path = %path.display(), %error, "old spools are left");
             }
         }
         let spools = Self { directory, table: Mutex::default() };
@@ -148,7 +154,9 @@ impl Spools {
             }
             if is_map || !path.with_extension(MAP).exists() {
                 // Half made, or half removed.
-                fs::remove_file(&path).map_err(io_error("remove", &path))?;
+                if let Err(error) = fs::remove_file(&path) {
+                    tracing::warn!(path = %path.display(), %error, "half a spool is left");
+                }
                 continue;
             }
             let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());

@@ -6,7 +6,7 @@ use std::{io::Write, path::Path, sync::Arc};
 
 use super::{
     Auth, Error, FsUsage, Image, ImageId, Options, Reference, Rules, admission::Admission, export,
-    import, metrics::Gauges, progress::PullProgress, pull::Puller, records::Records,
+    import, metrics::Gauges, progress::PullProgress, pull::Puller, records::Records, task::Workers,
     verify::Verifier,
 };
 use crate::store::Database;
@@ -17,6 +17,7 @@ pub struct ImageStore {
     admission: Arc<Admission>,
     puller: Arc<Puller>,
     verifier: Verifier,
+    long_work: Workers,
 }
 
 impl ImageStore {
@@ -29,8 +30,35 @@ impl ImageStore {
         let verifier = Verifier::begin(records.clone())?;
         let admission = Arc::new(Admission { records: records.clone() });
         let puller = Arc::new(Puller::new(records.clone(), admission.clone()));
-        records.collect_garbage()?;
-        Ok(Self { records, admission, puller, verifier })
+        // What cannot go now, on a disk that is read-only or broken, keeps nobody from serving.
+        if let Err(error) = records.collect_garbage() {
+            tracing::warn!(error = %crate::kind::chain(&error), "what nobody needs is left");
+        }
+        Ok(Self { records, admission, puller, verifier, long_work: Workers::for_long_work() })
+    }
+
+    /// Does what blocks on one of the few threads that the store has for it.
+    ///
+    /// # Errors
+    /// Those of the work.
+    pub async fn aside<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let store = Arc::clone(self);
+        self.records.workers.run(move || work(&store)).await
+    }
+
+    /// The same for what takes minutes: archives, and verification.
+    ///
+    /// # Errors
+    /// Those of the work.
+    pub async fn long_aside<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let store = Arc::clone(self);
+        self.long_work.run(move || work(&store)).await
     }
 
     /// Replaces the rules; pulls that are under way go on by the old ones.

@@ -6,6 +6,8 @@ mod broken;
 mod containerd;
 mod exports;
 mod fixtures;
+mod full;
+mod hung;
 mod imports;
 mod kills;
 mod large;

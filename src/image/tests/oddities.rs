@@ -83,8 +83,8 @@ async fn an_index_leads_to_the_right_child_however_it_is_found() {
     wrongly["platform"] = named["platform"].clone();
 
     let inner = [
-        index(&registry, "inner1", &[foreign.clone()]),
-        index(&registry, "inner2", &[named.clone()]),
+        index(&registry, "inner1", std::slice::from_ref(&foreign)),
+        index(&registry, "inner2", std::slice::from_ref(&named)),
     ];
     index(&registry, "nested", &inner);
     index(&registry, "unsaid", &[foreign.clone(), own.clone()]);

@@ -22,12 +22,12 @@ sys.stdin.readline()
 fcntl.ioctl(directory, 0x8004587d, struct.pack('I', 2))";
 
 /// An ext4 in a file.
-struct Disk {
+pub(super) struct Disk {
     directory: TempDir,
 }
 
 impl Disk {
-    fn new() -> Option<Self> {
+    pub(super) fn new() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let disk = Self { directory };
         fs::create_dir(disk.root()).unwrap();
@@ -46,11 +46,11 @@ impl Disk {
         self.directory.path().join("disk")
     }
 
-    fn root(&self) -> PathBuf {
+    pub(super) fn root(&self) -> PathBuf {
         self.directory.path().join("root")
     }
 
-    fn mount(&self) -> bool {
+    pub(super) fn mount(&self) -> bool {
         let mut mount = Command::new("mount");
         mount.args(["-o", "loop"]).arg(self.file()).arg(self.root());
         mount.status().is_ok_and(|status| status.success())

@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
+    path::Path,
 };
 
 use rustix::{
@@ -72,7 +73,7 @@ pub(super) fn set_time(fd: &OwnedFd, modified: (i64, u32)) -> Result<(), Errno> 
 /// Removes a directory of the layer and all beneath it, following nothing.
 pub(super) fn remove_tree(parent: &OwnedFd, name: &[u8]) -> io::Result<()> {
     use std::os::unix::ffi::OsStrExt;
-    std::fs::remove_dir_all(std::ffi::OsStr::from_bytes(&in_proc(parent, name)))
+    crate::sys::tree::remove(parent.as_fd(), Path::new(std::ffi::OsStr::from_bytes(name)))
 }
 
 /// Removes anything.
