@@ -247,16 +247,32 @@ fn keyed_number(text: &str, key: &str) -> Option<u64> {
 fn remove_tree(directory: &Path) -> io::Result<()> {
     match rmdir_patiently(directory) {
         Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-            for entry in fs::read_dir(directory)? {
-                let entry = entry?;
-                if entry.file_type()?.is_dir() {
-                    remove_tree(&entry.path())?;
-                }
-            }
-            rmdir_patiently(directory)
+            // Those that lie deepest come last, and go first.
+            tree(directory)?.iter().rev().try_for_each(|directory| rmdir_patiently(directory))
         }
         result => result,
     }
+}
+
+/// A directory and all below it; nothing where it is gone.
+fn tree(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut all = vec![directory.to_owned()];
+    let mut next = 0;
+    while let Some(directory) = all.get(next).cloned() {
+        next += 1;
+        let entries = match fs::read_dir(&directory) {
+            Err(error) if is_gone(&error) => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            // One that goes meanwhile has no type any more.
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                all.push(entry.path());
+            }
+        }
+    }
+    Ok(all)
 }
 
 fn rmdir_patiently(directory: &Path) -> io::Result<()> {
