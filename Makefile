@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The commands of this project; continuous integration calls the same ones.
 
-.PHONY: help demo test test-vm fuzz bench check fmt build
+.PHONY: help demo test test-vm soak fuzz bench check fmt build
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
@@ -16,6 +16,9 @@ test: ## format, lints and all tests (root)
 
 test-vm: ## the tests in a virtual machine with cgroup v2, systemd and AppArmor (root)
 	@scripts/vm.sh
+
+soak: ## random lives and deaths of pods for MINUTES, and the proof that nothing is left (root)
+	@scripts/soak.sh
 
 fuzz: ## fuzz one TARGET of fuzz/ for SECONDS (nightly compiler, cargo-fuzz; root for layers)
 	cd fuzz && mkdir -p corpus/$(or $(TARGET),whiteouts) && \

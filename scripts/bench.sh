@@ -4,6 +4,7 @@
 #
 #   scripts/bench.sh [OPTIONS OF THE BENCHMARK]      such as --count 10; see --help
 #   PULL=1       also pulls a large image, gzip and zstd
+#   RESTART=1    also kills the daemon over 500 pods and starts it again
 #   JSON=FILE    where the figures go (target/bench.json)
 
 . "$(dirname "$0")/lib.sh"
@@ -123,6 +124,10 @@ if [ -n "${PULL:-}" ]; then
             --busybox "$BUSYBOX" --fill 400 --compress "$how"
         ARGUMENTS+=(--pull "$REGISTRY/bench/large:$how")
     done
+fi
+if [ -n "${RESTART:-}" ]; then
+    ARGUMENTS+=(--restart "echo \$\$ > $(cpu_hierarchy)/$NAME-server/cgroup.procs &&
+        exec $CRIQUET serve --config $WORK/criquet.toml >> $WORK/criquet.log 2>&1")
 fi
 start_criquet
 case ${COMPARE:-} in

@@ -37,6 +37,16 @@ pub struct Args {
     /// MiB that a container logs; 0 leaves logs out.
     #[arg(long, default_value_t = 512)]
     pub log: usize,
+    /// A shell command that executes the first runtime's daemon (`exec`); with it the daemon is
+    /// killed and started again, and the time until it answers is taken.
+    #[arg(long)]
+    pub restart: Option<String>,
+    /// Pods that run while the daemon is started again.
+    #[arg(long, default_value_t = 500)]
+    pub restart_pods: usize,
+    /// Containers that have ended by then, besides.
+    #[arg(long, default_value_t = 0)]
+    pub restart_ended: usize,
     /// The cgroup that all pods are put under. It must not be there yet.
     #[arg(long, default_value = "/criquet-bench")]
     pub cgroup_parent: PathBuf,

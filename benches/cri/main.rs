@@ -16,6 +16,7 @@ mod measure;
 mod pods;
 mod pulls;
 mod report;
+mod restart;
 mod streams;
 mod usage;
 #[path = "../../tests/common/streams/mod.rs"]
@@ -51,6 +52,9 @@ const METHOD: &[&str] = &[
     "Logs are those of `cat` of a file of short lines, again and again, renamed and opened anew every second; every line \
      is looked at afterwards, and one that is lost or torn is an error. CPU time holds that of \
      the program.",
+    "After SIGKILL the daemon is started again by a shell; the time is that from the start of the \
+     shell to the first answered ListPodSandbox of a new connection, and to the first list that \
+     tells of a container which was killed while no daemon was there.",
 ];
 
 fn main() -> ExitCode {
@@ -125,6 +129,9 @@ async fn figures(args: &Args, lab: &Lab) -> anyhow::Result<Figures> {
     streams::measure(args, lab, &mut figures).await?;
     logs::measure(args, lab, &mut figures).await?;
     density::measure(args, lab, &mut figures).await?;
+    if lab.client.socket.as_os_str() == args.endpoint.trim_start_matches("unix://") {
+        restart::measure(args, lab, &mut figures).await?;
+    }
     for image in &args.pull {
         pulls::measure(args, lab, image, &mut figures).await?;
     }

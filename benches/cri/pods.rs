@@ -149,6 +149,36 @@ impl Lab {
         Ok(Pod { id, container, log })
     }
 
+    /// A pod with containers that have ended, for as long as the run.
+    pub async fn start_ended(&self, count: usize, at_once: usize) -> anyhow::Result<()> {
+        use futures_util::{StreamExt, TryStreamExt, stream};
+        let config = self.sandbox_config(Network::Host);
+        let request = RunPodSandboxRequest { config: Some(config.clone()), ..Default::default() };
+        let mut runtime = self.client.runtime.clone();
+        let pod = runtime.run_pod_sandbox(request).await?.into_inner().pod_sandbox_id;
+        stream::iter(0..count)
+            .map(Ok)
+            .try_for_each_concurrent(at_once, |number| {
+                let mut runtime = self.client.runtime.clone();
+                let mut container = self.container_config(Network::Host);
+                container.command = vec!["true".to_owned()];
+                container.metadata =
+                    Some(ContainerMetadata { name: "main".to_owned(), attempt: number as u32 });
+                let request = CreateContainerRequest {
+                    pod_sandbox_id: pod.clone(),
+                    config: Some(container),
+                    sandbox_config: Some(config.clone()),
+                };
+                async move {
+                    let container_id =
+                        runtime.create_container(request).await?.into_inner().container_id;
+                    runtime.start_container(StartContainerRequest { container_id }).await?;
+                    anyhow::Ok(())
+                }
+            })
+            .await
+    }
+
     /// StopPodSandbox, RemovePodSandbox.
     pub async fn end(&self, pod: Pod, times: &mut Times) -> anyhow::Result<()> {
         let mut runtime = self.client.runtime.clone();

@@ -9,7 +9,7 @@
 //! the same.
 
 use std::{
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     time::{Duration, Instant},
 };
 
@@ -34,7 +34,8 @@ pub(super) struct Caller {
 pub(super) struct Container {
     pub cgroup: Cgroup,
     pub pid: Pid,
-    pub pidfd: OwnedFd,
+    /// Until it has ended: a pod can have hundreds of those that have.
+    pub pidfd: Option<OwnedFd>,
     pub phase: Phase,
     pub log: Option<Log>,
     /// Sources of its output that have not ended.
@@ -96,9 +97,24 @@ impl Container {
         matches!(self.phase, Phase::Running { .. })
     }
 
+    /// Its first process, while the program runs.
+    pub(super) fn running(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.as_ref().filter(|_| self.is_running()).map(AsFd::as_fd)
+    }
+
+    /// Lets go of what one that has ended needs no more.
+    pub(super) fn let_go(&mut self) {
+        self.pidfd = None;
+        self.stdin = None;
+        if self.outputs.is_empty() {
+            self.log = None;
+        }
+    }
+
     /// Sends a signal to the first process. One that has ended needs none.
     pub(super) fn signal(&self, number: i32) -> Result<(), Error> {
-        match signal::send(self.pidfd.as_fd(), number) {
+        let Some(pidfd) = &self.pidfd else { return Ok(()) };
+        match signal::send(pidfd.as_fd(), number) {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             Err(source) => {
                 Err(Error::System { operation: "send", object: format!("signal {number}"), source })

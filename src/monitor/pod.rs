@@ -5,11 +5,13 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd},
     path::{Component, Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 
 use super::{
+    START_LIMIT,
     init::{self, Init},
     v1,
 };
@@ -31,6 +33,8 @@ pub(super) struct Pod {
     pub init: Option<Init>,
     /// Whether the init has ended, and with it all that was in its PID namespace.
     pub init_exited: bool,
+    /// How long a container or an exec may take to its program.
+    pub start_limit: Duration,
     traces: Traces,
 }
 
@@ -93,6 +97,10 @@ impl Pod {
             directory: PathBuf::from(&setup.directory),
             init: None,
             init_exited: false,
+            start_limit: match setup.start_limit {
+                0 => START_LIMIT,
+                milliseconds => Duration::from_millis(milliseconds),
+            },
             traces: Traces {
                 netns: path(&setup.netns_path),
                 shm: path(&setup.shm_path),

@@ -53,6 +53,39 @@ async fn a_container_on_its_way_is_ended_at_once_and_holds_up_no_other() {
 }
 
 #[tokio::test]
+async fn a_start_is_given_up_in_time() {
+    requires_root!();
+    let Some(hung) = Hung::mount() else { return eprintln!("SKIPPED: no FUSE here") };
+    let setup = v1::Setup { start_limit: 300, ..v1::Setup::default() };
+    let pod = Pod::start_with(setup).await;
+    pod.run("well", "sleep 1000").await.unwrap();
+    let request = pod.request("never");
+    let bundle = pod.bundle_with(&request, "exit 0", &hung.path());
+    let error = pod.monitor.start(request, bundle.as_fd(), None).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::DeadlineExceeded);
+    assert!(error.to_string().contains("may not answer"), "{error}");
+    assert!(pod.state_of("never").await.is_none());
+    assert!(pod.cgroup_of("never").is_none(), "its cgroup is left");
+    // A program that runs has all the time that it wants.
+    let exec = pod.exec("well", "sleep 1; exit 6", None).await.unwrap();
+    assert_eq!(exec.exit.await.unwrap().code, 6);
+    assert!(pod.state_of("well").await.unwrap().exited.is_none());
+}
+
+/// What cannot be ended is told, and nothing is taken away from under it.
+#[tokio::test]
+async fn what_does_not_end_is_told() {
+    requires_root!();
+    let pod = Pod::start().await;
+    pod.run("c", "sleep 1000").await.unwrap();
+    let error = pod.monitor.delete("c").await.unwrap_err();
+    assert_eq!(error.kind(), Kind::FailedPrecondition);
+    for words in ["c has not ended", "process "] {
+        assert!(error.to_string().contains(words), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_frozen_container_is_stopped() {
     requires_root!();
     for (shared, of_pod) in [(false, false), (true, false), (false, true)] {

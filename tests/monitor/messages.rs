@@ -11,7 +11,7 @@ use prost::Message as _;
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::{
-    pod::{Pod, wait_until},
+    pod::{Pod, eventually, wait_until},
     requires_root,
 };
 
@@ -166,7 +166,13 @@ async fn an_answer_of_any_length_arrives() {
         let request = v1::Start { log_path: String::new(), ..pod.request(&id) };
         pod.run_as(request, "exit 0").await.unwrap();
     }
-    let states = pod.monitor.state().await.unwrap();
+    let mut states = pod.monitor.state().await.unwrap();
+    while states.containers.iter().any(|state| state.exited.is_none()) {
+        states = pod.monitor.state().await.unwrap();
+    }
     assert!(states.encoded_len() > 32 * 1024);
     assert_eq!(states.containers.len(), 400);
+    // One that has ended keeps nothing open but its cgroup (v2).
+    let open = format!("/proc/{}/fd", pod.pid().as_raw_nonzero());
+    eventually(|| std::fs::read_dir(&open).unwrap().count() < 430).await;
 }

@@ -191,6 +191,9 @@ impl Server {
         container.phase = Phase::Exited { started_at, exit: exit.clone() };
         self.drain(id);
         self.end_readers(id, |_| true);
+        if let Some(container) = self.containers.get_mut(id) {
+            container.let_go();
+        }
         self.record(id, &exit);
         self.tell(Content::ContainerExited(exit));
     }

@@ -1,7 +1,7 @@
 //! Starts of containers and execs: what is made before the clone, and watched after it.
 
 use std::{
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -88,7 +88,7 @@ impl Server {
         let container = Container {
             cgroup,
             pid,
-            pidfd,
+            pidfd: Some(pidfd),
             phase: Phase::Starting { caller: Some(caller), report, ready: false, failure: None },
             log,
             outputs,
@@ -98,7 +98,7 @@ impl Server {
             stdin_holder: None,
             readers: Vec::new(),
             shares_pid_namespace: request.pid_mode() != v1::PidMode::Container,
-            deadline: Some(Instant::now() + START_LIMIT),
+            deadline: Some(Instant::now() + self.start_limit()),
             killed_at: None,
             closed_terminal: None,
             oom_kills_before,
@@ -123,13 +123,18 @@ impl Server {
                 None => Err(Error::spec("start", "the pod is not set up")),
             },
             v1::PidMode::Target => match self.containers.get(&request.target) {
-                Some(target) if target.is_running() => Ok(Some(target.pidfd.as_fd())),
+                // Never none for one that is there: that would be the host's namespace.
+                Some(target) if target.running().is_some() => Ok(target.running()),
                 _ => Err(Error::spec(
                     "namespace_options.target_id",
                     format!("container {} does not run in this pod", request.target),
                 )),
             },
         }
+    }
+
+    fn start_limit(&self) -> Duration {
+        self.pod.as_ref().map_or(START_LIMIT, |pod| pod.start_limit)
     }
 
     pub(super) fn exec(
@@ -151,8 +156,8 @@ impl Server {
             };
             ChildStdio::Streams { stdin, stdout, stderr }
         };
-        let container = self.containers.get(&request.container).filter(|c| c.is_running());
-        let Some(container) = container else {
+        let container = self.containers.get(&request.container);
+        let Some((container, init)) = container.and_then(|c| Some((c, c.running()?))) else {
             return Err(Error::Child {
                 kind: crate::kind::Kind::FailedPrecondition,
                 message: format!("container {} is not running", request.container),
@@ -160,10 +165,7 @@ impl Server {
         };
         self.left_behind.retain(|left| !left.is_removed());
         let cgroup = container.cgroup.create_child(&format!("exec-{}", request.exec))?;
-        let child = exec(
-            &self.proof,
-            ExecRequest { bundle, filter, cgroup: &cgroup, init: container.pidfd.as_fd(), stdio },
-        );
+        let child = exec(&self.proof, ExecRequest { bundle, filter, cgroup: &cgroup, init, stdio });
         let Child { pid, report, .. } = match child {
             Ok(child) => child,
             Err(error) => {
@@ -176,7 +178,7 @@ impl Server {
         let now = Instant::now();
         let milliseconds = Some(request.timeout).filter(|&timeout| timeout > 0);
         let timeout = milliseconds.and_then(|ms| now.checked_add(Duration::from_millis(ms)));
-        let deadline = now + START_LIMIT;
+        let deadline = now + self.start_limit();
         let exec = Exec {
             container: request.container,
             cgroup,

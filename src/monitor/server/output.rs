@@ -44,6 +44,9 @@ impl Server {
         }
         container.closed_terminal = None;
         container.outputs.retain(|&other| other != token);
+        if matches!(container.phase, Phase::Exited { .. }) {
+            container.let_go();
+        }
         self.sources.remove(token);
         self.end_readers(id, |reader| reader.stream == stream);
         false

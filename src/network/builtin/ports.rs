@@ -36,6 +36,13 @@ impl Builtin {
             self.rules.warned = true;
             tracing::warn!(%error,
                 "no nftables: pods reach other machines only if those have a route back");
+            return;
+        }
+        // A new device has the settings of any, not those of the one that was removed.
+        if self.leases.values().any(has_ports)
+            && let Err(error) = self.route_loopback()
+        {
+            tracing::warn!(%error, "host ports do not lead to pods from the host's loopback");
         }
     }
 

@@ -4,7 +4,7 @@ use std::{fs, net::SocketAddr};
 
 use super::harness::{Host, Pod, block_on, fetch, link_names, on_a_host};
 use crate::network::{
-    namespace,
+    Protocol, namespace,
     netlink::{Messages, Socket},
     route,
 };
@@ -123,17 +123,21 @@ fn the_bridge_takes_the_packet_size_of_the_uplink() {
 fn a_bridge_that_was_removed_is_made_again_with_its_pods() {
     on_a_host(|| {
         let mut host = Host::new();
-        let (one, two) = (Pod::new("one"), Pod::new("two"));
+        let one = Pod::new("one").with_port(Protocol::Tcp, 8080, 80);
+        let two = Pod::new("two");
         let first = host.set_up(&one);
         remove_bridge();
         host.set_up(&two);
         one.serve(80, "one");
         let address = SocketAddr::from((first.ips[0], 80));
         assert_eq!(two.inside(move || fetch(address)).as_deref(), Some("one"));
+        let loopback = || fetch("127.0.0.1:8080".parse().unwrap());
+        assert_eq!(loopback().as_deref(), Some("one"), "host ports on the host's loopback too");
         remove_bridge();
         host.restart();
         block_on(host.network.status()).unwrap();
         assert_eq!(two.inside(move || fetch(address)).as_deref(), Some("one"));
+        assert_eq!(loopback().as_deref(), Some("one"), "also after a restart");
     });
 }
 

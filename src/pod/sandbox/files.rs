@@ -67,15 +67,15 @@ impl Files {
         hostname: &str,
         addresses: &[IpAddr],
     ) -> Result<(), Error> {
-        let write = |path: &Path, text: &str| fs::write(path, text).during("write", path);
-        write(&self.hostname, &format!("{hostname}\n"))?;
+        let write = |path: &Path, bytes: &[u8]| fs::write(path, bytes).during("write", path);
+        write(&self.hostname, format!("{hostname}\n").as_bytes())?;
         let hosts = match config.security.namespaces.network {
             NamespaceMode::Node => read_or_empty(Path::new("/etc/hosts"))?,
-            _ => hosts(hostname, addresses),
+            _ => hosts(hostname, addresses).into_bytes(),
         };
         write(&self.hosts, &hosts)?;
         let resolv_conf = match &config.dns {
-            Some(dns) if *dns != Dns::default() => resolv_conf(dns),
+            Some(dns) if *dns != Dns::default() => resolv_conf(dns).into_bytes(),
             _ => read_or_empty(Path::new("/etc/resolv.conf"))?,
         };
         write(&self.resolv_conf, &resolv_conf)
@@ -104,9 +104,10 @@ fn resolv_conf(dns: &Dns) -> String {
     text
 }
 
-fn read_or_empty(path: &Path) -> Result<String, Error> {
-    match fs::read_to_string(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+/// The host's file as it is: its comments may be in any encoding.
+fn read_or_empty(path: &Path) -> Result<Vec<u8>, Error> {
+    match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         result => result.during("read", path),
     }
 }
@@ -125,7 +126,7 @@ pub(in crate::pod) fn host_name() -> Result<String, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::{check, hosts, resolv_conf};
+    use super::{check, hosts, read_or_empty, resolv_conf};
     use crate::spec::config::{Dns, SandboxConfig};
 
     #[test]
@@ -140,6 +141,15 @@ mod tests {
         }
         let dns = Dns { options: vec!["ndots:5\nnameserver 6.6.6.6".to_owned()], ..Dns::default() };
         assert!(check(&SandboxConfig { dns: Some(dns), ..SandboxConfig::default() }).is_err());
+    }
+
+    #[test]
+    fn files_of_the_host_are_copied_byte_by_byte() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hosts");
+        assert_eq!(read_or_empty(&path).unwrap(), b"");
+        std::fs::write(&path, b"127.0.0.1 localhost # caf\xe9\n").unwrap();
+        assert_eq!(read_or_empty(&path).unwrap(), b"127.0.0.1 localhost # caf\xe9\n");
     }
 
     #[test]

@@ -300,6 +300,7 @@ impl Pods {
             shm_path: text(&record.shm),
             shm_size: self.options.shm_size,
             cgroup: text(&record.owns_cgroup.then(|| record.cgroup.clone())),
+            ..v1::Setup::default()
         })
     }
 
