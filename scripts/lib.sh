@@ -47,6 +47,43 @@ build_release() {
     fi
 }
 
+# The revision that counts as the release before this one.
+PREVIOUS_REVISION=bb0df9804e836059dd35861b401a6788878231ed
+
+# build_previous: programs of the release before, in the directory PREVIOUS. They get names of
+# their own, so that they are built beside today's with the same dependencies.
+build_previous() {
+    local source=$TARGET/previous
+    if [ "$(cat "$source/revision" 2> /dev/null)" != "$PREVIOUS_REVISION" ]; then
+        rm -rf "$source"
+        mkdir -p "$source"
+        git archive "$PREVIOUS_REVISION" | tar -x -C "$source"
+        sed -i -e 's/^name = "criquet"$/name = "criquet-previous"/' \
+            -e 's/^default-run = .*//' "$source/Cargo.toml" "$source/Cargo.lock"
+        python3 - "$source/Cargo.toml" Cargo.toml <<- 'END'
+			import re, sys
+			text = open(sys.argv[1]).read()
+			text = text.replace('[lib]\nname = "criquet-previous"', '[lib]\nname = "criquet"')
+			text = text.replace('[[bin]]\nname = "criquet-previous"',
+			                    '[[bin]]\nname = "criquet-previous"\npath = "src/main.rs"')
+			text = text.replace('[[bin]]\nname = "criquet-monitor"',
+			                    '[[bin]]\nname = "criquet-monitor-previous"\n'
+			                    'path = "src/bin/criquet-monitor.rs"')
+			for kind in ("bench", "example"):
+			    text = re.sub(r"\[\[%s\]\](\n\S.*)+\n" % kind, "", text)
+			# With today's profiles the dependencies are those that are built already.
+			section = r"\[profile\.[^\n]*\](\n(?!\[).*)*\n?"
+			today = open(sys.argv[2]).read()
+			profiles = "\n".join(m.group(0) for m in re.finditer(section, today))
+			text = re.sub(section, "", text)
+			open(sys.argv[1], "w").write(text + "\n[workspace]\n\n" + profiles)
+		END
+        echo "$PREVIOUS_REVISION" > "$source/revision"
+    fi
+    cargo build --manifest-path "$source/Cargo.toml" --target-dir "$TARGET" --bins
+    PREVIOUS=$TARGET/debug
+}
+
 # build_demo: CRIQUET, MONITOR and DEMO in one build, quickly and with little optimisation.
 build_demo() {
     cargo build --profile demo --features demo \

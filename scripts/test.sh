@@ -35,6 +35,12 @@ CRIQUET_TEST_CONTAINERD=$(dirname "$(unpack containerd usr/bin/containerd)")
 CRIQUET_TEST_DOCKER_REGISTRY=$(unpack docker-registry usr/bin/docker-registry)
 export CRIQUET_TEST_BUSYBOX CRIQUET_TEST_CONTAINERD CRIQUET_TEST_DOCKER_REGISTRY
 
+# What an upgrade begins with. A checkout without history has no release before this one.
+if git cat-file -e "$PREVIOUS_REVISION" 2> /dev/null; then
+    build_previous
+    export CRIQUET_TEST_PREVIOUS=$PREVIOUS
+fi
+
 lint() {
     say "$*"
     "$@" || { FAILED=$((FAILED + 1)); say "failed: $*"; }

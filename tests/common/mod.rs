@@ -51,6 +51,7 @@ pub struct Node {
     daemon: Option<Child>,
     descriptors: Option<u32>,
     environment: Option<(&'static str, String)>,
+    program: Option<PathBuf>,
 }
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -92,6 +93,7 @@ impl Node {
             daemon: None,
             descriptors: None,
             environment: None,
+            program: None,
         };
         node.start_daemon().await;
         node
@@ -118,7 +120,8 @@ impl Node {
             .append(true)
             .open(self.directory.path().join("daemon.log"))
             .unwrap();
-        let program = env!("CARGO_BIN_EXE_criquet");
+        let own = Path::new(env!("CARGO_BIN_EXE_criquet"));
+        let program = self.program.as_deref().unwrap_or(own).to_str().unwrap();
         let mut command = match self.descriptors {
             None => self.inside(program),
             Some(limit) => {
@@ -163,6 +166,13 @@ impl Node {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// Starts another program as the daemon, and waits until it answers.
+    pub async fn start_other_daemon(&mut self, program: &Path) {
+        self.program = Some(program.to_owned());
+        self.start_daemon().await;
+        self.program = None;
     }
 
     /// Whether the daemon has died by itself; what was asked of it is over.
