@@ -21,7 +21,11 @@ soak: ## random lives and deaths of pods for MINUTES, and the proof that nothing
 	@scripts/soak.sh
 
 fuzz: ## fuzz one TARGET of fuzz/ for SECONDS (nightly compiler, cargo-fuzz; root for layers)
-	cd fuzz && cargo +nightly fuzz run $(or $(TARGET),whiteouts) -- -max_total_time=$(or $(SECONDS),600)
+	cd fuzz && mkdir -p corpus/$(or $(TARGET),whiteouts) && \
+	cargo +nightly fuzz run $(or $(TARGET),whiteouts) corpus/$(or $(TARGET),whiteouts) \
+	    $(patsubst fuzz/%,%,$(wildcard fuzz/seeds/$(or $(TARGET),whiteouts))) -- \
+	    $(patsubst fuzz/%,-dict=%,$(wildcard fuzz/dictionaries/$(TARGET).dict)) \
+	    -max_total_time=$(or $(SECONDS),600)
 
 bench: ## measure; COMPARE=containerd measures that as well, PULL=1 pulls large images (root)
 	@scripts/bench.sh $(BENCH_ARGS)

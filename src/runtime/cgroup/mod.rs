@@ -98,6 +98,14 @@ impl Cgroup {
         })
     }
 
+    /// A file of it: of the hierarchy of `controller` on version 1. It need not be there.
+    pub fn file_of(&self, controller: &str, name: &str) -> PathBuf {
+        match self {
+            Cgroup::V2(cgroup) => cgroup.file(name),
+            Cgroup::V1(cgroup) => cgroup.file(controller, name),
+        }
+    }
+
     /// Changes limits: all that `resources` names, or none of them.
     pub fn apply(&self, resources: &LinuxResources) -> Result<(), Error> {
         let settings = match self {
