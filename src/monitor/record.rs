@@ -9,14 +9,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FallocateFlags, fallocate};
 use serde::{Deserialize, Serialize};
 
 /// Counts changes of the record. Members are only ever added, and unknown ones passed over.
 const VERSION: u32 = 1;
 
-/// More than the longest record, in bytes.
-const RESERVE: u64 = 512;
+/// More than what there is to record, in bytes; the rest are spaces.
+const LENGTH: usize = 512;
 
 /// How a container ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,8 +42,8 @@ impl ExitRecord {
     /// # Errors
     /// Those of the filesystem.
     pub fn reserve(directory: &Path, container: &str) -> io::Result<()> {
-        let file = File::create(reserve_of(directory, container))?;
-        Ok(fallocate(&file, FallocateFlags::empty(), 0, RESERVE)?)
+        // Written rather than allocated (fallocate(2)), which filesystems on disks take long for.
+        fs::write(reserve_of(directory, container), [b' '; LENGTH])
     }
 
     /// Writes the record of a container; a reader sees all of it or none. Needs no more space
@@ -54,11 +53,11 @@ impl ExitRecord {
     /// Those of the filesystem.
     pub fn write(&self, directory: &Path, container: &str) -> io::Result<()> {
         let reserve = reserve_of(directory, container);
-        let record = serde_json::to_vec(&Versioned { version: VERSION, record: self })?;
-        // Not emptied before: what is given back could be somebody else's the next moment.
+        let mut record = serde_json::to_vec(&Versioned { version: VERSION, record: self })?;
+        record.resize(LENGTH.max(record.len()), b' ');
+        // Never shorter: what is given back could be somebody else's the next moment.
         let mut file = File::options().write(true).create(true).truncate(false).open(&reserve)?;
         file.write_all(&record)?;
-        file.set_len(record.len() as u64)?;
         fs::rename(reserve, path_of(directory, container))
     }
 
