@@ -4,7 +4,7 @@
 //! Who may know whom:
 //!
 //! ```text
-//! cli ─► cri ─► pod ─► { spec, image, network, store, monitor::client }
+//! cli ─► cri ─► pod ─► { spec, image, network, stats, store, monitor::client }
 //!         └► streaming ─► pod     monitor (server) ─► runtime ─► sys
 //! ```
 //!
@@ -46,6 +46,9 @@ pub mod pod;
 /// From a container's configuration to an OCI runtime spec.
 #[cfg(feature = "daemon")]
 pub mod spec;
+/// What pods and containers use.
+#[cfg(feature = "daemon")]
+pub mod stats;
 /// Durable state.
 #[cfg(feature = "daemon")]
 pub mod store;

@@ -1,6 +1,7 @@
 //! The gRPC services of the CRI: they validate, translate between protobuf and Criquet's own
 //! types, and map errors to gRPC codes. How anything is done is not known here.
 
+mod chunks;
 pub mod convert;
 mod deadline;
 mod image;

@@ -22,6 +22,7 @@ mod sandbox;
 mod stage;
 mod streams;
 mod time;
+mod usage;
 
 use std::{
     collections::BTreeMap,
@@ -46,6 +47,7 @@ pub use options::Options;
 pub use sandbox::{Sandbox, SandboxPhase, SandboxRecord, Trouble};
 pub use stage::Stage;
 pub use streams::Attachment;
+pub use usage::PodReading;
 
 use join::Joint;
 
@@ -82,6 +84,7 @@ pub struct Pods {
     places: monitors::places::Places,
     recovery: recovery::Progress,
     probe: health::Probe,
+    meters: usage::Meters,
     // Held for look-ups and changes of the maps, never across an await.
     objects: Mutex<Objects>,
     runs: Joint<String, SandboxId, Error>,
@@ -116,6 +119,7 @@ impl Pods {
             places: monitors::places::Places::of_this_process(),
             recovery: recovery::Progress::default(),
             probe: health::Probe::default(),
+            meters: usage::Meters::default(),
             objects: Mutex::default(),
             runs: Joint::default(),
             creations: Joint::default(),
@@ -134,6 +138,7 @@ impl Pods {
         };
         pods.recover(left);
         pods.fill_pool();
+        pods.sample_usage();
         Ok(pods)
     }
 

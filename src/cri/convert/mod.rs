@@ -6,6 +6,7 @@
 mod container;
 mod sandbox;
 mod shared;
+mod stats;
 mod streams;
 
 pub use container::{
@@ -13,4 +14,5 @@ pub use container::{
 };
 pub use sandbox::{config as sandbox_config, list_item as sandbox_item, status as sandbox_status};
 pub use shared::{resources, resources_out};
+pub use stats::{of_container as container_stats, of_sandbox as sandbox_stats};
 pub(super) use streams::{attach_request, exec_request, ports};

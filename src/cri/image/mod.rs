@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tokio::sync::OnceCell;
 use tonic::{Request, Response, Status};
 
-use super::v1;
+use super::{chunks::Answers, v1};
 use crate::{
     image::{Image, ImageStore},
     pod::Pods,
@@ -84,7 +84,6 @@ fn image_out(image: &Image) -> v1::Image {
 }
 
 type Answer<T> = Result<Response<T>, Status>;
-type Stream<T> = tokio_stream::Iter<std::vec::IntoIter<Result<T, Status>>>;
 
 #[tonic::async_trait]
 impl v1::image_service_server::ImageService for ImageServer {
@@ -95,7 +94,7 @@ impl v1::image_service_server::ImageService for ImageServer {
         ImageServer::list_images(self, request.into_inner()).await.map(Response::new)
     }
 
-    type StreamImagesStream = Stream<v1::StreamImagesResponse>;
+    type StreamImagesStream = Answers<v1::StreamImagesResponse>;
 
     async fn stream_images(
         &self,

@@ -1,12 +1,16 @@
 //! The RuntimeService: one file for each call, named after it.
 
 mod attach;
+mod container_stats;
 mod container_status;
 mod create_container;
 mod exec;
 mod exec_sync;
+mod list_container_stats;
 mod list_containers;
 mod list_pod_sandbox;
+mod list_pod_sandbox_stats;
+mod pod_sandbox_stats;
 mod pod_sandbox_status;
 mod port_forward;
 mod remove_container;
@@ -15,9 +19,14 @@ mod reopen_container_log;
 mod run_pod_sandbox;
 mod runtime_config;
 mod start_container;
+mod stats;
 mod status;
 mod stop_container;
 mod stop_pod_sandbox;
+mod stream_container_stats;
+mod stream_containers;
+mod stream_pod_sandbox_stats;
+mod stream_pod_sandboxes;
 mod update_container_resources;
 mod update_runtime_config;
 mod version;
@@ -26,7 +35,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tonic::{Request, Response, Status};
 
-use super::{convert, status::not_built, v1};
+use super::{chunks::Answers, convert, status::not_built, v1};
 use crate::{
     kind::Kind,
     pod::{Container, Pods},
@@ -63,19 +72,6 @@ impl RuntimeServer {
 /// Whether all that is asked for is among the labels.
 fn selects(selector: &HashMap<String, String>, labels: &HashMap<String, String>) -> bool {
     selector.iter().all(|(key, value)| labels.get(key) == Some(value))
-}
-
-fn sandbox_matches(filter: &v1::PodSandboxFilter, sandbox: &v1::PodSandbox) -> bool {
-    sandbox.id.starts_with(&filter.id)
-        && filter.state.as_ref().is_none_or(|state| state.state == sandbox.state)
-        && selects(&filter.label_selector, &sandbox.labels)
-}
-
-fn container_matches(filter: &v1::ContainerFilter, container: &v1::Container) -> bool {
-    container.id.starts_with(&filter.id)
-        && container.pod_sandbox_id.starts_with(&filter.pod_sandbox_id)
-        && filter.state.as_ref().is_none_or(|state| state.state == container.state)
-        && selects(&filter.label_selector, &container.labels)
 }
 
 /// Stop and remove of what is not there succeed.
@@ -231,67 +227,67 @@ impl v1::runtime_service_server::RuntimeService for RuntimeServer {
 
     // Calls that are not built yet.
 
-    type StreamPodSandboxesStream = Stream<v1::StreamPodSandboxesResponse>;
-    type StreamContainersStream = Stream<v1::StreamContainersResponse>;
-    type StreamContainerStatsStream = Stream<v1::StreamContainerStatsResponse>;
-    type StreamPodSandboxStatsStream = Stream<v1::StreamPodSandboxStatsResponse>;
+    type StreamPodSandboxesStream = Answers<v1::StreamPodSandboxesResponse>;
+    type StreamContainersStream = Answers<v1::StreamContainersResponse>;
+    type StreamContainerStatsStream = Answers<v1::StreamContainerStatsResponse>;
+    type StreamPodSandboxStatsStream = Answers<v1::StreamPodSandboxStatsResponse>;
     type StreamPodSandboxMetricsStream = Stream<v1::StreamPodSandboxMetricsResponse>;
     type GetContainerEventsStream = Stream<v1::ContainerEventResponse>;
 
     async fn stream_pod_sandboxes(
         &self,
-        _request: Request<v1::StreamPodSandboxesRequest>,
+        request: Request<v1::StreamPodSandboxesRequest>,
     ) -> Answer<Self::StreamPodSandboxesStream> {
-        Err(not_built("StreamPodSandboxes"))
+        RuntimeServer::stream_pod_sandboxes(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn stream_containers(
         &self,
-        _request: Request<v1::StreamContainersRequest>,
+        request: Request<v1::StreamContainersRequest>,
     ) -> Answer<Self::StreamContainersStream> {
-        Err(not_built("StreamContainers"))
+        RuntimeServer::stream_containers(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn container_stats(
         &self,
-        _request: Request<v1::ContainerStatsRequest>,
+        request: Request<v1::ContainerStatsRequest>,
     ) -> Answer<v1::ContainerStatsResponse> {
-        Err(not_built("ContainerStats"))
+        RuntimeServer::container_stats(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_container_stats(
         &self,
-        _request: Request<v1::ListContainerStatsRequest>,
+        request: Request<v1::ListContainerStatsRequest>,
     ) -> Answer<v1::ListContainerStatsResponse> {
-        Err(not_built("ListContainerStats"))
+        RuntimeServer::list_container_stats(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn stream_container_stats(
         &self,
-        _request: Request<v1::StreamContainerStatsRequest>,
+        request: Request<v1::StreamContainerStatsRequest>,
     ) -> Answer<Self::StreamContainerStatsStream> {
-        Err(not_built("StreamContainerStats"))
+        RuntimeServer::stream_container_stats(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn pod_sandbox_stats(
         &self,
-        _request: Request<v1::PodSandboxStatsRequest>,
+        request: Request<v1::PodSandboxStatsRequest>,
     ) -> Answer<v1::PodSandboxStatsResponse> {
-        Err(not_built("PodSandboxStats"))
+        RuntimeServer::pod_sandbox_stats(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_pod_sandbox_stats(
         &self,
-        _request: Request<v1::ListPodSandboxStatsRequest>,
+        request: Request<v1::ListPodSandboxStatsRequest>,
     ) -> Answer<v1::ListPodSandboxStatsResponse> {
-        Err(not_built("ListPodSandboxStats"))
+        RuntimeServer::list_pod_sandbox_stats(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn stream_pod_sandbox_stats(
         &self,
-        _request: Request<v1::StreamPodSandboxStatsRequest>,
+        request: Request<v1::StreamPodSandboxStatsRequest>,
     ) -> Answer<Self::StreamPodSandboxStatsStream> {
-        Err(not_built("StreamPodSandboxStats"))
+        RuntimeServer::stream_pod_sandbox_stats(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn checkpoint_container(

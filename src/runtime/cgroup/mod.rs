@@ -98,6 +98,14 @@ impl Cgroup {
         })
     }
 
+    /// A file of it: of the hierarchy of `controller` on version 1. It need not be there.
+    pub fn file_of(&self, controller: &str, name: &str) -> PathBuf {
+        match self {
+            Cgroup::V2(cgroup) => cgroup.file(name),
+            Cgroup::V1(cgroup) => cgroup.file(controller, name),
+        }
+    }
+
     /// Changes limits: all that `resources` names, or none of them.
     pub fn apply(&self, resources: &LinuxResources) -> Result<(), Error> {
         let settings = match self {
@@ -239,16 +247,32 @@ fn keyed_number(text: &str, key: &str) -> Option<u64> {
 fn remove_tree(directory: &Path) -> io::Result<()> {
     match rmdir_patiently(directory) {
         Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-            for entry in fs::read_dir(directory)? {
-                let entry = entry?;
-                if entry.file_type()?.is_dir() {
-                    remove_tree(&entry.path())?;
-                }
-            }
-            rmdir_patiently(directory)
+            // Those that lie deepest come last, and go first.
+            tree(directory)?.iter().rev().try_for_each(|directory| rmdir_patiently(directory))
         }
         result => result,
     }
+}
+
+/// A directory and all below it; nothing where it is gone.
+fn tree(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut all = vec![directory.to_owned()];
+    let mut next = 0;
+    while let Some(directory) = all.get(next).cloned() {
+        next += 1;
+        let entries = match fs::read_dir(&directory) {
+            Err(error) if is_gone(&error) => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            // One that goes meanwhile has no type any more.
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                all.push(entry.path());
+            }
+        }
+    }
+    Ok(all)
 }
 
 fn rmdir_patiently(directory: &Path) -> io::Result<()> {

@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
     super::error::{During, Error},
-    ROOT, is_gone, text_of, write,
+    ROOT, is_gone, text_of, tree, write,
 };
 
 /// Hierarchies by the names of their mount points. `systemd` is a named one without a
@@ -122,7 +122,7 @@ impl Cgroup {
     pub(super) fn thaw(&self) -> Result<(), Error> {
         let Some(own) = self.of("freezer") else { return Ok(()) };
         let above = own.ancestors().skip(1).take(usize::from(!self.of_exec));
-        for directory in above.map(Path::to_owned).chain(tree(own)?) {
+        for directory in above.map(Path::to_owned).chain(tree_of(own)?) {
             let state = directory.join("freezer.state");
             match write(&state, "THAWED") {
                 // Its root has no such file.
@@ -142,7 +142,7 @@ impl Cgroup {
         let first = || self.directories.first().filter(|_| !self.of_exec).map(|(_, path)| path);
         let Some(directory) = self.of("freezer").or_else(first) else { return Ok(Vec::new()) };
         let mut processes = Vec::new();
-        for directory in tree(directory)? {
+        for directory in tree_of(directory)? {
             let file = directory.join("cgroup.procs");
             let text = text_of(&file).during("read", file.display())?.unwrap_or_default();
             processes.extend(text.lines().filter_map(|line| line.trim().parse::<i32>().ok()));
@@ -155,25 +155,8 @@ impl Cgroup {
     }
 }
 
-/// A directory and all below it.
-fn tree(directory: &Path) -> Result<Vec<PathBuf>, Error> {
-    let mut all = vec![directory.to_owned()];
-    let mut next = 0;
-    while let Some(directory) = all.get(next).cloned() {
-        next += 1;
-        let entries = match fs::read_dir(&directory) {
-            Err(error) if is_gone(&error) => continue,
-            entries => entries.during("read", directory.display())?,
-        };
-        for entry in entries {
-            // One that goes meanwhile has no type any more.
-            let entry = entry.during("read", directory.display())?;
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                all.push(entry.path());
-            }
-        }
-    }
-    Ok(all)
+fn tree_of(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    tree(directory).during("read cgroup", directory.display())
 }
 
 /// Whether any hierarchy is there.
@@ -231,9 +214,25 @@ fn inherit_cpuset(directory: &Path) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{fs, path::Path};
 
     use super::Cgroup;
+
+    #[test]
+    fn a_cgroup_that_cannot_be_read_is_not_an_empty_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| {
+            let directories = vec![("freezer", directory.path().join(name))];
+            Cgroup { directories, of_exec: false }
+        };
+        fs::write(directory.path().join("unreadable"), "").unwrap();
+        assert!(at("unreadable").is_empty().is_err());
+        assert!(at("unreadable").kill().is_err());
+        // One whose list of processes cannot be read.
+        fs::create_dir_all(directory.path().join("half/inner/cgroup.procs")).unwrap();
+        assert!(at("half").is_empty().is_err());
+        assert!(at("absent").is_empty().unwrap());
+    }
 
     #[test]
     fn a_cgroup_that_is_gone_holds_nobody() {

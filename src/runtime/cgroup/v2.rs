@@ -105,3 +105,25 @@ fn hand_down_controllers(directory: &Path) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::Cgroup;
+
+    #[test]
+    fn a_cgroup_that_cannot_be_read_is_not_an_empty_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let cgroup = Cgroup::at(directory.path().to_owned()).unwrap();
+        assert!(cgroup.is_empty().unwrap(), "it is gone");
+        let events = directory.path().join("cgroup.events");
+        for (text, empty) in [("populated 0\nfrozen 0\n", true), ("populated 1\n", false)] {
+            fs::write(&events, text).unwrap();
+            assert_eq!(cgroup.is_empty().unwrap(), empty, "{text}");
+        }
+        fs::remove_file(&events).unwrap();
+        fs::create_dir(&events).unwrap();
+        assert!(cgroup.is_empty().is_err());
+    }
+}

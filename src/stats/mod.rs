@@ -1,0 +1,94 @@
+//! What pods and containers use, read from the kernel.
+//!
+//! Entry point: [`Meter`], one for each cgroup that is looked at. Every figure carries the time
+//! of its reading; one that the kernel does not give is absent, never zero. The module does not
+//! know who asks.
+
+mod meter;
+mod network;
+mod source;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use meter::Meter;
+pub use network::{Interface, read as network};
+pub use source::Budget;
+
+/// Shares of time in which tasks waited (`Documentation/accounting/psi.rst`).
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Pressure {
+    /// At least one task waited.
+    pub some: Waited,
+    /// All tasks waited.
+    pub full: Waited,
+}
+
+/// How long, in percent over three windows and in microseconds altogether.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Waited {
+    /// Over ten seconds.
+    pub avg10: f64,
+    /// Over a minute.
+    pub avg60: f64,
+    /// Over five minutes.
+    pub avg300: f64,
+    /// Microseconds since the cgroup was made.
+    pub total: u64,
+}
+
+/// Processor time.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Cpu {
+    /// Nanoseconds since the cgroup was made.
+    pub usage: u64,
+    /// Nanoseconds per second over the last seconds; unknown until there are two readings.
+    pub nano_cores: Option<u64>,
+    /// Waiting for a processor.
+    pub pressure: Option<Pressure>,
+}
+
+/// Memory, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Memory {
+    /// All that is charged.
+    pub usage: Option<u64>,
+    /// What could not be given back at once: usage without inactive file cache.
+    pub working_set: Option<u64>,
+    /// What is left up to the limit; none without one.
+    pub available: Option<u64>,
+    /// Anonymous memory.
+    pub rss: Option<u64>,
+    /// Page faults.
+    pub faults: Option<u64>,
+    /// Those for which something was read.
+    pub major_faults: Option<u64>,
+    /// Waiting for memory.
+    pub pressure: Option<Pressure>,
+}
+
+/// Swap, in bytes; there is none where the kernel does not account for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Swap {
+    /// What is in use.
+    pub usage: u64,
+    /// What is left up to the limit; none without one.
+    pub available: Option<u64>,
+}
+
+/// One reading of a cgroup.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Reading {
+    /// When, in nanoseconds since the epoch.
+    pub at: i64,
+    /// Processor time.
+    pub cpu: Option<Cpu>,
+    /// Memory.
+    pub memory: Memory,
+    /// Swap.
+    pub swap: Option<Swap>,
+    /// Waiting for devices.
+    pub io: Option<Pressure>,
+    /// Processes and threads.
+    pub processes: Option<u64>,
+}

@@ -1,0 +1,43 @@
+//! The interfaces of a network namespace.
+
+use std::{fs, io};
+
+/// What went through one interface since it was made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name in the pod.
+    pub name: String,
+    /// Bytes that came.
+    pub rx_bytes: u64,
+    /// Packets that came and were broken.
+    pub rx_errors: u64,
+    /// Bytes that were sent.
+    pub tx_bytes: u64,
+    /// Packets that could not be sent.
+    pub tx_errors: u64,
+}
+
+/// The interfaces of the network namespace of a process, but for loopback
+/// (`/proc/PID/net/dev`).
+///
+/// # Errors
+/// When the process has ended.
+pub fn read(pid: u32) -> io::Result<Vec<Interface>> {
+    Ok(parse(&fs::read_to_string(format!("/proc/{pid}/net/dev"))?))
+}
+
+pub(super) fn parse(text: &str) -> Vec<Interface> {
+    let interface = |line: &str| {
+        let (name, figures) = line.split_once(':')?;
+        let figures: Vec<u64> = figures.split_whitespace().flat_map(str::parse).collect();
+        // Eight of what came, then eight of what was sent: bytes, packets, errors and others.
+        Some(Interface {
+            name: name.trim().to_owned(),
+            rx_bytes: *figures.first()?,
+            rx_errors: *figures.get(2)?,
+            tx_bytes: *figures.get(8)?,
+            tx_errors: *figures.get(10)?,
+        })
+    };
+    text.lines().skip(2).filter_map(interface).filter(|interface| interface.name != "lo").collect()
+}
