@@ -194,4 +194,4 @@ fn layer(directory: &Path, data: &[u8]) -> bool {
 }
 
 /// Small, so that bombs of few bytes meet them.
-const LIMITS: Limits = Limits { entries: 10_000, path_bytes: 1 << 20 };
+const LIMITS: Limits = Limits { entries: 10_000, path_bytes: 1 << 20, implied_bytes: 1 << 20 };

@@ -45,11 +45,13 @@ pub(super) struct Limits {
     pub(super) entries: u64,
     /// All paths that must be remembered, together.
     pub(super) path_bytes: usize,
+    /// Those of directories that the archive takes for granted.
+    pub(super) implied_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { entries: 4_000_000, path_bytes: 128 << 20 }
+        Self { entries: 4_000_000, path_bytes: 128 << 20, implied_bytes: 8 << 20 }
     }
 }
 
@@ -102,6 +104,10 @@ pub(super) fn unpack(
     let recipe = reader.into_input().finish().map_err(no_recipe)?;
     let recipe = Some(recipe).filter(|_| !unpacker.tree.has_replaced);
     let implied = unpacker.tree.finish()?;
+    // They are kept with the layer, for good.
+    if implied.iter().map(Vec::len).sum::<usize>() > limits.implied_bytes {
+        return Err(Failure::TooLarge("a layer of so many directories that it does not list"));
+    }
     // The root is counted already.
     let made = implied.iter().filter(|path| !path.is_empty()).count() as u64;
     let inodes = unpacker.inodes + made;

@@ -323,6 +323,13 @@ fn bombs_meet_limits() {
         let result = Place::new().unpack_within(&many, limits);
         assert!(matches!(result, Err(Failure::TooLarge(_))), "{result:?}");
     }
+    let mut implied = Builder::default();
+    (0..100).for_each(|index| {
+        implied.file(&format!("d{index}/x"), b"");
+    });
+    let limits = Limits { implied_bytes: 200, ..Limits::default() };
+    let result = Place::new().unpack_within(&implied.end(), limits);
+    assert!(matches!(result, Err(Failure::TooLarge(_))), "{result:?}");
     let deep = "d/".repeat(1100) + "x";
     let long = "n".repeat(300);
     for path in [deep.as_bytes(), long.as_bytes(), &[b'a'; 5000]] {
