@@ -1,8 +1,9 @@
 //! StartContainer.
 
-use std::{fs, os::fd::AsFd, path::PathBuf, sync::Arc};
+use std::{fs, os::fd::AsFd, path::PathBuf, sync::Arc, time::Duration};
 
 use oci_spec::runtime::Spec;
+use tokio::time::timeout;
 use tracing::info;
 
 use crate::{
@@ -23,6 +24,9 @@ use crate::{
     runtime::bundle::Bundle,
     spec::config::NamespaceMode,
 };
+
+/// How long the disk may take to store that a container runs.
+const STORE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The exit code of a container that could not be started, as Kubernetes knows it.
 const START_ERROR: i32 = 128;
@@ -61,6 +65,9 @@ impl Pods {
                 },
             };
             container.finish_start(&pods.parts.database, phase);
+            // What is acknowledged is stored, unless the disk takes its time: then the monitor
+            // tells the next daemon.
+            let _ = timeout(STORE_LIMIT, pods.parts.database.settled()).await;
             crash::point("start: observed");
             started.map(drop)
         })
