@@ -27,8 +27,31 @@ install_missing() {
     [ ${#missing[@]} = 0 ] && return
     say "installing ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive
+    local install=(apt-get -qq install -y --no-remove --no-install-recommends)
     apt-get -qq update
-    apt-get -qq install -y --no-remove --no-install-recommends "${missing[@]}"
+    "${install[@]}" "${missing[@]}" 2> /dev/null || install_from_backports
+}
+
+# A machine that has one part of QEMU from the backports needs the others from there as well.
+# The lists are this script's own: what the machine installs later does not change.
+install_from_backports() {
+    local codename lists mirror suite
+    codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    say "trying the backports of $codename"
+    lists=$(mktemp -d /var/tmp/criquet-apt.XXXXXX)
+    mkdir -p "$lists/state/partial"
+    mirror=$(apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(CREATED_BY)' |
+        sed -n 's|^\(.*/debian\)/* Debian Packages$|\1|p' | head -n 1)
+    for suite in "$codename" "$codename-backports"; do
+        echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
+    done > "$lists/sources"
+    local own=(-o "Dir::Etc::sourcelist=$lists/sources" -o Dir::Etc::sourceparts=/dev/null
+        -o "Dir::State::Lists=$lists/state")
+    apt-get -qq "${own[@]}" update &&
+        "${install[@]}" "${own[@]}" -t "$codename-backports" "${missing[@]}"
+    local status=$?
+    rm -rf "$lists"
+    [ "$status" = 0 ] || die "apt cannot install ${missing[*]}"
 }
 
 # Prints the test programs; what cargo says while it builds goes to standard error.
