@@ -1,6 +1,6 @@
 //! Durable state: one SQLite database of named collections of JSON records.
 //!
-//! Entry point: [`Database::open`]. The module does not know what the records mean; their
+//! Entry point: `Database::open`. The module does not know what the records mean; their
 //! types belong to the modules that keep them. A thread of its own writes, so that a disk that
 //! does not answer holds up those who need it and nobody else.
 //!
