@@ -9,6 +9,7 @@
 mod blocking;
 mod container;
 mod error;
+mod events;
 mod execs;
 mod find;
 mod health;
@@ -40,6 +41,7 @@ pub use container::{
     usage::{Measured, Usage},
 };
 pub use error::Error;
+pub use events::{Behind, Event, Events, Happening, Subject, Subscription};
 pub use execs::{Exec, ExecOutput, ExecRequest, MAX_OUTPUT};
 pub use health::StorageTrouble;
 pub use id::{ContainerId, SandboxId};
@@ -85,6 +87,7 @@ pub struct Pods {
     recovery: recovery::Progress,
     probe: health::Probe,
     meters: usage::Meters,
+    events: Arc<Events>,
     // Held for look-ups and changes of the maps, never across an await.
     objects: Mutex<Objects>,
     runs: Joint<String, SandboxId, Error>,
@@ -120,6 +123,7 @@ impl Pods {
             recovery: recovery::Progress::default(),
             probe: health::Probe::default(),
             meters: usage::Meters::default(),
+            events: Arc::default(),
             objects: Mutex::default(),
             runs: Joint::default(),
             creations: Joint::default(),
@@ -150,6 +154,11 @@ impl Pods {
     /// The networks of the pods.
     pub fn network(&self) -> &Network {
         &self.parts.network
+    }
+
+    /// What happens to pods and containers.
+    pub fn events(&self) -> &Arc<Events> {
+        &self.events
     }
 
     /// Where things are.

@@ -6,6 +6,7 @@ mod container_status;
 mod create_container;
 mod exec;
 mod exec_sync;
+mod get_container_events;
 mod list_container_stats;
 mod list_containers;
 mod list_pod_sandbox;
@@ -232,7 +233,7 @@ impl v1::runtime_service_server::RuntimeService for RuntimeServer {
     type StreamContainerStatsStream = Answers<v1::StreamContainerStatsResponse>;
     type StreamPodSandboxStatsStream = Answers<v1::StreamPodSandboxStatsResponse>;
     type StreamPodSandboxMetricsStream = Stream<v1::StreamPodSandboxMetricsResponse>;
-    type GetContainerEventsStream = Stream<v1::ContainerEventResponse>;
+    type GetContainerEventsStream = get_container_events::Events;
 
     async fn stream_pod_sandboxes(
         &self,
@@ -299,9 +300,9 @@ impl v1::runtime_service_server::RuntimeService for RuntimeServer {
 
     async fn get_container_events(
         &self,
-        _request: Request<v1::GetEventsRequest>,
+        request: Request<v1::GetEventsRequest>,
     ) -> Answer<Self::GetContainerEventsStream> {
-        Err(not_built("GetContainerEvents"))
+        RuntimeServer::get_container_events(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_metric_descriptors(

@@ -23,6 +23,7 @@ use crate::{
             propagation,
         },
         error::{During, Error, Reason},
+        events::Happening,
         id::ContainerId,
         sandbox::{Sandbox, SandboxPhase, files::Files},
         time::now,
@@ -104,7 +105,8 @@ impl Pods {
         if sandbox.ending.is_cancelled() {
             return Err(ends_before(sandbox));
         }
-        objects.containers.insert(container.id.clone(), container);
+        objects.containers.insert(container.id.clone(), Arc::clone(&container));
+        container.happened(Happening::Created);
         Ok(())
     }
 
@@ -165,7 +167,7 @@ impl Pods {
         crash::point("create: bundle is written");
         self.parts.database.put(CONTAINERS, id.as_str(), &record)?;
         crash::point("create: recorded");
-        let container = Container::new(id.clone(), record);
+        let container = Container::new(id.clone(), record, &self.events);
         container.set_spec(Some(Arc::new(bundle.spec)));
         Ok(container)
     }

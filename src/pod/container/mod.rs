@@ -22,7 +22,7 @@ pub(super) mod usage;
 use std::{
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -37,6 +37,7 @@ use crate::{
     pod::{
         CONTAINERS,
         error::{Error, Reason},
+        events::{Events, Happening, Subject},
         id::{ContainerId, SandboxId},
         stage::Stage,
     },
@@ -113,6 +114,8 @@ pub struct Container {
     pub id: ContainerId,
     /// The step of the call that is under way.
     pub stage: Stage,
+    own: Weak<Self>,
+    events: Arc<Events>,
     // Held for reads and writes of memory, never across an await; `start` before `record`.
     start: Mutex<Start>,
     record: Mutex<ContainerRecord>,
@@ -137,10 +140,12 @@ struct Start {
 }
 
 impl Container {
-    pub(super) fn new(id: ContainerId, record: ContainerRecord) -> Arc<Self> {
-        Arc::new(Self {
+    pub(super) fn new(id: ContainerId, record: ContainerRecord, events: &Arc<Events>) -> Arc<Self> {
+        Arc::new_cyclic(|own| Self {
             id,
             stage: Stage::default(),
+            own: Weak::clone(own),
+            events: Arc::clone(events),
             start: Mutex::default(),
             record: Mutex::new(record),
             changes: watch::Sender::new(()),
@@ -185,8 +190,15 @@ impl Container {
         change: impl FnOnce(&mut ContainerRecord) -> bool,
     ) -> bool {
         let mut record = self.record();
+        let before = record.phase.name();
         if !change(&mut record) {
             return false;
+        }
+        match &record.phase {
+            phase if phase.name() == before => {}
+            ContainerPhase::Created => {}
+            ContainerPhase::Running { .. } => self.happened(Happening::Started),
+            ContainerPhase::Exited { .. } => self.happened(Happening::Stopped),
         }
         if !self.forgotten.load(Ordering::Relaxed) {
             match Batch::of(CONTAINERS, self.id.as_str(), &*record) {
@@ -199,6 +211,13 @@ impl Container {
         drop(record);
         self.changes.send_replace(());
         true
+    }
+
+    /// Tells those who want to know.
+    pub(super) fn happened(&self, happening: Happening) {
+        if let Some(own) = self.own.upgrade() {
+            self.events.happened(happening, Subject::Container(own));
+        }
     }
 
     /// Deletes the record for good.

@@ -16,6 +16,7 @@ use crate::{
         CONTAINERS, Pods, blocking,
         container::Container,
         error::{During, Error},
+        events::Happening,
         id::ContainerId,
     },
     store::Batch,
@@ -76,6 +77,7 @@ impl Pods {
         blocking::own_files(move || pods.throw_away(&id)).await?;
         crash::point("remove: directories are thrown away");
         self.objects().containers.remove(&container.id);
+        container.happened(Happening::Deleted);
         self.store_soon(container.forget(&self.parts.database), &container.id).await;
         crash::point("remove: forgotten");
         let (pods, id) = (Arc::clone(self), container.id.clone());

@@ -17,7 +17,7 @@ use std::{
     net::IpAddr,
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -36,6 +36,7 @@ use crate::{
     pod::{
         SANDBOXES,
         error::{Error, Reason},
+        events::{Events, Happening, Subject},
         id::SandboxId,
         stage::Stage,
     },
@@ -118,6 +119,8 @@ pub struct Sandbox {
     pub id: SandboxId,
     /// The step of the call that is under way.
     pub stage: Stage,
+    own: Weak<Self>,
+    events: Arc<Events>,
     // Held for reads and writes of memory, never across an await.
     record: Mutex<SandboxRecord>,
     link: Mutex<Link>,
@@ -146,10 +149,16 @@ struct Link {
 const TAKE_UP: Duration = Duration::from_secs(5);
 
 impl Sandbox {
-    pub(in crate::pod) fn new(id: SandboxId, record: SandboxRecord) -> Arc<Self> {
-        Arc::new(Self {
+    pub(in crate::pod) fn new(
+        id: SandboxId,
+        record: SandboxRecord,
+        events: &Arc<Events>,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|own| Self {
             id,
             stage: Stage::default(),
+            own: Weak::clone(own),
+            events: Arc::clone(events),
             record: Mutex::new(record),
             link: Mutex::default(),
             changes: watch::Sender::new(()),
@@ -176,7 +185,11 @@ impl Sandbox {
         change: impl FnOnce(&mut SandboxRecord),
     ) -> Option<Outcome> {
         let mut record = self.record();
+        let was_ready = record.phase == SandboxPhase::Ready;
         change(&mut record);
+        if was_ready && record.phase == SandboxPhase::NotReady {
+            self.happened(Happening::Stopped);
+        }
         if self.forgotten.load(Ordering::Relaxed) {
             return None;
         }
@@ -187,6 +200,13 @@ impl Sandbox {
                 tracing::error!(sandbox.id = %self.id, %error, "the sandbox cannot be stored");
                 None
             }
+        }
+    }
+
+    /// Tells those who want to know.
+    pub(in crate::pod) fn happened(&self, happening: Happening) {
+        if let Some(own) = self.own.upgrade() {
+            self.events.happened(happening, Subject::Sandbox(own));
         }
     }
 

@@ -9,6 +9,7 @@ use crate::{
     pod::{
         Pods,
         error::{Error, Reason},
+        events::Happening,
         sandbox::Sandbox,
     },
 };
@@ -49,6 +50,7 @@ impl Pods {
         }
         crash::point("remove sandbox: containers are removed");
         self.objects().sandboxes.remove(&sandbox.id);
+        sandbox.happened(Happening::Deleted);
         self.store_soon(sandbox.forget(&self.parts.database), &sandbox.id).await;
         crash::point("remove sandbox: forgotten");
         info!(sandbox.id = %sandbox.id, "sandbox is removed");

@@ -18,6 +18,7 @@ use crate::{
     pod::{
         Pods, SANDBOXES, blocking,
         error::{During, Error, Reason},
+        events::Happening,
         id::SandboxId,
         monitors::{exits, warm},
         sandbox::{
@@ -106,7 +107,7 @@ impl Pods {
         }
         let id = SandboxId::random().during("read", Path::new("/dev/urandom"))?;
         let span = info_span!("run_sandbox", sandbox.id = %id);
-        let sandbox = Sandbox::new(id.clone(), self.record_of(&id, config, handler));
+        let sandbox = Sandbox::new(id.clone(), self.record_of(&id, config, handler), &self.events);
         sandbox.stage.enter("recording");
         // Recorded before anything of it is made, so that a restart can undo it.
         let record = Batch::of(SANDBOXES, id.as_str(), &*sandbox.record())?;
@@ -117,7 +118,9 @@ impl Pods {
         sandbox.stage.leave();
         match made {
             Ok(()) => {
-                self.objects().sandboxes.insert(id.clone(), sandbox);
+                self.objects().sandboxes.insert(id.clone(), Arc::clone(&sandbox));
+                sandbox.happened(Happening::Created);
+                sandbox.happened(Happening::Started);
                 span.in_scope(|| info!("sandbox is ready"));
                 Ok(id)
             }

@@ -1,0 +1,149 @@
+//! What happened to pods and containers, for those who want to be told (KEP-3386).
+//!
+//! There is one log of what happened, bounded in length and age. Each subscriber has a place in
+//! it and reads on from there, as fast as it likes: a slow one holds up nobody, and one that is
+//! so far behind that something it has not seen is gone is told so. A new one begins with what
+//! nobody has been told yet, so that a client that reconnects misses nothing.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+
+use super::{Container, Sandbox, time::now};
+
+/// The most that is kept.
+const LENGTH: usize = 4096;
+/// The oldest that is told to a new subscriber.
+const AGE: Duration = Duration::from_secs(5 * 60);
+
+/// What can happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Happening {
+    /// It is there.
+    Created,
+    /// It runs.
+    Started,
+    /// It runs no more.
+    Stopped,
+    /// It is gone.
+    Deleted,
+}
+
+/// Whom it happened to.
+#[derive(Clone)]
+pub enum Subject {
+    /// A sandbox.
+    Sandbox(Arc<Sandbox>),
+    /// A container.
+    Container(Arc<Container>),
+}
+
+/// One thing that happened.
+#[derive(Clone)]
+pub struct Event {
+    /// What.
+    pub happening: Happening,
+    /// To whom.
+    pub subject: Subject,
+    /// When, in nanoseconds since the epoch.
+    pub at: i64,
+}
+
+struct Entry {
+    event: Event,
+    since: Instant,
+}
+
+/// The log.
+pub struct Events {
+    // Held for one insertion or one look.
+    log: Mutex<Log>,
+    /// The number of the next event.
+    next: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Log {
+    entries: VecDeque<Entry>,
+    /// The number of the first entry.
+    first: u64,
+    /// The number up to which somebody has been told.
+    told: u64,
+}
+
+/// A place in the log.
+pub struct Subscription {
+    events: Weak<Events>,
+    place: u64,
+    next: watch::Receiver<u64>,
+}
+
+/// The subscriber is so far behind that something it has not seen is gone.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// How much of it.
+    pub missed: u64,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { log: Mutex::default(), next: watch::Sender::new(0) }
+    }
+}
+
+impl Events {
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes down what happened. The order of calls is the order in which it is told.
+    pub(super) fn happened(&self, happening: Happening, subject: Subject) {
+        let event = Event { happening, subject, at: now() };
+        let next = {
+            let mut log = self.log();
+            log.entries.push_back(Entry { event, since: Instant::now() });
+            if log.entries.len() > LENGTH {
+                log.entries.pop_front();
+                log.first += 1;
+            }
+            log.first + log.entries.len() as u64
+        };
+        self.next.send_replace(next);
+    }
+
+    /// A place behind what others have been told of the last minutes.
+    pub fn subscribe(self: &Arc<Self>) -> Subscription {
+        let log = self.log();
+        let old = log.entries.iter().take_while(|entry| entry.since.elapsed() > AGE).count();
+        let place = log.told.max(log.first + old as u64);
+        drop(log);
+        Subscription { events: Arc::downgrade(self), place, next: self.next.subscribe() }
+    }
+}
+
+impl Subscription {
+    /// The next thing that happened; waits for it. None when the daemon ends.
+    ///
+    /// # Errors
+    /// [`Behind`]; the next call goes on with what is left.
+    pub async fn next(&mut self) -> Option<Result<Event, Behind>> {
+        let place = self.place;
+        self.next.wait_for(|next| *next > place).await.ok()?;
+        let events = self.events.upgrade()?;
+        let mut log = events.log();
+        if self.place < log.first {
+            let missed = log.first - self.place;
+            self.place = log.first;
+            return Some(Err(Behind { missed }));
+        }
+        let index = usize::try_from(self.place - log.first).ok()?;
+        let event = log.entries.get(index)?.event.clone();
+        self.place += 1;
+        log.told = log.told.max(self.place);
+        Some(Ok(event))
+    }
+}
