@@ -147,3 +147,68 @@ impl Subscription {
         Some(Ok(event))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Behind, Events, Happening, LENGTH, Subject};
+    use crate::{
+        pod::{Sandbox, SandboxPhase, SandboxRecord, id::SandboxId},
+        spec::config::SandboxConfig,
+    };
+
+    fn sandbox(events: &Arc<Events>) -> Subject {
+        let record = SandboxRecord {
+            config: SandboxConfig::default(),
+            runtime_handler: String::new(),
+            created_at: 0,
+            phase: SandboxPhase::Ready,
+            addresses: Vec::new(),
+            netns: None,
+            shm: None,
+            cgroup: "/x".into(),
+            owns_cgroup: false,
+            network: None,
+            boot_id: String::new(),
+            monitor_pid: 0,
+            monitor: None,
+            dismantled: false,
+        };
+        Subject::Sandbox(Sandbox::new(SandboxId::from("s".to_owned()), record, events))
+    }
+
+    #[tokio::test]
+    async fn one_that_is_behind_is_told_so_and_holds_up_nobody() {
+        let events = Arc::new(Events::default());
+        let subject = sandbox(&events);
+        let (mut slow, mut fast) = (events.subscribe(), events.subscribe());
+        for _ in 0..LENGTH + 3 {
+            events.happened(Happening::Created, subject.clone());
+            assert!(fast.next().await.unwrap().is_ok());
+        }
+        assert_eq!(slow.next().await.unwrap().err(), Some(Behind { missed: 3 }));
+        for _ in 0..LENGTH {
+            assert!(slow.next().await.unwrap().is_ok(), "what is left is told");
+        }
+        events.happened(Happening::Deleted, subject);
+        let last = slow.next().await.unwrap().ok().unwrap();
+        assert_eq!(last.happening, Happening::Deleted);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_was_told_waits_for_the_next_subscriber() {
+        let events = Arc::new(Events::default());
+        let subject = sandbox(&events);
+        let mut first = events.subscribe();
+        events.happened(Happening::Created, subject.clone());
+        assert!(first.next().await.unwrap().is_ok());
+        drop(first);
+        events.happened(Happening::Stopped, subject.clone());
+        let mut second = events.subscribe();
+        let told = second.next().await.unwrap().ok().unwrap();
+        assert_eq!(told.happening, Happening::Stopped, "and not what the first was told");
+        drop(events);
+        assert!(second.next().await.is_none(), "the daemon has ended");
+    }
+}

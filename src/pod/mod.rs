@@ -111,6 +111,7 @@ impl Pods {
     /// When state cannot be read or directories cannot be made.
     pub async fn open(options: Options, parts: Parts) -> Result<Arc<Self>, Error> {
         let boot_id = sandbox::files::boot_id()?;
+        let places = monitors::places::Places::of_this_process();
         let pods = Arc::new(Self {
             options,
             parts,
@@ -119,10 +120,10 @@ impl Pods {
             pool: monitors::warm::Pool::default(),
             measurements: container::usage::Measurements::default(),
             user_paths: blocking::UserPaths::default(),
-            places: monitors::places::Places::of_this_process(),
+            meters: usage::Meters::new(places.of_meters()),
+            places,
             recovery: recovery::Progress::default(),
             probe: health::Probe::default(),
-            meters: usage::Meters::default(),
             events: Arc::default(),
             objects: Mutex::default(),
             runs: Joint::default(),

@@ -44,17 +44,16 @@ struct Round {
     sandboxes: Arc<BTreeMap<String, PodReading>>,
 }
 
-impl Default for Meters {
-    fn default() -> Self {
+impl Meters {
+    /// Meters that keep so many descriptors at the most.
+    pub(super) fn new(descriptors: usize) -> Self {
         Self {
-            budget: Budget::new(DESCRIPTORS),
+            budget: Budget::new(descriptors.min(DESCRIPTORS)),
             known: Mutex::default(),
             round: tokio::sync::Mutex::default(),
         }
     }
-}
 
-impl Meters {
     fn known(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Meter>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

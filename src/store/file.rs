@@ -100,10 +100,19 @@ fn look_at(path: &Path, connection: &Connection) -> Result<(u32, bool), Error> {
         return Err(Error::Newer { path: path.to_owned(), found, known: VERSION });
     }
     if known {
-        let all = "SELECT coalesce(sum(length(body)), 0) FROM records";
-        connection.query_row(all, [], |row| row.get::<_, i64>(0)).map_err(failed)?;
+        read_everything(connection).map_err(failed)?;
     }
     Ok((found, known))
+}
+
+/// Only reading a body follows it to the pages that it overflows into.
+fn read_everything(connection: &Connection) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare("SELECT body FROM records")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        row.get_ref(0)?;
+    }
+    Ok(())
 }
 
 /// Changes the records of an older version, after a copy of the file was made.
@@ -155,27 +164,36 @@ fn open_for_reading(path: &Path, source: Box<rusqlite::Error>) -> Result<Connect
     }
 }
 
-/// Puts a damaged database aside and begins a new one with what can be read of it.
+/// Puts a damaged database aside and begins a new one with what can be read of it. The new one
+/// is whole before it takes the place of the damaged one.
 fn mend(path: &Path) -> Result<(), Error> {
+    let failed = |source| Error::Open { path: path.to_owned(), source: Box::new(source) };
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-    let aside = beside(path, &format!("damaged-{seconds}"));
+    let (aside, new) = (beside(path, &format!("damaged-{seconds}")), beside(path, "mending"));
+    // What an attempt left that was given up, on a full disk for one.
+    let _ = fs::remove_file(&new);
+    lengthen(path)?;
+    let kept = salvage(path, &new).map_err(failed)?;
     for suffix in ["", "-wal", "-shm"] {
-        let (from, to) = (with_suffix(path, suffix), with_suffix(&aside, suffix));
-        match fs::rename(&from, &to) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::File { operation: "put aside", path: from, source });
-            }
-            _ => {}
-        }
+        rename(&with_suffix(path, suffix), &with_suffix(&aside, suffix))?;
     }
-    lengthen(&aside)?;
-    let kept = salvage(&aside, path).unwrap_or(0);
+    rename(&new, path)?;
     error!(
         damaged = %aside.display(), kept,
         "the state database is damaged; what can be read of it is kept, pods that are not \
          known any more are ended, and images that are not known are pulled again"
     );
     Ok(())
+}
+
+/// What is not there has no name to change.
+fn rename(from: &Path, to: &Path) -> Result<(), Error> {
+    match fs::rename(from, to) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(Error::File { operation: "put aside", path: from.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// SQLite reads nothing of a file that is shorter than its header says (file format, "In-header

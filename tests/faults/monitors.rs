@@ -96,8 +96,8 @@ async fn with_fewer_descriptors_than_pods_none_of_them_is_ended() {
         containers.push(node.launch(&pod, requests::script("c", "sleep 1000")).await);
     }
     node.kill_daemon();
-    // Room for two connections beside everything else.
-    node.start_daemon_with_descriptors(130).await;
+    // Room for two connections beside everything else: 128 for others, a quarter for meters.
+    node.start_daemon_with_descriptors(173).await;
     eventually("some are not ready", async || {
         let pods = node.pods(v1::PodSandboxFilter::default()).await;
         pods.iter().filter(|pod| pod.state == NOT_READY).count() == 4

@@ -56,7 +56,7 @@ async fn a_container_on_its_way_is_ended_at_once_and_holds_up_no_other() {
 async fn a_start_is_given_up_in_time() {
     requires_root!();
     let Some(hung) = Hung::mount() else { return eprintln!("SKIPPED: no FUSE here") };
-    let setup = v1::Setup { start_limit: 300, ..v1::Setup::default() };
+    let setup = v1::Setup { start_limit: 5_000, ..v1::Setup::default() };
     let pod = Pod::start_with(setup).await;
     pod.run("well", "sleep 1000").await.unwrap();
     let request = pod.request("never");

@@ -128,7 +128,10 @@ async fn a_request_of_any_length_is_taken() {
     let mut pod = Pod::start().await;
     // More devices than a message holds.
     let device = |minor: usize| serde_json::json!({"allow": true, "type": "c", "major": 1, "minor": minor, "access": "r"});
-    let devices: Vec<_> = (0..1500).map(|number| device(number % 200)).collect();
+    // What a container's own nodes need comes first.
+    let all = serde_json::json!({"allow": true, "access": "rwm"});
+    let devices = (0..1500).map(|number| device(number % 200));
+    let devices: Vec<_> = std::iter::once(all).chain(devices).collect();
     let resources = serde_json::to_vec(&serde_json::json!({ "devices": devices })).unwrap();
     assert!(resources.len() > 64 * 1024);
     let request = v1::Start { resources, ..pod.request("many") };

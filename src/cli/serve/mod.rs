@@ -152,9 +152,10 @@ pub async fn run(settings: Settings, reload: Reload) -> Result<(), Error> {
         let (pods, database) = open(&settings, node).await?;
         Ok::<_, Error>((locks, listener, pods, database))
     };
+    let mut end = std::pin::pin!(signals::end());
     let (_locks, listener, pods, database) = tokio::select! {
         opened = opening => opened?,
-        () = signals::end() => return Ok(()),
+        () = &mut end => return Ok(()),
     };
     let images = Arc::clone(pods.images());
     let reporting = tokio::spawn(signals::dump(Arc::clone(&pods)));
@@ -185,14 +186,21 @@ pub async fn run(settings: Settings, reload: Reload) -> Result<(), Error> {
     info!(socket = %settings.listen.display(), "serving");
     notify(&[sd_notify::NotifyState::Ready]);
 
-    let server = tokio::spawn(server);
-    signals::end().await;
+    let mut server = tokio::spawn(server);
+    let early = tokio::select! {
+        () = end => None,
+        ended = &mut server => Some(ended),
+    };
     notify(&[sd_notify::NotifyState::Stopping]);
     reloading.abort();
     reporting.abort();
     let _ = stop.send(());
     streams.shut_down(DRAIN_STREAMS).await;
-    match tokio::time::timeout(DRAIN, server).await {
+    let drained = match early {
+        Some(ended) => Ok(ended),
+        None => tokio::time::timeout(DRAIN, server).await,
+    };
+    match drained {
         Ok(Ok(result)) => result?,
         Ok(Err(_)) => warn!("the server was ended by a panic"),
         Err(_) => info!("calls that were under way are given up; repeats will join them"),

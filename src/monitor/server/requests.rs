@@ -86,8 +86,15 @@ impl Server {
             }
             Some(Call::Stop(request)) => self.stop(&request),
             Some(Call::ReopenLog(request)) => {
-                if let Some(log) = &mut self.container(&request.container)?.log {
-                    log.reopen().during("reopen", "log file")?;
+                let container = self.container(&request.container)?;
+                match &mut container.log {
+                    Some(log) => log.reopen().during("reopen", "log file")?,
+                    // Whoever moved the file away is to move it back.
+                    None if matches!(container.phase, Phase::Exited { .. }) => {
+                        let message = "the container has ended, and writes no log".to_owned();
+                        return Err(Error::Child { kind: Kind::FailedPrecondition, message });
+                    }
+                    None => {}
                 }
                 Ok(DONE)
             }

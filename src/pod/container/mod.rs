@@ -137,6 +137,8 @@ struct Start {
     is_under_way: bool,
     /// An end that was told before the start was.
     end: Option<ExitRecord>,
+    /// It is being removed, and is not started any more.
+    is_closed: bool,
 }
 
 impl Container {
@@ -233,6 +235,9 @@ impl Container {
         if start.is_under_way {
             return Err(self.is_in_state("being started", "starting it", ""));
         }
+        if start.is_closed {
+            return Err(self.is_in_state("being removed", "starting it", ""));
+        }
         if self.record().phase != ContainerPhase::Created {
             return Err(self.wrong_state("starting it", "; create a new container"));
         }
@@ -240,8 +245,21 @@ impl Container {
         Ok(())
     }
 
-    /// Ends its start with the phase that it came to, and with an end that was told meanwhile.
-    pub(super) fn finish_start(&self, database: &Database, phase: ContainerPhase) {
+    /// Lets nobody start it any more; whether nothing of it runs by then.
+    pub(super) fn close(&self) -> bool {
+        let mut start = self.start();
+        start.is_closed = !start.is_under_way && !self.is_running();
+        start.is_closed
+    }
+
+    /// Whether it was ended while its start is under way.
+    pub(super) fn is_ended_already(&self) -> bool {
+        self.start().end.is_some()
+    }
+
+    /// Ends its start with the phase that it came to, and with an end that was told meanwhile;
+    /// whether there was one.
+    pub(super) fn finish_start(&self, database: &Database, phase: ContainerPhase) -> bool {
         let mut start = self.start();
         start.is_under_way = false;
         let end = start.end.take();
@@ -252,11 +270,12 @@ impl Container {
             }
             is_first
         });
-        if let Some(end) = end {
-            self.end(database, &end);
+        if let Some(end) = &end {
+            self.end(database, end);
         }
         drop(start);
         self.changes.send_replace(());
+        end.is_some()
     }
 
     /// Takes over how it ended. While it is being started, that comes first.

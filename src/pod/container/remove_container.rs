@@ -49,8 +49,11 @@ impl Pods {
     async fn remove_anew(self: &Arc<Self>, container: &Arc<Container>) -> Result<(), Error> {
         // Without its sandbox there is a cgroup at the most.
         let sandbox = self.sandbox_of(container).ok();
-        if let Some(sandbox) = &sandbox {
-            self.end_at_once(sandbox, container).await?;
+        while !container.close() {
+            match &sandbox {
+                Some(sandbox) => self.end_at_once(sandbox, container).await?,
+                None => self.record_unknown(container, "its sandbox is not known"),
+            }
         }
         let monitor = sandbox.and_then(|sandbox| sandbox.monitor());
         let deleted = match &monitor {

@@ -64,7 +64,11 @@ impl Pods {
                     message: chain(error),
                 },
             };
-            container.finish_start(&pods.parts.database, phase);
+            let was_ended = container.finish_start(&pods.parts.database, phase);
+            if was_ended && started.is_ok() {
+                // Whoever ended it could not know of the program. One that has ended is as good.
+                let _ = monitor.stop(container.id.as_str(), libc::SIGKILL, 0).await;
+            }
             // What is acknowledged is stored, unless the disk takes its time: then the monitor
             // tells the next daemon.
             let _ = timeout(STORE_LIMIT, pods.parts.database.settled()).await;
@@ -90,6 +94,9 @@ impl Pods {
             ..request(container, &spec, filter.as_deref().map_or(0, |f| f.flags))?
         };
         let program = filter.as_deref().map(|filter| filter.program.as_slice());
+        if container.is_ended_already() {
+            return Err(container.wrong_state("starting it", ", since it was stopped meanwhile"));
+        }
         let start = monitor.start(request, bundle.as_fd(), program);
         self.ask(sandbox, "starting a container", start).await
     }

@@ -24,6 +24,9 @@ use crate::{
 /// How long the kernel gets to end processes after SIGKILL, and the monitor to tell it.
 const AFTER_KILL: Duration = Duration::from_secs(4);
 
+/// How long a stop waits for a pod that is being taken up.
+const TAKE_UP: Duration = Duration::from_secs(5);
+
 /// How long a container that is to be ended at once may be on the way to its program.
 const MOMENT: Duration = Duration::from_millis(200);
 
@@ -49,7 +52,12 @@ impl Pods {
         let (pods, container) = (Arc::clone(self), Arc::clone(container));
         let grace = Duration::from_secs(u64::try_from(timeout).unwrap_or(0));
         // No lock of the container is held: a long stop holds up nothing else.
-        crate::pod::own(async move { pods.end_container(&sandbox, &container, grace).await }).await
+        crate::pod::own(async move {
+            // Right after a restart it is not known yet what runs, and whom to tell.
+            sandbox.taken_up(TAKE_UP).await;
+            pods.end_container(&sandbox, &container, grace).await
+        })
+        .await
     }
 
     /// Ends a container at once.
@@ -104,8 +112,8 @@ impl Pods {
         // What is asked of a monitor that hangs is done by it when it goes on; until the end
         // of the grace period there is nothing that is better.
         let limit = match sandbox.trouble() {
-            Some(_) => MOMENT,
-            None => ANSWER_LIMIT.max(grace),
+            Some(_) if grace.is_zero() => MOMENT,
+            _ => ANSWER_LIMIT.max(grace),
         };
         timeout(limit, stopping).await.unwrap_or_else(|_| {
             sandbox.is_silent("stopping a container", "no answer".to_owned());

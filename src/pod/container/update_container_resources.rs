@@ -1,8 +1,9 @@
 //! UpdateContainerResources.
 
-use std::{fs, sync::Arc};
+use std::{fs, sync::Arc, time::Duration};
 
 use oci_spec::runtime::{LinuxResources, Spec};
+use tokio::time::timeout;
 
 use crate::{
     pod::{
@@ -13,6 +14,9 @@ use crate::{
     },
     spec::{config::Resources, resources},
 };
+
+/// How long a start, and then the disk, is waited for.
+const LIMIT: Duration = Duration::from_secs(10);
 
 impl Pods {
     /// Changes the limits that `update` names: all of them or none.
@@ -25,6 +29,8 @@ impl Pods {
         update: &Resources,
     ) -> Result<(), Error> {
         let _guard = container.limits.lock().await;
+        // What is on its way has its bundle already.
+        let _ = timeout(LIMIT, container.started()).await;
         let old = container.record().config.resources.clone().unwrap_or_default();
         let merged = resources::merge(&old, update);
         let limits = resources::build(&merged)?;
@@ -49,7 +55,7 @@ impl Pods {
             record.config.resources = Some(merged);
             true
         });
-        self.parts.database.settled().await;
+        let _ = timeout(LIMIT, self.parts.database.settled()).await;
         Ok(())
     }
 

@@ -7,7 +7,10 @@ use tracing::warn;
 
 use crate::{
     monitor::{client::Event, record::ExitRecord, v1},
-    pod::{Pods, sandbox::Sandbox},
+    pod::{
+        Pods,
+        sandbox::{Sandbox, SandboxPhase},
+    },
 };
 
 /// The reason of a container of which nobody knows how it ended.
@@ -54,6 +57,10 @@ impl Pods {
             return;
         }
         warn!(sandbox.id = %sandbox.id, "the first process of the pod's PID namespace has ended");
+        if sandbox.record().phase == SandboxPhase::Creating {
+            // Who makes it finds out, and undoes it.
+            return sandbox.ending.cancel();
+        }
         self.dismantle_later(sandbox);
     }
 

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::exits;
 use crate::{
-    kind::chain,
+    kind::{Kind, chain},
     monitor::{
         client::{self, Monitor},
         record::ExitRecord,
@@ -184,24 +184,31 @@ impl Pods {
         sandbox: &Arc<Sandbox>,
         monitor: &Monitor,
     ) -> Result<(), Error> {
-        let v1::States { containers: states, init_exited, .. } = settled(monitor).await?;
+        // Only of these can it be said that the monitor does not know them any more: a start
+        // may come to its end while this is under way.
+        let containers = self.containers_of(sandbox);
+        let ran: Vec<_> = containers.iter().filter(|one| one.is_running()).cloned().collect();
+        let v1::States { containers: states, init_exited, .. } = self.settled(monitor).await?;
         let directory = self.sandbox_directory(&sandbox.id);
         for container in self.containers_of(sandbox) {
             let state = states.iter().find(|state| state.container == container.id.as_str());
-            self.reconcile_container(&container, state, &directory).await;
+            let ran = ran.iter().any(|other| other.id == container.id);
+            if state.is_some() || ran {
+                self.reconcile_container(&container, state, &directory).await;
+            }
         }
         for state in &states {
             match self.container(&state.container) {
                 // It was removed but for this last step.
                 Err(_) => {
-                    monitor.stop(&state.container, libc::SIGKILL, 0).await?;
+                    gone_is_as_good(monitor.stop(&state.container, libc::SIGKILL, 0).await)?;
                     if state.exited.is_some() {
-                        monitor.delete(&state.container).await?;
+                        gone_is_as_good(monitor.delete(&state.container).await)?;
                     }
                 }
                 // The answer to its start was lost, and its caller was told that it failed.
                 Ok(container) if container.has_ended() && state.exited.is_none() => {
-                    monitor.stop(&state.container, libc::SIGKILL, 0).await?;
+                    gone_is_as_good(monitor.stop(&state.container, libc::SIGKILL, 0).await)?;
                 }
                 Ok(_) => {}
             }
@@ -273,28 +280,40 @@ impl Pods {
         }
         self.dismantle_later(sandbox);
     }
+
+    /// What a monitor has, once none of its containers is on the way to its program any longer:
+    /// the answer to that start went to a daemon that is no more, so one that takes too long is
+    /// ended, as its caller will start another. One that this daemon starts has its own limit.
+    async fn settled(&self, monitor: &Monitor) -> Result<v1::States, Error> {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let asking = timeout(ANSWER_LIMIT, monitor.state());
+            let states = asking.await.unwrap_or(Err(client::Error::Gone))?;
+            let containers = states.containers.iter();
+            let starting = containers.filter(|state| {
+                let is_ours =
+                    || self.container(&state.container).is_ok_and(|one| one.is_starting());
+                state.started_at == 0 && state.exited.is_none() && !is_ours()
+            });
+            let starting: Vec<_> = starting.map(|state| state.container.clone()).collect();
+            if starting.is_empty() || Instant::now() > end + PATIENCE {
+                return Ok(states);
+            }
+            if Instant::now() > end {
+                for container in starting {
+                    monitor.stop(&container, libc::SIGKILL, 0).await?;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
 }
 
-/// What a monitor has, once none of its containers is on the way to its program any longer:
-/// the answer to that start may have gone to a daemon that is no more, so one that takes too
-/// long is ended, as its caller will start another.
-async fn settled(monitor: &Monitor) -> Result<v1::States, Error> {
-    const PATIENCE: Duration = Duration::from_secs(5);
-    let end = Instant::now() + PATIENCE;
-    loop {
-        let asking = timeout(ANSWER_LIMIT, monitor.state());
-        let states = asking.await.unwrap_or(Err(client::Error::Gone))?;
-        let containers = states.containers.iter();
-        let starting = containers.filter(|state| state.started_at == 0 && state.exited.is_none());
-        let starting: Vec<_> = starting.map(|state| state.container.clone()).collect();
-        if starting.is_empty() || Instant::now() > end + PATIENCE {
-            return Ok(states);
-        }
-        if Instant::now() > end {
-            for container in starting {
-                monitor.stop(&container, libc::SIGKILL, 0).await?;
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+/// Somebody else may have removed it meanwhile.
+fn gone_is_as_good(answer: Result<(), client::Error>) -> Result<(), client::Error> {
+    match answer {
+        Err(client::Error::Refused { kind: Kind::NotFound, .. }) => Ok(()),
+        other => other,
     }
 }

@@ -126,8 +126,13 @@ impl Pods {
         let socket = self.options.pool_directory().join(number.to_string());
         let (sender, events) = mpsc::unbounded_channel();
         let monitor = self.parts.program.spawn(&socket, sender)?;
-        if kind == Kind::Isolated {
-            monitor.prepare().await?;
+        if kind == Kind::Isolated
+            && let Err(error) = monitor.prepare().await
+        {
+            // It would wait for a pod until this daemon ends.
+            let _ = monitor.shut_down().await;
+            let _ = fs::remove_file(&socket);
+            return Err(error.into());
         }
         Ok(Warm { kind, socket, monitor, events })
     }

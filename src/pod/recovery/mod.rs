@@ -56,8 +56,10 @@ impl Pods {
         let pods = Arc::clone(self);
         tokio::spawn(async move {
             pods.end_unknown(left.unknown).await;
-            pods.recovery.unknown_are_ended.send_replace(true);
+            // Plugins that collect garbage are told which pods there are: none may come
+            // meanwhile, as far as that does not take too long.
             pods.sweep(left.remains).await;
+            pods.recovery.unknown_are_ended.send_replace(true);
         });
     }
 

@@ -4,7 +4,12 @@
 //! Every step has a limit, and goes on past one that fails: a monitor that does not answer is
 //! passed by and its pod's processes are killed through their cgroups.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use tokio::time::timeout;
@@ -52,8 +57,11 @@ impl Pods {
         let ends = containers.iter().map(|container| self.end_at_once(sandbox, container));
         let ended = join_all(ends).await.into_iter().collect::<Result<(), _>>();
         // Nothing of it runs but its monitor, and what the kernel does not end.
+        // One that never was ready stays what the next daemon undoes.
         drop(sandbox.observe(&self.parts.database, |record| {
-            record.phase = SandboxPhase::NotReady;
+            if record.phase == SandboxPhase::Ready {
+                record.phase = SandboxPhase::NotReady;
+            }
         }));
         crash::point("dismantle: containers have ended");
         sandbox.stage.enter("taking down the network");
@@ -147,6 +155,9 @@ impl Pods {
     /// Tries again and again to take a sandbox apart, beside everything else, until nothing of
     /// it is left or it is removed.
     pub(in crate::pod) fn dismantle_later(self: &Arc<Self>, sandbox: &Arc<Sandbox>) {
+        if sandbox.dismantling.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let (pods, sandbox) = (Arc::clone(self), Arc::clone(sandbox));
         tokio::spawn(async move {
             let mut pause = PAUSES[0];
@@ -165,6 +176,7 @@ impl Pods {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSES[1]);
             }
+            sandbox.dismantling.store(false, Ordering::Relaxed);
         });
     }
 

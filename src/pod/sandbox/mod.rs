@@ -130,6 +130,8 @@ pub struct Sandbox {
     pub(in crate::pod) ending: CancellationToken,
     /// Held by the one task that takes it up.
     turn: Arc<AsyncMutex<()>>,
+    /// A task tries again and again to take it apart.
+    pub(in crate::pod) dismantling: AtomicBool,
     /// Its record is deleted, and must not be written again.
     forgotten: AtomicBool,
 }
@@ -164,6 +166,7 @@ impl Sandbox {
             changes: watch::Sender::new(()),
             ending: CancellationToken::new(),
             turn: Arc::default(),
+            dismantling: AtomicBool::new(false),
             forgotten: AtomicBool::new(false),
         })
     }
@@ -239,6 +242,7 @@ impl Sandbox {
     fn change_link(&self, monitor: Option<Monitor>, place: Option<OwnedSemaphorePermit>) {
         let mut link = self.link();
         link.trouble = None;
+        link.is_known &= monitor.is_some();
         link.monitor = monitor;
         link._place = place;
         drop(link);
@@ -311,7 +315,7 @@ impl Sandbox {
             return Ok(monitor);
         }
         self.taken_up(TAKE_UP).await;
-        let state = "being taken up after a restart of the daemon";
+        let state = "being taken up";
         self.usable(action)?.ok_or_else(|| self.wrong_state(state, action, "; try again"))
     }
 

@@ -1,6 +1,9 @@
 //! RemovePodSandbox.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tracing::{info, warn};
 
@@ -17,6 +20,10 @@ use crate::{
 /// How long the disk may take to store that something is gone, before the answer says so
 /// without it: it is stored when the disk takes it.
 pub(in crate::pod) const STORE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long the network of a removed sandbox is tried to be taken down; after that it is the
+/// next start's business.
+const NETWORK_LIMIT: Duration = Duration::from_secs(60 * 60);
 
 impl Pods {
     /// Removes a sandbox with its containers, by force. A call while another one is under way
@@ -78,7 +85,11 @@ impl Pods {
         let (pods, id) = (Arc::clone(self), sandbox.id.clone());
         tokio::spawn(async move {
             let mut pause = Duration::from_secs(1);
+            let end = Instant::now() + NETWORK_LIMIT;
             while pods.parts.network.teardown(&request, None).await.is_err() {
+                if Instant::now() > end {
+                    return;
+                }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(60));
             }

@@ -13,7 +13,10 @@ use tracing::{Instrument, debug, info, info_span};
 
 use crate::{
     crash,
-    monitor::{client::Monitor, v1},
+    monitor::{
+        client::{self, Monitor},
+        v1,
+    },
     network::{self, PodRequest},
     pod::{
         Pods, SANDBOXES, blocking,
@@ -182,6 +185,10 @@ impl Pods {
         crash::point("run: files are written");
         sandbox.stage.enter("making the log directory");
         self.make_log_directory(&record.config).await?;
+        let is_gone = |sandbox: &Sandbox| sandbox.monitor().is_none_or(|one| one.is_gone());
+        if sandbox.ending.is_cancelled() || is_gone(sandbox) {
+            return Err(client::Error::Gone.into());
+        }
         sandbox.answers();
         // A fact: a restart that does not find it undoes the pod, as it does any that is not
         // whole.
@@ -192,6 +199,10 @@ impl Pods {
         match stored {
             Some(outcome) => {
                 outcome.known().await?;
+                if is_gone(sandbox) {
+                    // Who saw it go has seen a sandbox that was not ready yet.
+                    self.take_up(sandbox);
+                }
                 crash::point("run: ready");
                 Ok(())
             }
