@@ -115,7 +115,8 @@ pub struct Container {
     /// The step of the call that is under way.
     pub stage: Stage,
     own: Weak<Self>,
-    events: Arc<Events>,
+    // The log holds those that it is about.
+    events: Weak<Events>,
     // Held for reads and writes of memory, never across an await; `start` before `record`.
     start: Mutex<Start>,
     record: Mutex<ContainerRecord>,
@@ -147,7 +148,7 @@ impl Container {
             id,
             stage: Stage::default(),
             own: Weak::clone(own),
-            events: Arc::clone(events),
+            events: Arc::downgrade(events),
             start: Mutex::default(),
             record: Mutex::new(record),
             changes: watch::Sender::new(()),
@@ -217,8 +218,8 @@ impl Container {
 
     /// Tells those who want to know.
     pub(super) fn happened(&self, happening: Happening) {
-        if let Some(own) = self.own.upgrade() {
-            self.events.happened(happening, Subject::Container(own));
+        if let (Some(own), Some(events)) = (self.own.upgrade(), self.events.upgrade()) {
+            events.happened(happening, Subject::Container(own));
         }
     }
 

@@ -120,7 +120,8 @@ pub struct Sandbox {
     /// The step of the call that is under way.
     pub stage: Stage,
     own: Weak<Self>,
-    events: Arc<Events>,
+    // The log holds those that it is about.
+    events: Weak<Events>,
     // Held for reads and writes of memory, never across an await.
     record: Mutex<SandboxRecord>,
     link: Mutex<Link>,
@@ -160,7 +161,7 @@ impl Sandbox {
             id,
             stage: Stage::default(),
             own: Weak::clone(own),
-            events: Arc::clone(events),
+            events: Arc::downgrade(events),
             record: Mutex::new(record),
             link: Mutex::default(),
             changes: watch::Sender::new(()),
@@ -208,8 +209,8 @@ impl Sandbox {
 
     /// Tells those who want to know.
     pub(in crate::pod) fn happened(&self, happening: Happening) {
-        if let Some(own) = self.own.upgrade() {
-            self.events.happened(happening, Subject::Sandbox(own));
+        if let (Some(own), Some(events)) = (self.own.upgrade(), self.events.upgrade()) {
+            events.happened(happening, Subject::Sandbox(own));
         }
     }
 
