@@ -13,25 +13,16 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Container, Sandbox, time::now};
+use super::{
+    Container, Sandbox,
+    happening::{Happening, Tell},
+    time::now,
+};
 
 /// The most that is kept.
 const LENGTH: usize = 4096;
 /// The oldest that is told to a new subscriber.
 const AGE: Duration = Duration::from_secs(5 * 60);
-
-/// What can happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Happening {
-    /// It is there.
-    Created,
-    /// It runs.
-    Started,
-    /// It runs no more.
-    Stopped,
-    /// It is gone.
-    Deleted,
-}
 
 /// Whom it happened to.
 #[derive(Clone)]
@@ -101,7 +92,7 @@ impl Events {
     }
 
     /// Takes down what happened. The order of calls is the order in which it is told.
-    pub(super) fn happened(&self, happening: Happening, subject: Subject) {
+    fn happened(&self, happening: Happening, subject: Subject) {
         let event = Event { happening, subject, at: now() };
         let next = {
             let mut log = self.log();
@@ -113,6 +104,26 @@ impl Events {
             log.first + log.entries.len() as u64
         };
         self.next.send_replace(next);
+    }
+
+    /// What containers tell by. It does not keep the log, which has those that it is about.
+    pub(super) fn of_containers(self: &Arc<Self>) -> Tell<Container> {
+        let events = Arc::downgrade(self);
+        Box::new(move |happening, container| {
+            if let Some(events) = events.upgrade() {
+                events.happened(happening, Subject::Container(container));
+            }
+        })
+    }
+
+    /// What sandboxes tell by.
+    pub(super) fn of_sandboxes(self: &Arc<Self>) -> Tell<Sandbox> {
+        let events = Arc::downgrade(self);
+        Box::new(move |happening, sandbox| {
+            if let Some(events) = events.upgrade() {
+                events.happened(happening, Subject::Sandbox(sandbox));
+            }
+        })
     }
 
     /// A place behind what others have been told of the last minutes.
@@ -152,9 +163,9 @@ impl Subscription {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Behind, Events, Happening, LENGTH, Subject};
+    use super::{Behind, Events, LENGTH, Subject};
     use crate::{
-        pod::{Sandbox, SandboxPhase, SandboxRecord, id::SandboxId},
+        pod::{Happening, Sandbox, SandboxPhase, SandboxRecord, id::SandboxId},
         spec::config::SandboxConfig,
     };
 
@@ -175,7 +186,11 @@ mod tests {
             monitor: None,
             dismantled: false,
         };
-        Subject::Sandbox(Sandbox::new(SandboxId::from("s".to_owned()), record, events))
+        Subject::Sandbox(Sandbox::new(
+            SandboxId::from("s".to_owned()),
+            record,
+            events.of_sandboxes(),
+        ))
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ mod error;
 mod events;
 mod execs;
 mod find;
+mod happening;
 mod health;
 mod id;
 mod join;
@@ -41,8 +42,9 @@ pub use container::{
     usage::{Measured, Usage},
 };
 pub use error::Error;
-pub use events::{Behind, Event, Events, Happening, Subject, Subscription};
+pub use events::{Behind, Event, Events, Subject, Subscription};
 pub use execs::{Exec, ExecOutput, ExecRequest, MAX_OUTPUT};
+pub use happening::Happening;
 pub use health::StorageTrouble;
 pub use id::{ContainerId, SandboxId};
 pub use options::Options;

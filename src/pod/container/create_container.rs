@@ -23,7 +23,7 @@ use crate::{
             propagation,
         },
         error::{During, Error, Reason},
-        events::Happening,
+        happening::Happening,
         id::ContainerId,
         sandbox::{Sandbox, SandboxPhase, files::Files},
         time::now,
@@ -167,7 +167,7 @@ impl Pods {
         crash::point("create: bundle is written");
         self.parts.database.put(CONTAINERS, id.as_str(), &record)?;
         crash::point("create: recorded");
-        let container = Container::new(id.clone(), record, &self.events);
+        let container = Container::new(id.clone(), record, self.events.of_containers());
         container.set_spec(Some(Arc::new(bundle.spec)));
         Ok(container)
     }

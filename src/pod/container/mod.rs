@@ -37,7 +37,7 @@ use crate::{
     pod::{
         CONTAINERS,
         error::{Error, Reason},
-        events::{Events, Happening, Subject},
+        happening::{Happening, Tell},
         id::{ContainerId, SandboxId},
         stage::Stage,
     },
@@ -115,8 +115,7 @@ pub struct Container {
     /// The step of the call that is under way.
     pub stage: Stage,
     own: Weak<Self>,
-    // The log holds those that it is about.
-    events: Weak<Events>,
+    tell: Tell<Self>,
     // Held for reads and writes of memory, never across an await; `start` before `record`.
     start: Mutex<Start>,
     record: Mutex<ContainerRecord>,
@@ -143,12 +142,12 @@ struct Start {
 }
 
 impl Container {
-    pub(super) fn new(id: ContainerId, record: ContainerRecord, events: &Arc<Events>) -> Arc<Self> {
+    pub(super) fn new(id: ContainerId, record: ContainerRecord, tell: Tell<Self>) -> Arc<Self> {
         Arc::new_cyclic(|own| Self {
             id,
             stage: Stage::default(),
             own: Weak::clone(own),
-            events: Arc::downgrade(events),
+            tell,
             start: Mutex::default(),
             record: Mutex::new(record),
             changes: watch::Sender::new(()),
@@ -218,8 +217,8 @@ impl Container {
 
     /// Tells those who want to know.
     pub(super) fn happened(&self, happening: Happening) {
-        if let (Some(own), Some(events)) = (self.own.upgrade(), self.events.upgrade()) {
-            events.happened(happening, Subject::Container(own));
+        if let Some(own) = self.own.upgrade() {
+            (self.tell)(happening, own);
         }
     }
 

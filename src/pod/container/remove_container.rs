@@ -16,7 +16,7 @@ use crate::{
         CONTAINERS, Pods, blocking,
         container::Container,
         error::{During, Error},
-        events::Happening,
+        happening::Happening,
         id::ContainerId,
     },
     store::Batch,

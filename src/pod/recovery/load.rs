@@ -50,7 +50,7 @@ impl Pods {
         for (id, record) in sandboxes {
             let id = SandboxId::from(id);
             known_pods.insert(id.clone());
-            let sandbox = Sandbox::new(id.clone(), record, &self.events);
+            let sandbox = Sandbox::new(id.clone(), record, self.events.of_sandboxes());
             if sandbox.record().phase == SandboxPhase::Creating {
                 unfinished.push(sandbox);
             } else {
@@ -62,7 +62,7 @@ impl Pods {
             let id = ContainerId::from(id);
             known.insert(id.clone());
             let has_home = objects.sandboxes.contains_key(&record.sandbox);
-            let container = Container::new(id.clone(), record, &self.events);
+            let container = Container::new(id.clone(), record, self.events.of_containers());
             if has_home {
                 objects.containers.insert(id, container);
             } else {

@@ -36,7 +36,7 @@ use crate::{
     pod::{
         SANDBOXES,
         error::{Error, Reason},
-        events::{Events, Happening, Subject},
+        happening::{Happening, Tell},
         id::SandboxId,
         stage::Stage,
     },
@@ -120,8 +120,7 @@ pub struct Sandbox {
     /// The step of the call that is under way.
     pub stage: Stage,
     own: Weak<Self>,
-    // The log holds those that it is about.
-    events: Weak<Events>,
+    tell: Tell<Self>,
     // Held for reads and writes of memory, never across an await.
     record: Mutex<SandboxRecord>,
     link: Mutex<Link>,
@@ -152,16 +151,12 @@ struct Link {
 const TAKE_UP: Duration = Duration::from_secs(5);
 
 impl Sandbox {
-    pub(in crate::pod) fn new(
-        id: SandboxId,
-        record: SandboxRecord,
-        events: &Arc<Events>,
-    ) -> Arc<Self> {
+    pub(in crate::pod) fn new(id: SandboxId, record: SandboxRecord, tell: Tell<Self>) -> Arc<Self> {
         Arc::new_cyclic(|own| Self {
             id,
             stage: Stage::default(),
             own: Weak::clone(own),
-            events: Arc::downgrade(events),
+            tell,
             record: Mutex::new(record),
             link: Mutex::default(),
             changes: watch::Sender::new(()),
@@ -209,8 +204,8 @@ impl Sandbox {
 
     /// Tells those who want to know.
     pub(in crate::pod) fn happened(&self, happening: Happening) {
-        if let (Some(own), Some(events)) = (self.own.upgrade(), self.events.upgrade()) {
-            events.happened(happening, Subject::Sandbox(own));
+        if let Some(own) = self.own.upgrade() {
+            (self.tell)(happening, own);
         }
     }
 

@@ -12,7 +12,7 @@ use crate::{
     pod::{
         Pods,
         error::{Error, Reason},
-        events::Happening,
+        happening::Happening,
         sandbox::Sandbox,
     },
 };

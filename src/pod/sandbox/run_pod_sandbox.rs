@@ -21,7 +21,7 @@ use crate::{
     pod::{
         Pods, SANDBOXES, blocking,
         error::{During, Error, Reason},
-        events::Happening,
+        happening::Happening,
         id::SandboxId,
         monitors::{exits, warm},
         sandbox::{
@@ -110,7 +110,11 @@ impl Pods {
         }
         let id = SandboxId::random().during("read", Path::new("/dev/urandom"))?;
         let span = info_span!("run_sandbox", sandbox.id = %id);
-        let sandbox = Sandbox::new(id.clone(), self.record_of(&id, config, handler), &self.events);
+        let sandbox = Sandbox::new(
+            id.clone(),
+            self.record_of(&id, config, handler),
+            self.events.of_sandboxes(),
+        );
         sandbox.stage.enter("recording");
         // Recorded before anything of it is made, so that a restart can undo it.
         let record = Batch::of(SANDBOXES, id.as_str(), &*sandbox.record())?;
