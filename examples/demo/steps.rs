@@ -247,8 +247,13 @@ impl<'a> Demo<'a> {
         let begin = Instant::now();
         let config = self.place.config;
         let path = config.root.join("state.db");
-        let database = Arc::new(Database::open(&path, Durability::Process)?);
-        Network::open(config.network_options(), database)?.dismantle().await?;
+        let options = config.network_options();
+        // Opening reads the database, which waits for the disk.
+        let open = move || {
+            let database = Arc::new(Database::open(&path, Durability::Process)?);
+            anyhow::Ok(Network::open(options, database)?)
+        };
+        tokio::task::spawn_blocking(open).await??.dismantle().await?;
         told("its bridge and its packet filter rules are removed", begin);
         Ok(())
     }
