@@ -49,7 +49,7 @@ pub struct Node {
     pub images: ImageServiceClient<Channel>,
     holder: Child,
     daemon: Option<Child>,
-    descriptors: Option<u32>,
+    descriptors: Option<(u32, u32)>,
     environment: Option<(&'static str, String)>,
     program: Option<PathBuf>,
 }
@@ -124,9 +124,9 @@ impl Node {
         let program = self.program.as_deref().unwrap_or(own).to_str().unwrap();
         let mut command = match self.descriptors {
             None => self.inside(program),
-            Some(limit) => {
+            Some((soft, hard)) => {
                 let mut command = self.inside("prlimit");
-                command.arg(format!("--nofile={limit}:{limit}")).args(["--", program]);
+                command.arg(format!("--nofile={soft}:{hard}")).args(["--", program]);
                 command
             }
         };
@@ -188,9 +188,9 @@ impl Node {
         true
     }
 
-    /// Starts the daemon below a limit of descriptors, and waits until it answers.
-    pub async fn start_daemon_with_descriptors(&mut self, limit: u32) {
-        self.descriptors = Some(limit);
+    /// Starts the daemon with a soft and a hard limit of descriptors, and waits until it answers.
+    pub async fn start_daemon_with_descriptors(&mut self, soft: u32, hard: u32) {
+        self.descriptors = Some((soft, hard));
         self.start_daemon().await;
         self.descriptors = None;
     }
