@@ -19,14 +19,14 @@ enum Lack {
 }
 
 /// A file system with the daemon's root or state on it.
-struct Disk {
+pub(super) struct Disk {
     path: PathBuf,
     lack: Lack,
 }
 
 impl Disk {
     /// Moves the root of a node onto an ext4 in a file, while no daemon runs.
-    fn below(node: &mut Node) -> Self {
+    pub(super) fn below(node: &mut Node) -> Self {
         Self::lacking(node, Lack::Bytes)
     }
 
@@ -60,7 +60,7 @@ impl Disk {
     }
 
     /// To the last byte, or the last inode.
-    fn fill(&self) {
+    pub(super) fn fill(&self) {
         let path = self.path.join("fill");
         fs::create_dir_all(&path).unwrap_or_default();
         if self.lack == Lack::Inodes {
@@ -75,7 +75,7 @@ impl Disk {
     }
 
     /// Takes away what filled it.
-    fn empty(&self) {
+    pub(super) fn empty(&self) {
         fs::remove_dir_all(self.path.join("fill")).unwrap();
     }
 
@@ -92,7 +92,7 @@ impl Disk {
         fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "1").unwrap();
     }
 
-    fn freeze(&self, on: bool) {
+    pub(super) fn freeze(&self, on: bool) {
         run(Command::new("fsfreeze").arg(if on { "-f" } else { "-u" }).arg(&self.path));
     }
 }

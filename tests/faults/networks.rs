@@ -23,7 +23,7 @@ if [ "$CNI_COMMAND" = ADD ]; then
 fi
 "#;
 
-async fn node(timeout: u32) -> Node {
+pub(super) async fn node(timeout: u32) -> Node {
     let mut node = Node::start().await;
     node.kill_daemon();
     let bin = node.path("cni-bin");
@@ -40,11 +40,11 @@ async fn node(timeout: u32) -> Node {
     node
 }
 
-fn set(node: &Node, fault: &str) {
+pub(super) fn set(node: &Node, fault: &str) {
     fs::write(node.path("cni-bin").join(fault), "").unwrap();
 }
 
-fn clear(node: &Node, fault: &str) {
+pub(super) fn clear(node: &Node, fault: &str) {
     fs::remove_file(node.path("cni-bin").join(fault)).unwrap();
 }
 
