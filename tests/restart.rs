@@ -378,3 +378,26 @@ async fn a_profile_of_the_node_counts_as_it_was_when_the_container_was_created()
     assert_eq!(fs::read_dir(node.path("state/bundles")).unwrap().count(), 0);
     leaks::assert_nothing_left(&node).await;
 }
+
+#[tokio::test]
+async fn a_stop_right_after_a_restart_gives_the_grace_that_was_asked_for() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let pod = node.pod("pod").await;
+    let script = "trap 'usleep 300000; exit 7' TERM; echo ready; while :; do usleep 10000; done";
+    let mut containers = Vec::new();
+    for number in 0..4 {
+        let config = requests::script(&format!("c{number}"), script);
+        let log = node.container_log(&config);
+        containers.push(node.launch(&pod, config).await);
+        eventually("it can be told", async || log_texts(&log, "stdout") == ["ready"]).await;
+    }
+    node.kill_daemon();
+    node.start_daemon().await;
+    for container in &containers {
+        node.stop(container, 60).await.unwrap();
+        assert_eq!(node.status(container).await.unwrap().exit_code, 7);
+    }
+    node.remove_pod(&pod).await.unwrap();
+    leaks::assert_nothing_left(&node).await;
+}
