@@ -105,7 +105,7 @@ impl Pods {
         if sandbox.ending.is_cancelled() {
             return Err(ends_before(sandbox));
         }
-        objects.containers.insert(container.id.clone(), Arc::clone(&container));
+        objects.add_container(Arc::clone(&container));
         container.happened(Happening::Created);
         Ok(())
     }

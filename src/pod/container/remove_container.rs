@@ -79,7 +79,8 @@ impl Pods {
         let (pods, id) = (Arc::clone(self), container.id.clone());
         blocking::own_files(move || pods.throw_away(&id)).await?;
         crash::point("remove: directories are thrown away");
-        self.objects().containers.remove(&container.id);
+        self.objects().remove_container(container);
+        self.freed.add(1);
         container.happened(Happening::Deleted);
         self.store_soon(container.forget(&self.parts.database), &container.id).await;
         crash::point("remove: forgotten");
