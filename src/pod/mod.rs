@@ -91,6 +91,7 @@ pub struct Pods {
     probe: health::Probe,
     meters: usage::Meters,
     freed: memory::Freed,
+    layers: container::layer::Layers,
     events: Arc<Events>,
     // Held for look-ups and changes of the maps, never across an await.
     objects: Mutex<Objects>,
@@ -110,7 +111,16 @@ impl Pods {
     pub async fn open(options: Options, parts: Parts) -> Result<Arc<Self>, Error> {
         let boot_id = sandbox::files::boot_id()?;
         let places = monitors::places::Places::of_this_process();
+        let layers = {
+            let options = options.clone();
+            blocking::own_files(move || {
+                options.make_directories()?;
+                Ok(container::layer::Layers::open(&options))
+            })
+            .await?
+        };
         let pods = Arc::new(Self {
+            layers,
             options,
             parts,
             boot_id,
@@ -134,7 +144,6 @@ impl Pods {
         let left = {
             let pods = Arc::clone(&pods);
             blocking::own_files(move || {
-                pods.options.make_directories()?;
                 pods.close_pool()?;
                 pods.load()
             })

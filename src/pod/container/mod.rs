@@ -11,6 +11,7 @@ mod create_container;
 pub(super) mod devices;
 pub(super) mod filters;
 mod image_volumes;
+pub(super) mod layer;
 pub(super) mod propagation;
 mod remove_container;
 mod reopen_container_log;
@@ -106,6 +107,9 @@ pub struct ContainerRecord {
     pub stop_signal: i32,
     /// Its cgroup.
     pub cgroup: PathBuf,
+    /// The project of its writable layer; none where the disk has none.
+    #[serde(default)]
+    pub project: Option<u32>,
 }
 
 /// A container.

@@ -127,6 +127,7 @@ impl Pods {
     /// Moves the directories of a container aside, where a tree of any size is removed without
     /// anybody waiting for it.
     pub(in crate::pod) fn throw_away(&self, id: &ContainerId) -> Result<(), Error> {
+        self.layers.release(id);
         let trash = self.options.root.join("trash");
         let directories = [
             (self.upper_directory(id), trash.join(id.as_str())),
