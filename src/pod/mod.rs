@@ -51,7 +51,7 @@ pub use options::Options;
 pub use sandbox::{Sandbox, SandboxPhase, SandboxRecord, Trouble};
 pub use stage::Stage;
 pub use streams::Attachment;
-pub use usage::PodReading;
+pub use usage::{Metrics, PodReading};
 
 use join::Joint;
 

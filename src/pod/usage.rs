@@ -1,6 +1,8 @@
 //! What pods and containers use. The meters of what runs are kept; a list is answered from a
 //! round of readings that is a second old at most, so that many who ask cost no more than one.
 
+mod metrics;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,14 +12,17 @@ use std::{
 use super::{Container, Pods, Sandbox, SandboxPhase, blocking, error::Error};
 use crate::stats::{Budget, Interface, Meter, Reading, network};
 
+pub use metrics::Metrics;
+
 /// How old a round of readings may be.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// How often processor time is sampled while nobody asks, so that its rate is known at once.
 const SAMPLE: Duration = Duration::from_secs(10);
 
-/// Descriptors of meters, at the most; others are opened for each reading.
-const DESCRIPTORS: usize = 4096;
+/// Descriptors of meters, at the most; others are opened for each reading. Sixteen for each of
+/// the three cgroups of a pod of two containers.
+const DESCRIPTORS: usize = 8192;
 
 /// What a pod uses besides its containers.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +39,7 @@ pub(super) struct Meters {
     // Look-ups and insertions, never across a reading.
     known: Mutex<BTreeMap<String, Arc<Meter>>>,
     round: tokio::sync::Mutex<Round>,
+    kept: metrics::Kept,
 }
 
 /// Everything that was read at one time.
@@ -51,6 +57,7 @@ impl Meters {
             budget: Budget::new(descriptors.min(DESCRIPTORS)),
             known: Mutex::default(),
             round: tokio::sync::Mutex::default(),
+            kept: metrics::Kept::default(),
         }
     }
 

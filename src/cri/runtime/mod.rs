@@ -9,8 +9,11 @@ mod exec_sync;
 mod get_container_events;
 mod list_container_stats;
 mod list_containers;
+mod list_metric_descriptors;
 mod list_pod_sandbox;
+mod list_pod_sandbox_metrics;
 mod list_pod_sandbox_stats;
+mod metrics;
 mod pod_sandbox_stats;
 mod pod_sandbox_status;
 mod port_forward;
@@ -26,6 +29,7 @@ mod stop_container;
 mod stop_pod_sandbox;
 mod stream_container_stats;
 mod stream_containers;
+mod stream_pod_sandbox_metrics;
 mod stream_pod_sandbox_stats;
 mod stream_pod_sandboxes;
 mod update_container_resources;
@@ -36,7 +40,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tonic::{Request, Response, Status};
 
-use super::{chunks::Answers, convert, status::not_built, v1};
+use super::{chunks::Answers, convert, metrics::Table, status::not_built, v1};
 use crate::{
     kind::Kind,
     pod::{Container, Pods},
@@ -54,12 +58,13 @@ const TAKE_UP_ALL: Duration = Duration::from_millis(50);
 pub struct RuntimeServer {
     pods: Arc<Pods>,
     urls: Arc<Urls>,
+    table: Arc<Table>,
 }
 
 impl RuntimeServer {
     /// A service over these pods, which gives out these URLs.
     pub fn new(pods: Arc<Pods>, urls: Arc<Urls>) -> Self {
-        Self { pods, urls }
+        Self { pods, urls, table: Arc::new(Table::built_in()) }
     }
 
     /// The container with its image's first name: images can be tagged anew at any time.
@@ -85,7 +90,6 @@ fn if_there<T>(found: Result<Arc<T>, crate::pod::Error>) -> Result<Option<Arc<T>
 }
 
 type Answer<T> = Result<Response<T>, Status>;
-type Stream<T> = tokio_stream::Empty<Result<T, Status>>;
 
 #[tonic::async_trait]
 impl v1::runtime_service_server::RuntimeService for RuntimeServer {
@@ -232,7 +236,7 @@ impl v1::runtime_service_server::RuntimeService for RuntimeServer {
     type StreamContainersStream = Answers<v1::StreamContainersResponse>;
     type StreamContainerStatsStream = Answers<v1::StreamContainerStatsResponse>;
     type StreamPodSandboxStatsStream = Answers<v1::StreamPodSandboxStatsResponse>;
-    type StreamPodSandboxMetricsStream = Stream<v1::StreamPodSandboxMetricsResponse>;
+    type StreamPodSandboxMetricsStream = Answers<v1::StreamPodSandboxMetricsResponse>;
     type GetContainerEventsStream = get_container_events::Events;
 
     async fn stream_pod_sandboxes(
@@ -307,23 +311,25 @@ impl v1::runtime_service_server::RuntimeService for RuntimeServer {
 
     async fn list_metric_descriptors(
         &self,
-        _request: Request<v1::ListMetricDescriptorsRequest>,
+        request: Request<v1::ListMetricDescriptorsRequest>,
     ) -> Answer<v1::ListMetricDescriptorsResponse> {
-        Err(not_built("ListMetricDescriptors"))
+        RuntimeServer::list_metric_descriptors(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
-        _request: Request<v1::ListPodSandboxMetricsRequest>,
+        request: Request<v1::ListPodSandboxMetricsRequest>,
     ) -> Answer<v1::ListPodSandboxMetricsResponse> {
-        Err(not_built("ListPodSandboxMetrics"))
+        RuntimeServer::list_pod_sandbox_metrics(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn stream_pod_sandbox_metrics(
         &self,
-        _request: Request<v1::StreamPodSandboxMetricsRequest>,
+        request: Request<v1::StreamPodSandboxMetricsRequest>,
     ) -> Answer<Self::StreamPodSandboxMetricsStream> {
-        Err(not_built("StreamPodSandboxMetrics"))
+        RuntimeServer::stream_pod_sandbox_metrics(self, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn update_pod_sandbox_resources(
