@@ -58,3 +58,38 @@ async fn an_end_for_want_of_memory_says_who_was_killed() {
     assert!(status.message.contains("1 process other than the main one"), "{}", status.message);
     node.remove_pod(&pod).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_a_command_writes_is_cut_to_what_clients_take() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let pod = node.pod("output").await;
+    let id = node.launch(&pod, requests::script("c", "sleep 1000")).await;
+    let mut run = async |script: &str| {
+        let request = v1::ExecSyncRequest {
+            container_id: id.clone(),
+            cmd: ["sh", "-c", script].map(str::to_owned).into(),
+            timeout: 60,
+        };
+        node.runtime.exec_sync(request).await.unwrap()
+    };
+    let both = "head -c 20000000 /dev/zero; head -c 20000000 /dev/zero >&2; exit 7";
+    let answer = run(both).await;
+    let message = answer.get_ref();
+    assert!(message.encoded_len() <= LONGEST, "{}", message.encoded_len());
+    assert!(message.encoded_len() + 128 > LONGEST, "{}", message.encoded_len());
+    assert_eq!(message.stdout.len(), message.stderr.len());
+    assert_eq!(message.exit_code, 7);
+    assert_eq!(answer.metadata().get("criquet-stdout-bytes").unwrap(), "20000000");
+    assert_eq!(answer.metadata().get("criquet-stderr-bytes").unwrap(), "20000000");
+
+    let answer = run("head -c 20000000 /dev/zero; echo whole >&2").await;
+    assert_eq!(answer.get_ref().stderr, b"whole\n", "the short one is whole");
+    assert!(answer.get_ref().encoded_len() <= LONGEST);
+    assert!(answer.metadata().get("criquet-stderr-bytes").is_none());
+
+    let answer = run("echo little").await;
+    assert_eq!(answer.get_ref().stdout, b"little\n");
+    assert!(answer.metadata().get("criquet-stdout-bytes").is_none());
+    node.remove_pod(&pod).await.unwrap();
+}

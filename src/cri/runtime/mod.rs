@@ -194,7 +194,7 @@ impl v1::runtime_service_server::RuntimeService for RuntimeServer {
         &self,
         request: Request<v1::ExecSyncRequest>,
     ) -> Answer<v1::ExecSyncResponse> {
-        RuntimeServer::exec_sync(self, request.into_inner()).await.map(Response::new)
+        RuntimeServer::exec_sync(self, request.into_inner()).await
     }
 
     async fn exec(&self, request: Request<v1::ExecRequest>) -> Answer<v1::ExecResponse> {
