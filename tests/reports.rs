@@ -93,3 +93,91 @@ async fn what_a_command_writes_is_cut_to_what_clients_take() {
     assert!(answer.metadata().get("criquet-stdout-bytes").is_none());
     node.remove_pod(&pod).await.unwrap();
 }
+
+async fn sandbox_info(node: &mut Node, pod: &str) -> Value {
+    let request = v1::PodSandboxStatusRequest { pod_sandbox_id: pod.to_owned(), verbose: true };
+    let answer = node.runtime.pod_sandbox_status(request).await.unwrap().into_inner();
+    serde_json::from_str(&answer.info["info"]).unwrap()
+}
+
+/// The limit of memory of a cgroup; none where it has none.
+fn memory_limit(path: &str) -> Option<u64> {
+    let root = PathBuf::from("/sys/fs/cgroup");
+    let path = path.trim_start_matches('/');
+    let v2 = root.join(path).join("memory.max");
+    let v1 = root.join("memory").join(path).join("memory.limit_in_bytes");
+    let text = fs::read_to_string(v2).or_else(|_| fs::read_to_string(v1)).unwrap();
+    text.trim().parse().ok().filter(|limit| *limit < 1 << 60)
+}
+
+async fn update(
+    node: &mut Node,
+    pod: &str,
+    overhead: Option<v1::LinuxContainerResources>,
+    resources: Option<v1::LinuxContainerResources>,
+) -> Result<(), tonic::Status> {
+    let pod_sandbox_id = pod.to_owned();
+    let request = v1::UpdatePodSandboxResourcesRequest { pod_sandbox_id, overhead, resources };
+    node.runtime.update_pod_sandbox_resources(request).await.map(drop)
+}
+
+#[tokio::test]
+async fn resources_of_a_pod_are_kept_and_applied_whole_or_not_at_all() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let pod = node.pod("resources").await;
+    let cgroup = format!("/{}/{pod}", node.cgroup);
+    let memory = |limit: i64| {
+        Some(v1::LinuxContainerResources { memory_limit_in_bytes: limit, ..Default::default() })
+    };
+    update(&mut node, &pod, memory(16 << 20), memory(64 << 20)).await.unwrap();
+    assert_eq!(memory_limit(&cgroup), Some(80 << 20), "both together");
+    let id = node.launch(&pod, requests::script("c", "sleep 1000")).await;
+    // What is not named stays.
+    update(&mut node, &pod, None, memory(128 << 20)).await.unwrap();
+    assert_eq!(memory_limit(&cgroup), Some(144 << 20));
+
+    // Half of this is right; nothing of it is done.
+    let mut half = memory(256 << 20).unwrap();
+    half.cpu_period = 7;
+    half.cpu_quota = 5;
+    let error = update(&mut node, &pod, None, Some(half)).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+    let mut negative = memory(256 << 20).unwrap();
+    negative.cpu_shares = -1;
+    let error = update(&mut node, &pod, Some(negative), None).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+    assert_eq!(memory_limit(&cgroup), Some(144 << 20));
+
+    node.kill_daemon();
+    node.start_daemon().await;
+    let linux = &sandbox_info(&mut node, &pod).await["config"]["linux"];
+    assert_eq!(linux["overhead"]["memory_limit_in_bytes"], 16 << 20, "{linux}");
+    assert_eq!(linux["resources"]["memory_limit_in_bytes"], 128 << 20, "{linux}");
+    assert_eq!(linux["resources"]["cpu_quota"], Value::Null, "{linux}");
+
+    // A cgroup of somebody else's is left to them.
+    let mut config = requests::sandbox(&node, "of-kubelet");
+    let parent = format!("/{}/of-kubelet", node.cgroup);
+    config.linux.get_or_insert_default().cgroup_parent = parent.clone();
+    let other = node.run(config).await.unwrap();
+    node.launch(&other, requests::script("c", "sleep 1000")).await;
+    update(&mut node, &other, None, memory(64 << 20)).await.unwrap();
+    assert_eq!(memory_limit(&parent), None);
+
+    let error = update(&mut node, "no-such-pod", None, None).await.unwrap_err();
+    assert_eq!(error.code(), Code::NotFound);
+    node.stop(&id, 0).await.unwrap();
+    // One that has ended has no cgroup, and needs none.
+    node.stop_pod(&pod).await.unwrap();
+    update(&mut node, &pod, None, memory(64 << 20)).await.unwrap();
+    for pod in [pod, other] {
+        node.remove_pod(&pod).await.unwrap();
+    }
+    // It is the kubelet's to remove.
+    let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
+    for directory in hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]) {
+        let _ = fs::remove_dir(directory.join(parent.trim_start_matches('/')));
+    }
+    common::leaks::assert_nothing_left(&node).await;
+}

@@ -33,6 +33,7 @@ mod stream_pod_sandbox_metrics;
 mod stream_pod_sandbox_stats;
 mod stream_pod_sandboxes;
 mod update_container_resources;
+mod update_pod_sandbox_resources;
 mod update_runtime_config;
 mod version;
 
@@ -334,9 +335,11 @@ impl v1::runtime_service_server::RuntimeService for RuntimeServer {
 
     async fn update_pod_sandbox_resources(
         &self,
-        _request: Request<v1::UpdatePodSandboxResourcesRequest>,
+        request: Request<v1::UpdatePodSandboxResourcesRequest>,
     ) -> Answer<v1::UpdatePodSandboxResourcesResponse> {
-        Err(not_built("UpdatePodSandboxResources"))
+        RuntimeServer::update_pod_sandbox_resources(self, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn checkpoint_pod(
