@@ -181,3 +181,91 @@ async fn resources_of_a_pod_are_kept_and_applied_whole_or_not_at_all() {
     }
     common::leaks::assert_nothing_left(&node).await;
 }
+
+async fn container_info(node: &mut Node, id: &str) -> Value {
+    let request = v1::ContainerStatusRequest { container_id: id.to_owned(), verbose: true };
+    let answer = node.runtime.container_status(request).await.unwrap().into_inner();
+    serde_json::from_str(&answer.info["info"]).unwrap()
+}
+
+#[tokio::test]
+async fn verbose_statuses_have_what_tools_read() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let pod = node.pod("verbose").await;
+    let mut config = requests::script("c", "sleep 1000");
+    let env = v1::KeyValue { key: "KEY".to_owned(), value: b"value".to_vec() };
+    config.envs = vec![env];
+    requests::resources(&mut config).memory_limit_in_bytes = 64 << 20;
+    let id = node.launch(&pod, config).await;
+
+    let info = container_info(&mut node, &id).await;
+    assert_eq!((&info["sandboxID"], &info["removing"]), (&pod.clone().into(), &false.into()));
+    assert_eq!(info["snapshotKey"], id);
+    let pid = info["pid"].as_u64().unwrap();
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
+    assert!(environment.windows(9).any(|window| window == b"KEY=value"), "it is that process");
+    let config = &info["config"];
+    assert_eq!(config["metadata"]["name"], "c");
+    assert_eq!(config["command"][0], "sh");
+    assert_eq!(config["envs"][0]["key"], "KEY");
+    assert_eq!(config["linux"]["resources"]["memory_limit_in_bytes"], 64 << 20);
+    assert_eq!(config["linux"]["security_context"]["namespace_options"]["pid"], 1);
+    let spec = &info["runtimeSpec"];
+    assert_eq!(spec["process"]["args"][0], "sh");
+    assert_eq!(spec["linux"]["resources"]["memory"]["limit"], 64 << 20);
+
+    let info = sandbox_info(&mut node, &pod).await;
+    assert_eq!(info["processStatus"], "running");
+    let monitor = node.monitor_of(&pod).as_raw_nonzero().get();
+    assert_eq!(info["pid"], monitor);
+    assert_eq!(info["config"]["metadata"]["uid"], "uid-verbose");
+    let namespaces = info["runtimeSpec"]["linux"]["namespaces"].as_array().unwrap();
+    let network = namespaces.iter().find(|namespace| namespace["type"] == "network").unwrap();
+    assert!(PathBuf::from(network["path"].as_str().unwrap()).exists(), "{network}");
+    let address = node.pod_status(&pod).await.unwrap().network.unwrap().ip;
+    assert_eq!(info["cniResult"]["Interfaces"]["eth0"]["IPConfigs"][0]["IP"], address);
+
+    let request = v1::StatusRequest { verbose: true };
+    let info = node.runtime.status(request).await.unwrap().into_inner().info;
+    let value = |key: &str| serde_json::from_str::<Value>(&info[key]).unwrap();
+    assert_eq!(value("config")["root"], node.path("root").display().to_string());
+    assert_eq!(value("versions")["criquet"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(value("cniconfig")["PluginConfDir"], node.path("cni").display().to_string());
+    assert_eq!(info["lastCNILoadStatus"], "OK", "the built-in network takes its place");
+
+    node.stop(&id, 0).await.unwrap();
+    node.end_of(&id).await;
+    let info = container_info(&mut node, &id).await;
+    assert_eq!((&info["pid"], &info["config"]["metadata"]["name"]), (&0.into(), &"c".into()));
+    node.stop_pod(&pod).await.unwrap();
+    assert_eq!(sandbox_info(&mut node, &pod).await["processStatus"], "deleted");
+    node.remove_pod(&pod).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_configuration_of_cni_is_told_and_why_it_cannot_be_read() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let directory = node.path("cni");
+    fs::create_dir_all(&directory).unwrap();
+    let info = async |node: &mut Node| {
+        let request = v1::StatusRequest { verbose: true };
+        node.runtime.status(request).await.unwrap().into_inner().info
+    };
+    let list = r#"{"cniVersion":"1.0.0","name":"n","plugins":[{"type":"bridge","bridge":"b0"}]}"#;
+    fs::write(directory.join("10.conflist"), list).unwrap();
+    let told = info(&mut node).await;
+    let config: Value = serde_json::from_str(&told["cniconfig"]).unwrap();
+    let network = &config["Networks"][0];
+    assert_eq!((&network["IFName"], &network["Config"]["Name"]), (&"eth0".into(), &"n".into()));
+    assert_eq!(network["Config"]["CNIVersion"], "1.0.0");
+    assert_eq!(network["Config"]["Plugins"][0]["Network"]["bridge"], "b0");
+    assert_eq!(told["lastCNILoadStatus"], "OK");
+
+    fs::write(directory.join("10.conflist"), "{").unwrap();
+    let told = info(&mut node).await;
+    assert!(told["lastCNILoadStatus"].contains("10.conflist"), "{}", told["lastCNILoadStatus"]);
+    let config: Value = serde_json::from_str(&told["cniconfig"]).unwrap();
+    assert_eq!(config["PluginConfDir"], directory.display().to_string());
+}
