@@ -163,3 +163,36 @@ async fn lists_and_streams_tell_each_metric_once_and_of_ready_pods_alone() {
     }
     node.remove_pod(&stopped).await.unwrap();
 }
+
+#[tokio::test]
+async fn counters_go_on_over_a_restart_of_the_daemon() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let pod = node.pod("pod").await;
+    let load = "while :; do head -c 100000 /dev/urandom > /dev/null; done";
+    node.launch(&pod, requests::script("c", load)).await;
+    let counters = async |node: &mut Node| -> BTreeMap<(String, Vec<String>), u64> {
+        let all = metrics(node).await.into_iter();
+        let all = all.flat_map(|pod| {
+            pod.container_metrics.into_iter().flat_map(|c| c.metrics).chain(pod.metrics)
+        });
+        all.filter(|metric| metric.metric_type() == v1::MetricType::Counter)
+            .map(|metric| ((metric.name, metric.label_values), metric.value.unwrap().value))
+            .collect()
+    };
+    let mut before = counters(&mut node).await;
+    assert!(before.len() > 20, "{before:?}");
+    for restarts in [false, false, true, false] {
+        if restarts {
+            node.kill_daemon();
+            node.start_daemon().await;
+        }
+        let after = counters(&mut node).await;
+        for (key, old) in &before {
+            let new = after.get(key);
+            assert!(new.is_some_and(|new| new >= old), "{key:?}: {old} and then {new:?}");
+        }
+        before = after;
+    }
+    node.remove_pod(&pod).await.unwrap();
+}

@@ -146,12 +146,16 @@ impl Pods {
     }
 
     fn read_sandbox(&self, sandbox: &Sandbox) -> Option<PodReading> {
-        let meter = self.meter_of_sandbox(sandbox)?;
-        let reading = meter.read();
         let (pid, has_network) = {
             let record = sandbox.record();
+            if record.phase != SandboxPhase::Ready {
+                return None;
+            }
             (record.monitor_pid, record.netns.is_some())
         };
+        // The cgroup of a pod is made with its first container; its network is there before.
+        let nothing = || Reading { at: super::time::now(), ..Reading::default() };
+        let reading = self.meter_of_sandbox(sandbox).map_or_else(nothing, |meter| meter.read());
         let interfaces = has_network.then(|| network(pid).ok()).flatten();
         Some(PodReading { reading, interfaces: interfaces.map(|all| (super::time::now(), all)) })
     }
