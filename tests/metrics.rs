@@ -8,7 +8,7 @@ use std::{
     path::PathBuf,
 };
 
-use common::{Node, requests};
+use common::{Node, answered, hang::Hanging, requests};
 use criquet::cri::v1;
 use tokio_stream::StreamExt;
 
@@ -194,5 +194,30 @@ async fn counters_go_on_over_a_restart_of_the_daemon() {
         }
         before = after;
     }
+    node.remove_pod(&pod).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_takes_its_own_figures_along_and_no_others() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let pod = node.pod("pod").await;
+    node.launch(&pod, requests::script("c", "sleep 1000")).await;
+    let mut hanging = Hanging::at(&node.path("root/containers"));
+    // The second answer is asked for while a thread still waits for the first.
+    for _ in 0..2 {
+        let all = answered("ListPodSandboxMetrics", metrics(&mut node)).await;
+        let own = &all[0].container_metrics[0].metrics;
+        assert!(value(own, "container_memory_usage_bytes").unwrap() > 0);
+        assert!(value(own, "container_processes").unwrap() > 0);
+        assert_eq!(value(own, "container_fs_usage_bytes"), None);
+    }
+    hanging.abort();
+    drop(hanging);
+    common::eventually("its figures are there again", async || {
+        let all = metrics(&mut node).await;
+        value(&all[0].container_metrics[0].metrics, "container_fs_usage_bytes").is_some()
+    })
+    .await;
     node.remove_pod(&pod).await.unwrap();
 }
