@@ -16,6 +16,7 @@ mod happening;
 mod health;
 mod id;
 mod join;
+mod memory;
 mod monitors;
 mod options;
 mod recovery;
@@ -27,7 +28,6 @@ mod time;
 mod usage;
 
 use std::{
-    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -53,6 +53,7 @@ pub use stage::Stage;
 pub use streams::Attachment;
 pub use usage::{Metrics, PodReading};
 
+use find::Objects;
 use join::Joint;
 
 /// The database's collection of sandboxes.
@@ -89,6 +90,7 @@ pub struct Pods {
     recovery: recovery::Progress,
     probe: health::Probe,
     meters: usage::Meters,
+    freed: memory::Freed,
     events: Arc<Events>,
     // Held for look-ups and changes of the maps, never across an await.
     objects: Mutex<Objects>,
@@ -97,12 +99,6 @@ pub struct Pods {
     stops: Joint<SandboxId, (), Error>,
     removals: Joint<ContainerId, (), Error>,
     sandbox_removals: Joint<SandboxId, (), Error>,
-}
-
-#[derive(Default)]
-struct Objects {
-    sandboxes: BTreeMap<SandboxId, Arc<Sandbox>>,
-    containers: BTreeMap<ContainerId, Arc<Container>>,
 }
 
 impl Pods {
@@ -126,6 +122,7 @@ impl Pods {
             places,
             recovery: recovery::Progress::default(),
             probe: health::Probe::default(),
+            freed: memory::Freed::default(),
             events: Arc::default(),
             objects: Mutex::default(),
             runs: Joint::default(),
@@ -146,6 +143,7 @@ impl Pods {
         pods.recover(left);
         pods.fill_pool();
         pods.sample_usage();
+        pods.give_memory_back();
         Ok(pods)
     }
 
@@ -186,6 +184,11 @@ impl Pods {
     /// What a container is started from; a reboot takes it away with everything that runs.
     fn bundle_file(&self, id: &ContainerId) -> PathBuf {
         self.options.state.join("bundles").join(id.as_str())
+    }
+
+    /// The filter of system calls of a container that has one of its own, beside its bundle.
+    fn filter_file(&self, id: &ContainerId) -> PathBuf {
+        self.bundle_file(id).with_extension("seccomp")
     }
 
     fn sandbox_directory(&self, id: &SandboxId) -> PathBuf {

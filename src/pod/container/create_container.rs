@@ -105,7 +105,7 @@ impl Pods {
         if sandbox.ending.is_cancelled() {
             return Err(ends_before(sandbox));
         }
-        objects.containers.insert(container.id.clone(), Arc::clone(&container));
+        objects.add_container(Arc::clone(&container));
         container.happened(Happening::Created);
         Ok(())
     }
@@ -121,6 +121,7 @@ impl Pods {
         let namespace = &sandbox_record.config.metadata.namespace;
         self.parts.images.admit(&image.id, config.image.as_the_user_knows_it(), namespace)?;
         self.check_container(sandbox, &config)?;
+        let filter = filters::own_filter(&config)?;
         check::share_namespaces(&sandbox_record.config, &mut config);
         let user = user_of(&config, &self.parts.images.users(&image.id)?, &image)?;
         let log_path = log_path(&sandbox_record.config.log_directory, &config.log_path)?;
@@ -164,11 +165,15 @@ impl Pods {
             stop_signal,
             cgroup,
         };
+        if let Some(filter) = &filter {
+            filter.write(&self.filter_file(id))?;
+        }
         crash::point("create: bundle is written");
         self.parts.database.put(CONTAINERS, id.as_str(), &record)?;
         crash::point("create: recorded");
         let container = Container::new(id.clone(), record, self.events.of_containers());
         container.set_spec(Some(Arc::new(bundle.spec)));
+        container.set_filter(filter);
         Ok(container)
     }
 
@@ -192,7 +197,6 @@ impl Pods {
         }
         let record = sandbox.record().clone();
         check::check_container(&record.config, config)?;
-        filters::check_filter(config)?;
         let modes = &config.security.namespaces;
         if modes.pid == NamespaceMode::Target {
             let target = self.container(&modes.target)?;

@@ -84,7 +84,8 @@ impl Pods {
         let (pods, id) = (Arc::clone(self), container.id.clone());
         blocking::own_files(move || pods.throw_away(&id)).await?;
         crash::point("remove: directories are thrown away");
-        self.objects().containers.remove(&container.id);
+        self.objects().remove_container(container);
+        self.freed.add(1);
         container.happened(Happening::Deleted);
         self.store_soon(container.forget(&self.parts.database), &container.id).await;
         crash::point("remove: forgotten");
@@ -116,13 +117,16 @@ impl Pods {
     }
 
     pub(in crate::pod) fn remove_bundle(&self, id: &ContainerId) -> Result<(), Error> {
-        let path = self.bundle_file(id);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).during("remove", &path)
+        // The bundle last: what lies beside it is found again by its name.
+        for path in [self.filter_file(id), self.bundle_file(id)] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error).during("remove", &path);
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     /// Moves the directories of a container aside, where a tree of any size is removed without
