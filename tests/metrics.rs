@@ -122,18 +122,25 @@ async fn lists_and_streams_tell_each_metric_once_and_of_ready_pods_alone() {
     let mut node = Node::start().await;
     let mut ready = BTreeSet::new();
     let parent = format!("/{}/both", node.cgroup);
-    for name in ["one", "two"] {
-        // Two with one cgroup, as clients without a kubelet may have them.
-        let mut config = requests::sandbox(&node, name);
+    // Several with one cgroup, as clients without a kubelet may have them.
+    let config = |node: &Node, uid: &str| {
+        let mut config = requests::sandbox(node, uid);
         config.linux.get_or_insert_default().cgroup_parent = parent.clone();
         config.metadata.as_mut().unwrap().name = "same".to_owned();
-        let pod = node.run(config).await.unwrap();
+        config
+    };
+    let mut stopped = Vec::new();
+    for name in ["three", "four", "five"] {
+        let pod = node.run(config(&node, name)).await.unwrap();
+        node.stop_pod(&pod).await.unwrap();
+        stopped.push(pod);
+    }
+    for name in ["one", "two"] {
+        let pod = node.run(config(&node, name)).await.unwrap();
         node.launch(&pod, requests::script("c", "sleep 1000")).await;
         node.result_of(&pod, requests::script("ended", "true")).await;
         ready.insert(pod);
     }
-    let stopped = node.pod("stopped").await;
-    node.stop_pod(&stopped).await.unwrap();
 
     let list = metrics(&mut node).await;
     let request = v1::StreamPodSandboxMetricsRequest {};
@@ -157,11 +164,14 @@ async fn lists_and_streams_tell_each_metric_once_and_of_ready_pods_alone() {
                 );
             }
         }
+        let has_cgroup = |pod: &&v1::PodSandboxMetrics| {
+            value(&pod.metrics, "container_cpu_usage_seconds_total").is_some()
+        };
+        assert_eq!(answer.iter().filter(has_cgroup).count(), 1, "the cgroup is told of once");
     }
-    for pod in ready {
+    for pod in ready.into_iter().chain(stopped) {
         node.remove_pod(&pod).await.unwrap();
     }
-    node.remove_pod(&stopped).await.unwrap();
 }
 
 #[tokio::test]

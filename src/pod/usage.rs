@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Container, Pods, Sandbox, SandboxPhase, blocking, error::Error};
+use super::{
+    Container, Pods, Sandbox, SandboxPhase, blocking, error::Error, parallel::in_parallel,
+};
 use crate::stats::{Budget, Interface, Meter, Reading, network};
 
 pub use metrics::Metrics;
@@ -126,22 +128,16 @@ impl Pods {
 
     fn read_all(&self) -> Round {
         self.forget_meters();
-        let mut containers = BTreeMap::new();
-        for container in self.containers() {
-            if let Some(meter) = self.meter_of_container(&container) {
-                containers.insert(container.id.to_string(), meter.read());
-            }
-        }
-        let mut sandboxes = BTreeMap::new();
-        for sandbox in self.sandboxes() {
-            if let Some(reading) = self.read_sandbox(&sandbox) {
-                sandboxes.insert(sandbox.id.to_string(), reading);
-            }
-        }
+        let containers = in_parallel(&self.containers(), |container| {
+            Some((container.id.to_string(), self.meter_of_container(container)?.read()))
+        });
+        let sandboxes = in_parallel(&self.sandboxes(), |sandbox| {
+            Some((sandbox.id.to_string(), self.read_sandbox(sandbox)?))
+        });
         Round {
             at: Some(Instant::now()),
-            containers: Arc::new(containers),
-            sandboxes: Arc::new(sandboxes),
+            containers: Arc::new(containers.into_iter().collect()),
+            sandboxes: Arc::new(sandboxes.into_iter().collect()),
         }
     }
 

@@ -1,7 +1,10 @@
 //! What only metrics tell of a cgroup: beside [`super::Reading`], which is asked for more
 //! often.
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 use super::{
     Budget, Times,
@@ -126,12 +129,13 @@ impl Sources {
         }
     }
 
-    pub(super) fn read(&self, at: i64) -> Details {
+    pub(super) fn read(&self, at: i64, pools: &BTreeSet<String>) -> Details {
         let one = |source: &Source| number(&source.read()?);
         let events = self.events.read().unwrap_or_default();
         let threads = self.threads_max.read();
         let v1 = self.v1.as_ref();
-        let hugepages = self.hugepages.iter().map(|(size, usage, most)| Hugepages {
+        let hugepages = self.hugepages.iter().filter(|(size, ..)| pools.contains(size));
+        let hugepages = hugepages.map(|(size, usage, most)| Hugepages {
             size: size.clone(),
             usage: one(usage),
             max_usage: most.as_ref().and_then(one),
@@ -227,15 +231,31 @@ fn device(text: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// The sizes that this kernel has, as files of cgroups name them: `2MB`, `1GB`.
-fn hugepage_sizes() -> Vec<String> {
-    let entries = fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
+const HUGEPAGES: &str = "/sys/kernel/mm/hugepages";
+
+/// The sizes that this kernel has, in KiB.
+fn hugepage_kibibytes() -> Vec<u64> {
+    let entries = fs::read_dir(HUGEPAGES).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     let mut sizes: Vec<u64> = names
         .filter_map(|name| name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok())
         .collect();
     sizes.sort_unstable();
-    sizes.into_iter().map(hugepage_name).collect()
+    sizes
+}
+
+/// The sizes that this kernel has, as files of cgroups name them: `2MB`, `1GB`.
+fn hugepage_sizes() -> Vec<String> {
+    hugepage_kibibytes().into_iter().map(hugepage_name).collect()
+}
+
+/// The sizes of which this node has pages now. Where it has none nobody can use any.
+pub fn hugepage_pools() -> BTreeSet<String> {
+    let has_pages = |size: &u64| {
+        let pool = fs::read_to_string(format!("{HUGEPAGES}/hugepages-{size}kB/nr_hugepages"));
+        pool.ok().and_then(|text| number(&text)).is_some_and(|pages| pages > 0)
+    };
+    hugepage_kibibytes().into_iter().filter(has_pages).map(hugepage_name).collect()
 }
 
 pub(super) fn hugepage_name(kibibytes: u64) -> String {

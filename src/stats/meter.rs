@@ -1,6 +1,7 @@
 //! One cgroup, read in one pass.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -100,9 +101,10 @@ impl Meter {
         &self.directory
     }
 
-    /// Reads what [`Meter::read`] leaves out. Waits for the kernel alone.
-    pub fn details(&self) -> Details {
-        self.details.read(now())
+    /// Reads what [`Meter::read`] leaves out, of huge pages of these sizes. Waits for the
+    /// kernel alone.
+    pub fn details(&self, hugepages: &BTreeSet<String>) -> Details {
+        self.details.read(now(), hugepages)
     }
 
     /// Reads everything. Waits for the kernel alone.

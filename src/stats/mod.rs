@@ -16,7 +16,7 @@ mod source;
 mod tests;
 mod text;
 
-pub use details::{Details, Device, Hugepages};
+pub use details::{Details, Device, Hugepages, hugepage_pools};
 pub use devices::DeviceNames;
 pub use disk::{Disk, look as disk};
 pub use meter::Meter;

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::{FRESH, PodReading};
 use crate::{
-    pod::{Pods, blocking, error::Error, time},
+    pod::{Container, Pods, blocking, error::Error, parallel::in_parallel, time},
     stats::{self, Details, DeviceNames, Disk, Processes, Reading},
 };
 
@@ -105,25 +105,31 @@ impl Pods {
     }
 
     fn read_details(&self) -> Round {
-        let mut details = BTreeMap::new();
+        let containers = self.containers();
+        self.count_new(&containers);
+        let pools = stats::hugepage_pools();
+        let mut details = in_parallel(&containers, |container| {
+            Some((container.id.to_string(), self.meter_of_container(container)?.details(&pools)))
+        });
+        details.extend(in_parallel(&self.sandboxes(), |sandbox| {
+            Some((sandbox.id.to_string(), self.meter_of_sandbox(sandbox)?.details(&pools)))
+        }));
+        Round { at: Some(Instant::now()), details: Arc::new(details.into_iter().collect()) }
+    }
+
+    /// Counts what those have open that were not counted yet.
+    fn count_new(&self, containers: &[Arc<Container>]) {
         let [each, mut left] = FIRST_COUNT;
-        for container in self.containers() {
-            let Some(meter) = self.meter_of_container(&container) else { continue };
-            let id = container.id.to_string();
-            let is_known = lock(&self.meters.kept.processes).contains_key(&id);
-            if !is_known && let Some(counted) = stats::processes(meter.directory(), each.min(left))
-            {
+        for container in containers {
+            let is_known = || lock(&self.meters.kept.processes).contains_key(container.id.as_str());
+            let Some(meter) = self.meter_of_container(container).filter(|_| !is_known()) else {
+                continue;
+            };
+            if let Some(counted) = stats::processes(meter.directory(), each.min(left)) {
                 left = left.saturating_sub(counted.processes + counted.descriptors);
-                lock(&self.meters.kept.processes).insert(id.clone(), counted);
-            }
-            details.insert(id, meter.details());
-        }
-        for sandbox in self.sandboxes() {
-            if let Some(meter) = self.meter_of_sandbox(&sandbox) {
-                details.insert(sandbox.id.to_string(), meter.details());
+                lock(&self.meters.kept.processes).insert(container.id.to_string(), counted);
             }
         }
-        Round { at: Some(Instant::now()), details: Arc::new(details) }
     }
 
     /// Counts what all containers have open, in the background.

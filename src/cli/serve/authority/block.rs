@@ -13,7 +13,7 @@ const PRIORITY: u8 = 0x20;
 /// Mends `:authority` in the payload of a HEADERS frame, in place; whether there was something
 /// to mend. A block that goes on in another frame, or is not what it should be, stays as it is.
 pub(super) fn mend(flags: u8, payload: &mut [u8]) -> bool {
-    fields_of(flags, payload).and_then(|block| mend_fields(block)).unwrap_or(false)
+    fields_of(flags, payload).and_then(mend_fields).unwrap_or(false)
 }
 
 fn fields_of(flags: u8, payload: &mut [u8]) -> Option<&mut [u8]> {
