@@ -33,6 +33,13 @@ install_missing
 CRIQUET_TEST_BUSYBOX=$(unpack busybox-static bin/busybox)
 CRIQUET_TEST_CONTAINERD=$(dirname "$(unpack containerd usr/bin/containerd)")
 CRIQUET_TEST_DOCKER_REGISTRY=$(unpack docker-registry usr/bin/docker-registry)
+# A client that is not of Go's or Rust's libraries. Its test is skipped where it cannot be had.
+if [ ! -e "$TOOLS/grpcio/done" ]; then
+    rm -rf "$TOOLS/grpcio"
+    python3 -m venv "$TOOLS/grpcio" && "$TOOLS/grpcio/bin/pip" -q install grpcio \
+        && touch "$TOOLS/grpcio/done" || say "Python's grpcio cannot be had"
+fi
+[ ! -e "$TOOLS/grpcio/done" ] || export CRIQUET_TEST_GRPCIO=$TOOLS/grpcio/bin/python
 export CRIQUET_TEST_BUSYBOX CRIQUET_TEST_CONTAINERD CRIQUET_TEST_DOCKER_REGISTRY
 
 # What an upgrade begins with. A checkout without history has no release before this one.

@@ -125,3 +125,99 @@ async fn lists_and_streams_tell_the_same_of_what_runs() {
         node.remove_pod(&pod.attributes.unwrap().id).await.unwrap();
     }
 }
+
+async fn network_of(node: &mut Node, pod: &str) -> v1::NetworkInterfaceUsage {
+    let request = v1::PodSandboxStatsRequest { pod_sandbox_id: pod.to_owned() };
+    let stats = node.runtime.pod_sandbox_stats(request).await.unwrap().into_inner().stats.unwrap();
+    stats.linux.unwrap().network.unwrap().default_interface.unwrap()
+}
+
+#[tokio::test]
+async fn bytes_on_the_network_are_those_that_were_sent() {
+    requires_root!();
+    const SENT: u64 = 16 * MEBIBYTE;
+    /// Headers, and what else is said on a network.
+    const MORE: u64 = SENT / 20;
+    let mut node = Node::start().await;
+    let (from, to) = (node.pod("from").await, node.pod("to").await);
+    let address = node.pod_status(&from).await.unwrap().network.unwrap().ip;
+    let serve =
+        format!("mkdir /www; head -c {SENT} /dev/zero > /www/x; exec httpd -f -p 7000 -h /www");
+    node.launch(&from, requests::script("server", &serve)).await;
+    let ask = format!("http://{address}:7000/");
+    let wait = format!("until wget -q -O /dev/null {ask}x -S 2>&1; do sleep 0.1; done; echo up");
+    let (_, text) = node.result_of(&to, requests::script("wait", &wait)).await;
+    assert!(text.ends_with("up"), "{text}");
+    let before = [network_of(&mut node, &to).await, network_of(&mut node, &from).await];
+    let fetch = format!("wget -q -O - {ask}x | wc -c");
+    let (_, text) = node.result_of(&to, requests::script("client", &fetch)).await;
+    assert_eq!(text.trim(), SENT.to_string());
+    let after = [network_of(&mut node, &to).await, network_of(&mut node, &from).await];
+    let value = |value: &Option<v1::UInt64Value>| value.unwrap().value;
+    let received = value(&after[0].rx_bytes) - value(&before[0].rx_bytes);
+    let sent = value(&after[1].tx_bytes) - value(&before[1].tx_bytes);
+    for (what, bytes) in [("received", received), ("sent", sent)] {
+        assert!((SENT..SENT + MORE).contains(&bytes), "{what}: {bytes}");
+    }
+    for pod in [to, from] {
+        node.remove_pod(&pod).await.unwrap();
+    }
+}
+
+/// Processor time of a container as the kernel has it, in nanoseconds.
+fn cpu_of_cgroup(node: &Node, pod: &str, id: &str) -> u64 {
+    let path = format!("{}/{pod}/{id}", node.cgroup);
+    let v1 = format!("/sys/fs/cgroup/cpuacct/{path}/cpuacct.usage");
+    if let Ok(text) = std::fs::read_to_string(v1) {
+        return text.trim().parse().unwrap();
+    }
+    let v2 = std::fs::read_to_string(format!("/sys/fs/cgroup/{path}/cpu.stat")).unwrap();
+    let line = v2.lines().find_map(|line| line.strip_prefix("usage_usec "));
+    line.unwrap().parse::<u64>().unwrap() * 1000
+}
+
+#[tokio::test]
+async fn processor_time_lies_between_two_looks_at_the_kernels() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let pod = node.pod("pod").await;
+    let busy = node.launch(&pod, requests::script("busy", "while :; do :; done")).await;
+    for _ in 0..20 {
+        let before = cpu_of_cgroup(&node, &pod, &busy);
+        let stats = stats_of(&mut node, &busy).await;
+        let after = cpu_of_cgroup(&node, &pod, &busy);
+        let told = cpu_of(&stats).usage_core_nano_seconds.unwrap().value;
+        assert!((before..=after).contains(&told), "{before} {told} {after}");
+    }
+    node.remove_pod(&pod).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pod_whose_monitor_does_not_answer_takes_no_figures_along() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let (silent, well) = (node.pod("silent").await, node.pod("well").await);
+    let mut running = Vec::new();
+    for pod in [&silent, &well] {
+        running.push(node.launch(pod, requests::script("c", "sleep 1000")).await);
+    }
+    running.sort();
+    let monitor = node.monitor_of(&silent);
+    rustix::process::kill_process(monitor, rustix::process::Signal::STOP).unwrap();
+    let request = v1::ListContainerStatsRequest::default();
+    let call = node.runtime.list_container_stats(request);
+    let stats = common::answered("ListContainerStats", call).await.unwrap().into_inner().stats;
+    let mut ids: Vec<String> =
+        stats.iter().map(|stats| stats.attributes.as_ref().unwrap().id.clone()).collect();
+    ids.sort();
+    // The kernel tells of both; nobody else need be asked.
+    assert_eq!(ids, running);
+    let request = v1::ListPodSandboxMetricsRequest {};
+    let call = node.runtime.list_pod_sandbox_metrics(request);
+    let metrics = common::answered("ListPodSandboxMetrics", call).await.unwrap().into_inner();
+    assert_eq!(metrics.pod_metrics.len(), 2);
+    rustix::process::kill_process(monitor, rustix::process::Signal::CONT).unwrap();
+    for pod in [silent, well] {
+        node.remove_pod(&pod).await.unwrap();
+    }
+}

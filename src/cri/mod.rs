@@ -6,6 +6,7 @@ pub mod convert;
 mod deadline;
 mod image;
 mod info;
+mod metrics;
 mod node;
 mod runtime;
 mod status;

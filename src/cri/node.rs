@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use tokio::time::timeout;
 use tonic::Status;
 
-use super::v1;
+use super::{info, v1};
 use crate::{
     pod::{Pods, StorageTrouble},
     spec,
@@ -37,7 +37,7 @@ pub(super) async fn status(pods: &Pods, verbose: bool) -> v1::StatusResponse {
         }
     };
     let handlers = std::iter::once(String::new()).chain(pods.options().handlers.clone());
-    let info = if verbose { info(pods) } else { HashMap::new() };
+    let info = if verbose { info::daemon(pods).await } else { HashMap::new() };
     v1::StatusResponse {
         status: Some(v1::RuntimeStatus {
             conditions: vec![
@@ -81,22 +81,6 @@ fn condition(kind: &str, result: Result<(), (&'static str, String)>) -> v1::Runt
         Err((reason, message)) => (false, (reason, message)),
     };
     v1::RuntimeCondition { r#type: kind.to_owned(), status, reason: reason.to_owned(), message }
-}
-
-fn info(pods: &Pods) -> HashMap<String, String> {
-    let options = pods.options();
-    let config = serde_json::json!({
-        "root": options.root,
-        "state": options.state,
-        "netnsDir": options.netns_dir,
-        "cgroupParent": options.cgroup_parent,
-        "cgroupDriver": "cgroupfs",
-        "runtimeHandlers": options.handlers,
-        "shmSize": options.shm_size,
-        "writableLayerLimit": options.writable_layer_limit,
-        "version": env!("CARGO_PKG_VERSION"),
-    });
-    HashMap::from([("config".to_owned(), config.to_string())])
 }
 
 pub(super) fn runtime_config() -> v1::RuntimeConfigResponse {

@@ -11,6 +11,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::v1;
+
 /// Counts changes of the record. Members are only ever added, and unknown ones passed over.
 const VERSION: u32 = 1;
 
@@ -26,6 +28,24 @@ pub struct ExitRecord {
     pub finished_at: i64,
     /// The kernel ended a process of it for want of memory.
     pub oom_killed: bool,
+    /// How many; 0 where that was not told.
+    #[serde(default)]
+    pub oom_kills: u64,
+    /// Its first process was among them.
+    #[serde(default)]
+    pub oom_killed_init: bool,
+}
+
+impl From<&v1::ContainerExited> for ExitRecord {
+    fn from(exit: &v1::ContainerExited) -> Self {
+        Self {
+            exit_code: exit.exit_code,
+            finished_at: exit.finished_at,
+            oom_killed: exit.oom_killed,
+            oom_kills: exit.oom_kills,
+            oom_killed_init: exit.oom_killed_init,
+        }
+    }
 }
 
 /// A record as it is on disk. One without a version is of the time before there were any.
@@ -37,6 +57,11 @@ struct Versioned<'record> {
 }
 
 impl ExitRecord {
+    /// An end that has nothing to do with memory.
+    pub fn new(exit_code: i32, finished_at: i64) -> Self {
+        Self { exit_code, finished_at, oom_killed: false, oom_kills: 0, oom_killed_init: false }
+    }
+
     /// Takes the space that the record of a container will need.
     ///
     /// # Errors
@@ -88,7 +113,13 @@ mod tests {
 
     use super::ExitRecord;
 
-    const RECORD: ExitRecord = ExitRecord { exit_code: 137, finished_at: 5, oom_killed: true };
+    const RECORD: ExitRecord = ExitRecord {
+        exit_code: 137,
+        finished_at: 5,
+        oom_killed: true,
+        oom_kills: 0,
+        oom_killed_init: false,
+    };
 
     #[test]
     fn a_record_is_read_back() {

@@ -19,7 +19,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::store::Database;
 
 pub use builtin::probe;
-pub use cni::survey::{CniNetwork, survey as cni_networks};
+pub use cni::survey::{CniList, CniNetwork, survey as cni_networks};
 pub use error::Error;
 pub use request::{Addresses, Dns, PodRequest, PortMapping, Protocol};
 
@@ -153,6 +153,19 @@ impl Network {
             self.shared.cni.detach(&pod.sandbox_id, netns_path).await?;
         }
         Ok(())
+    }
+
+    /// What an administrator decided.
+    pub fn options(&self) -> &Options {
+        &self.shared.options
+    }
+
+    /// The configurations of CNI that pods would get now; none where there is no file.
+    ///
+    /// # Errors
+    /// When there are some and they cannot be read.
+    pub async fn cni_lists(&self) -> Result<Vec<CniList>, Error> {
+        Ok(self.shared.cni.networks().await?.into_iter().map(CniList::from).collect())
     }
 
     /// Whether pods can be given a network now, and why not. What somebody removed of the

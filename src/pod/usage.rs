@@ -1,14 +1,20 @@
 //! What pods and containers use. The meters of what runs are kept; a list is answered from a
 //! round of readings that is a second old at most, so that many who ask cost no more than one.
 
+mod metrics;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use super::{Container, Pods, Sandbox, SandboxPhase, blocking, error::Error};
+use super::{
+    Container, Pods, Sandbox, SandboxPhase, blocking, error::Error, parallel::in_parallel,
+};
 use crate::stats::{Budget, Interface, Meter, Reading, network};
+
+pub use metrics::Metrics;
 
 /// How old a round of readings may be.
 const FRESH: Duration = Duration::from_secs(1);
@@ -16,8 +22,9 @@ const FRESH: Duration = Duration::from_secs(1);
 /// How often processor time is sampled while nobody asks, so that its rate is known at once.
 const SAMPLE: Duration = Duration::from_secs(10);
 
-/// Descriptors of meters, at the most; others are opened for each reading.
-const DESCRIPTORS: usize = 4096;
+/// Descriptors of meters, at the most; others are opened for each reading. Sixteen for each of
+/// the three cgroups of a pod of two containers.
+const DESCRIPTORS: usize = 8192;
 
 /// What a pod uses besides its containers.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +41,7 @@ pub(super) struct Meters {
     // Look-ups and insertions, never across a reading.
     known: Mutex<BTreeMap<String, Arc<Meter>>>,
     round: tokio::sync::Mutex<Round>,
+    kept: metrics::Kept,
 }
 
 /// Everything that was read at one time.
@@ -51,6 +59,7 @@ impl Meters {
             budget: Budget::new(descriptors.min(DESCRIPTORS)),
             known: Mutex::default(),
             round: tokio::sync::Mutex::default(),
+            kept: metrics::Kept::default(),
         }
     }
 
@@ -119,32 +128,30 @@ impl Pods {
 
     fn read_all(&self) -> Round {
         self.forget_meters();
-        let mut containers = BTreeMap::new();
-        for container in self.containers() {
-            if let Some(meter) = self.meter_of_container(&container) {
-                containers.insert(container.id.to_string(), meter.read());
-            }
-        }
-        let mut sandboxes = BTreeMap::new();
-        for sandbox in self.sandboxes() {
-            if let Some(reading) = self.read_sandbox(&sandbox) {
-                sandboxes.insert(sandbox.id.to_string(), reading);
-            }
-        }
+        let containers = in_parallel(&self.containers(), |container| {
+            Some((container.id.to_string(), self.meter_of_container(container)?.read()))
+        });
+        let sandboxes = in_parallel(&self.sandboxes(), |sandbox| {
+            Some((sandbox.id.to_string(), self.read_sandbox(sandbox)?))
+        });
         Round {
             at: Some(Instant::now()),
-            containers: Arc::new(containers),
-            sandboxes: Arc::new(sandboxes),
+            containers: Arc::new(containers.into_iter().collect()),
+            sandboxes: Arc::new(sandboxes.into_iter().collect()),
         }
     }
 
     fn read_sandbox(&self, sandbox: &Sandbox) -> Option<PodReading> {
-        let meter = self.meter_of_sandbox(sandbox)?;
-        let reading = meter.read();
         let (pid, has_network) = {
             let record = sandbox.record();
+            if record.phase != SandboxPhase::Ready {
+                return None;
+            }
             (record.monitor_pid, record.netns.is_some())
         };
+        // The cgroup of a pod is made with its first container; its network is there before.
+        let nothing = || Reading { at: super::time::now(), ..Reading::default() };
+        let reading = self.meter_of_sandbox(sandbox).map_or_else(nothing, |meter| meter.read());
         let interfaces = has_network.then(|| network(pid).ok()).flatten();
         Some(PodReading { reading, interfaces: interfaces.map(|all| (super::time::now(), all)) })
     }

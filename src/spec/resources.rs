@@ -111,9 +111,46 @@ pub fn merge(old: &Resources, update: &Resources) -> Resources {
     }
 }
 
+/// The limits of a pod's cgroup: what its containers need together, and what the pod needs
+/// beside them. What the containers have no limit of, the pod has none of; swap it has one of
+/// only where that is named, since containers have limits of their own.
+///
+/// # Errors
+/// Numbers that no kernel takes.
+pub fn of_pod(
+    overhead: Option<&Resources>,
+    needs: Option<&Resources>,
+) -> Result<LinuxResources, Error> {
+    let (none, nothing) = (Resources::default(), Resources::default());
+    let (overhead, needs) = (overhead.unwrap_or(&none), needs.unwrap_or(&nothing));
+    let both =
+        |need: i64, more: i64| if need > 0 { need.saturating_add(more.max(0)) } else { need };
+    let period = |resources: &Resources| match resources.cpu_period {
+        0 => 100_000,
+        period => period.max(1),
+    };
+    // In periods of the containers.
+    let more = i128::from(overhead.cpu_quota) * i128::from(period(needs));
+    let more = i64::try_from(more / i128::from(period(overhead))).unwrap_or(i64::MAX);
+    let total = Resources {
+        cpu_quota: both(needs.cpu_quota, more),
+        cpu_shares: needs.cpu_shares.saturating_add(overhead.cpu_shares),
+        memory_limit: both(needs.memory_limit, overhead.memory_limit),
+        memory_swap_limit: both(needs.memory_swap_limit, overhead.memory_limit),
+        ..needs.clone()
+    };
+    let mut built = build(&total)?;
+    if total.memory_swap_limit == 0
+        && let Some(memory) = built.memory_mut()
+    {
+        memory.set_swap(None);
+    }
+    Ok(built)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{build, merge};
+    use super::{build, merge, of_pod};
     use crate::spec::config::Resources;
 
     #[test]
@@ -140,6 +177,33 @@ mod tests {
             let error = build(&resources).unwrap_err();
             assert!(error.to_string().contains(field), "{error}");
         }
+    }
+
+    #[test]
+    fn a_pod_needs_what_its_containers_need_and_more() {
+        let needs = Resources {
+            cpu_period: 50_000,
+            cpu_quota: 25_000,
+            cpu_shares: 512,
+            memory_limit: 1000,
+            ..Resources::default()
+        };
+        let overhead = Resources {
+            cpu_quota: 10_000,
+            cpu_shares: 2,
+            memory_limit: 24,
+            ..Resources::default()
+        };
+        let built = of_pod(Some(&overhead), Some(&needs)).unwrap();
+        let (cpu, memory) = (built.cpu().clone().unwrap(), built.memory().unwrap());
+        assert_eq!((cpu.quota(), cpu.period()), (Some(30_000), Some(50_000)));
+        assert_eq!(cpu.shares(), Some(514));
+        assert_eq!((memory.limit(), memory.swap()), (Some(1024), None));
+        // Containers without limits: the overhead is none of theirs.
+        let built = of_pod(Some(&overhead), None).unwrap();
+        assert_eq!(built.memory().unwrap().limit(), None);
+        assert_eq!(built.cpu().clone().unwrap().quota(), None);
+        assert!(of_pod(None, Some(&Resources { cpu_shares: -1, ..needs })).is_err());
     }
 
     #[test]

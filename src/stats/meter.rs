@@ -1,13 +1,16 @@
 //! One cgroup, read in one pass.
 
 use std::{
-    path::Path,
+    collections::BTreeSet,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use super::{
-    Budget, Cpu, Memory, Reading, Swap,
+    Budget, Cpu, Details, Memory, Reading, Swap, Times,
+    details::Sources,
+    memory::{self, Stat},
     source::Source,
     text::{keyed, number, pressure},
 };
@@ -29,6 +32,9 @@ pub struct Meter {
     processes: Source,
     /// Of processor, memory and devices; on version 2 alone.
     pressure: Option<[Source; 3]>,
+    details: Sources,
+    /// Where the processes are listed.
+    directory: PathBuf,
     // Held for one comparison.
     rate: Mutex<Rate>,
 }
@@ -46,6 +52,9 @@ impl Meter {
         let cgroup = Cgroup::open(version, path).ok()?;
         let file =
             |controller: &str, name: &str| Source::new(cgroup.file_of(controller, name), budget);
+        let details = Sources::open(version, &cgroup, budget);
+        let list = cgroup.file_of("pids", "cgroup.procs");
+        let directory = list.parent().unwrap_or(&list).to_owned();
         Some(match version {
             Version::V2 => Self {
                 version,
@@ -59,6 +68,8 @@ impl Meter {
                 pressure: Some(
                     ["cpu.pressure", "memory.pressure", "io.pressure"].map(|name| file("", name)),
                 ),
+                details,
+                directory,
                 rate: Mutex::default(),
             },
             Version::V1 => Self {
@@ -71,6 +82,8 @@ impl Meter {
                 swap_limit: file("memory", "memory.memsw.limit_in_bytes"),
                 processes: file("pids", "pids.current"),
                 pressure: None,
+                details,
+                directory,
                 rate: Mutex::default(),
             },
         })
@@ -78,15 +91,25 @@ impl Meter {
 
     /// Takes note of the processor time, so that its rate is known when somebody asks.
     pub fn sample(&self) {
-        if let Some(usage) = self.cpu_usage() {
+        if let Some((usage, _)) = self.cpu_usage() {
             self.rate(usage);
         }
     }
 
+    /// The directory whose `cgroup.procs` lists the processes.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Reads what [`Meter::read`] leaves out, of huge pages of these sizes. Waits for the
+    /// kernel alone.
+    pub fn details(&self, hugepages: &BTreeSet<String>) -> Details {
+        self.details.read(now(), hugepages)
+    }
+
     /// Reads everything. Waits for the kernel alone.
     pub fn read(&self) -> Reading {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH);
-        let at = at.map_or(0, |elapsed| elapsed.as_nanos() as i64);
+        let at = now();
         let [cpu, memory, io] = match &self.pressure {
             Some(sources) => sources.each_ref().map(|source| pressure(&source.read()?)),
             None => [None; 3],
@@ -94,7 +117,12 @@ impl Meter {
         let usage = self.cpu_usage();
         Reading {
             at,
-            cpu: usage.map(|usage| Cpu { usage, nano_cores: self.rate(usage), pressure: cpu }),
+            cpu: usage.map(|(usage, times)| Cpu {
+                usage,
+                nano_cores: self.rate(usage),
+                times,
+                pressure: cpu,
+            }),
             memory: Memory { pressure: memory, ..self.memory() },
             swap: self.swap(),
             io,
@@ -103,12 +131,20 @@ impl Meter {
     }
 
     /// In nanoseconds.
-    fn cpu_usage(&self) -> Option<u64> {
+    fn cpu_usage(&self) -> Option<(u64, Times)> {
         let text = self.cpu.read()?;
-        match self.version {
-            Version::V2 => keyed(&text, "usage_usec")?.checked_mul(1000),
-            Version::V1 => number(&text),
+        if self.version == Version::V1 {
+            return Some((number(&text)?, Times::default()));
         }
+        let nanoseconds = |key| keyed(&text, key)?.checked_mul(1000);
+        let times = Times {
+            user: nanoseconds("user_usec"),
+            system: nanoseconds("system_usec"),
+            periods: keyed(&text, "nr_periods"),
+            throttled_periods: keyed(&text, "nr_throttled"),
+            throttled: nanoseconds("throttled_usec"),
+        };
+        Some((nanoseconds("usage_usec")?, times))
     }
 
     fn rate(&self, usage: u64) -> Option<u64> {
@@ -130,25 +166,20 @@ impl Meter {
     fn memory(&self) -> Memory {
         let usage = self.memory.read().as_deref().and_then(number);
         let limit = self.memory_limit.read().as_deref().and_then(number);
-        let stat = self.memory_stat.read().unwrap_or_default();
-        // Version 1 has figures of the cgroup alone under the bare names.
-        let value = |name: &str| match self.version {
-            Version::V2 => keyed(&stat, name),
-            Version::V1 => keyed(&stat, &format!("total_{name}")),
-        };
-        let inactive = value("inactive_file").unwrap_or(0);
+        let stat = self.memory_stat.read();
+        let Stat { rss, faults, major_faults, parts } =
+            stat.map(|text| memory::parse(self.version, &text)).unwrap_or_default();
+        let inactive = parts.inactive_file.unwrap_or(0);
         let working_set = usage.map(|usage| usage.saturating_sub(inactive));
-        let rss = match self.version {
-            Version::V2 => value("anon"),
-            Version::V1 => value("rss"),
-        };
         Memory {
             usage,
             working_set,
             available: limit.zip(working_set).map(|(limit, used)| limit.saturating_sub(used)),
+            limit,
             rss,
-            faults: value("pgfault"),
-            major_faults: value("pgmajfault"),
+            faults,
+            major_faults,
+            parts,
             pressure: None,
         }
     }
@@ -156,18 +187,24 @@ impl Meter {
     fn swap(&self) -> Option<Swap> {
         let usage = number(&self.swap.read()?)?;
         let limit = self.swap_limit.read().as_deref().and_then(number);
+        let left = |limit: u64, usage| limit.saturating_sub(usage);
         match self.version {
             Version::V2 => {
-                Some(Swap { usage, available: limit.map(|limit| limit.saturating_sub(usage)) })
+                Some(Swap { usage, available: limit.map(|limit| left(limit, usage)), limit })
             }
             // Memory and swap together.
             Version::V1 => {
                 let memory = number(&self.memory.read()?)?;
                 let memory_limit = self.memory_limit.read().as_deref().and_then(number);
                 let usage = usage.saturating_sub(memory);
-                let limit = limit.zip(memory_limit).map(|(both, one)| both.saturating_sub(one));
-                Some(Swap { usage, available: limit.map(|limit| limit.saturating_sub(usage)) })
+                let alone = limit.zip(memory_limit).map(|(both, one)| both.saturating_sub(one));
+                Some(Swap { usage, available: alone.map(|limit| left(limit, usage)), limit })
             }
         }
     }
+}
+
+fn now() -> i64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH);
+    elapsed.map_or(0, |elapsed| elapsed.as_nanos() as i64)
 }

@@ -4,15 +4,24 @@
 //! of its reading; one that the kernel does not give is absent, never zero. The module does not
 //! know who asks.
 
+mod details;
+mod devices;
+mod disk;
+mod memory;
 mod meter;
 mod network;
+mod processes;
 mod source;
 #[cfg(test)]
 mod tests;
 mod text;
 
+pub use details::{Details, Device, Hugepages, hugepage_pools};
+pub use devices::DeviceNames;
+pub use disk::{Disk, look as disk};
 pub use meter::Meter;
 pub use network::{Interface, read as network};
+pub use processes::{Processes, count as processes};
 pub use source::Budget;
 
 /// Shares of time in which tasks waited (`Documentation/accounting/psi.rst`).
@@ -44,8 +53,25 @@ pub struct Cpu {
     pub usage: u64,
     /// Nanoseconds per second over the last seconds; unknown until there are two readings.
     pub nano_cores: Option<u64>,
+    /// What it went to, where that is in the same file (version 2).
+    pub times: Times,
     /// Waiting for a processor.
     pub pressure: Option<Pressure>,
+}
+
+/// What processor time went to, in nanoseconds, and when there was none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Times {
+    /// In programs.
+    pub user: Option<u64>,
+    /// In the kernel.
+    pub system: Option<u64>,
+    /// Periods of the limit, once there was one.
+    pub periods: Option<u64>,
+    /// Those in which there was more to do than the limit allowed.
+    pub throttled_periods: Option<u64>,
+    /// How long was waited in those.
+    pub throttled: Option<u64>,
 }
 
 /// Memory, in bytes.
@@ -57,14 +83,37 @@ pub struct Memory {
     pub working_set: Option<u64>,
     /// What is left up to the limit; none without one.
     pub available: Option<u64>,
+    /// The limit; none without one.
+    pub limit: Option<u64>,
     /// Anonymous memory.
     pub rss: Option<u64>,
     /// Page faults.
     pub faults: Option<u64>,
     /// Those for which something was read.
     pub major_faults: Option<u64>,
+    /// What else the kernel says.
+    pub parts: Parts,
     /// Waiting for memory.
     pub pressure: Option<Pressure>,
+}
+
+/// What memory is used for, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// Content of files.
+    pub cache: Option<u64>,
+    /// That of it which is mapped.
+    pub mapped_file: Option<u64>,
+    /// That of it which was used not long ago.
+    pub active_file: Option<u64>,
+    /// That of it which was not.
+    pub inactive_file: Option<u64>,
+    /// The kernel's own; on version 1 it is among the details.
+    pub kernel: Option<u64>,
+    /// Page faults of this cgroup's own processes, without those of the cgroups below.
+    pub own_faults: Option<u64>,
+    /// Those for which something was read.
+    pub own_major_faults: Option<u64>,
 }
 
 /// Swap, in bytes; there is none where the kernel does not account for it.
@@ -74,6 +123,9 @@ pub struct Swap {
     pub usage: u64,
     /// What is left up to the limit; none without one.
     pub available: Option<u64>,
+    /// The limit as the kernel has it, on version 1 of memory and swap together; none without
+    /// one.
+    pub limit: Option<u64>,
 }
 
 /// One reading of a cgroup.

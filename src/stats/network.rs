@@ -9,12 +9,20 @@ pub struct Interface {
     pub name: String,
     /// Bytes that came.
     pub rx_bytes: u64,
+    /// Packets that came.
+    pub rx_packets: u64,
     /// Packets that came and were broken.
     pub rx_errors: u64,
+    /// Packets that came and were dropped.
+    pub rx_dropped: u64,
     /// Bytes that were sent.
     pub tx_bytes: u64,
+    /// Packets that were sent.
+    pub tx_packets: u64,
     /// Packets that could not be sent.
     pub tx_errors: u64,
+    /// Packets that were dropped instead of being sent.
+    pub tx_dropped: u64,
 }
 
 /// The interfaces of the network namespace of a process, but for loopback
@@ -34,9 +42,13 @@ pub(super) fn parse(text: &str) -> Vec<Interface> {
         Some(Interface {
             name: name.trim().to_owned(),
             rx_bytes: *figures.first()?,
+            rx_packets: *figures.get(1)?,
             rx_errors: *figures.get(2)?,
+            rx_dropped: *figures.get(3)?,
             tx_bytes: *figures.get(8)?,
+            tx_packets: *figures.get(9)?,
             tx_errors: *figures.get(10)?,
+            tx_dropped: *figures.get(11)?,
         })
     };
     text.lines().skip(2).filter_map(interface).filter(|interface| interface.name != "lo").collect()

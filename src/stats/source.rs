@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    io,
     os::unix::fs::FileExt,
     path::PathBuf,
     sync::{
@@ -34,30 +35,46 @@ impl Budget {
 }
 
 /// One file. It stays open where the budget allows; a file of a cgroup is made anew by the
-/// kernel for every read from its beginning.
+/// kernel for every read from its beginning. One that a kernel does not have is not looked for
+/// again: cgroups are made with all their files.
 #[derive(Debug)]
 pub(super) struct Source {
     path: PathBuf,
     budget: Budget,
     // Held for one read.
-    kept: Mutex<Option<File>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug)]
+enum Kept {
+    Nothing,
+    Open(File),
+    Absent,
 }
 
 impl Source {
     pub(super) fn new(path: PathBuf, budget: &Budget) -> Self {
-        Self { path, budget: budget.clone(), kept: Mutex::new(None) }
+        Self { path, budget: budget.clone(), kept: Mutex::new(Kept::Nothing) }
     }
 
     /// What is in it now; nothing where it is not there.
     pub(super) fn read(&self) -> Option<String> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(file) = &*kept {
-            return content(file);
+        match &*kept {
+            Kept::Nothing => {}
+            Kept::Open(file) => return content(file),
+            Kept::Absent => return None,
         }
-        let file = File::open(&self.path).ok()?;
+        let file = match File::open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                *kept = Kept::Absent;
+                return None;
+            }
+            file => file.ok()?,
+        };
         let text = content(&file);
         if text.is_some() && self.budget.take() {
-            *kept = Some(file);
+            *kept = Kept::Open(file);
         }
         text
     }
@@ -66,7 +83,7 @@ impl Source {
 impl Drop for Source {
     fn drop(&mut self) {
         let kept = self.kept.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if kept.take().is_some() {
+        if matches!(kept, Kept::Open(_)) {
             self.budget.give_back();
         }
     }

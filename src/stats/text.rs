@@ -32,3 +32,11 @@ pub(super) fn pressure(text: &str) -> Option<Pressure> {
     };
     Some(Pressure { some: waited("some")?, full: waited("full").unwrap_or_default() })
 }
+
+/// A file with one number, or `max` for any, which is 0 here as it is for others who tell.
+pub(super) fn unlimited(text: &str) -> Option<u64> {
+    match text.trim() {
+        "max" => Some(0),
+        limit => limit.parse().ok(),
+    }
+}

@@ -6,17 +6,17 @@ use futures_util::Stream;
 use tokio::net::{UnixListener, UnixStream};
 use tracing::warn;
 
+use super::authority::Mended;
+
 /// The pause after an accept that fails: the first, and the longest. Whatever is missing,
 /// most likely descriptors, is not there a microsecond later.
 const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
 
 /// The connections of a listener. Where none can be accepted it waits, and says so once.
-pub(super) fn connections(
-    listener: UnixListener,
-) -> impl Stream<Item = io::Result<UnixStream>> + Send {
+pub(super) fn connections(listener: UnixListener) -> impl Stream<Item = io::Result<Mended>> + Send {
     futures_util::stream::unfold(listener, |listener| async {
         let stream = next(&listener).await;
-        Some((Ok(stream), listener))
+        Some((Ok(Mended::new(stream)), listener))
     })
 }
 

@@ -1,5 +1,6 @@
 //! `criquet serve`: the daemon, from an empty process to one that serves and back.
 
+mod authority;
 mod incoming;
 mod locks;
 mod signals;

@@ -9,8 +9,11 @@ mod exec_sync;
 mod get_container_events;
 mod list_container_stats;
 mod list_containers;
+mod list_metric_descriptors;
 mod list_pod_sandbox;
+mod list_pod_sandbox_metrics;
 mod list_pod_sandbox_stats;
+mod metrics;
 mod pod_sandbox_stats;
 mod pod_sandbox_status;
 mod port_forward;
@@ -26,9 +29,11 @@ mod stop_container;
 mod stop_pod_sandbox;
 mod stream_container_stats;
 mod stream_containers;
+mod stream_pod_sandbox_metrics;
 mod stream_pod_sandbox_stats;
 mod stream_pod_sandboxes;
 mod update_container_resources;
+mod update_pod_sandbox_resources;
 mod update_runtime_config;
 mod version;
 
@@ -36,7 +41,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tonic::{Request, Response, Status};
 
-use super::{chunks::Answers, convert, status::not_built, v1};
+use super::{chunks::Answers, convert, metrics::Table, status::not_built, v1};
 use crate::{
     kind::Kind,
     pod::{Container, Pods},
@@ -54,12 +59,13 @@ const TAKE_UP_ALL: Duration = Duration::from_millis(50);
 pub struct RuntimeServer {
     pods: Arc<Pods>,
     urls: Arc<Urls>,
+    table: Arc<Table>,
 }
 
 impl RuntimeServer {
     /// A service over these pods, which gives out these URLs.
     pub fn new(pods: Arc<Pods>, urls: Arc<Urls>) -> Self {
-        Self { pods, urls }
+        Self { pods, urls, table: Arc::new(Table::built_in()) }
     }
 
     /// The container with its image's first name: images can be tagged anew at any time.
@@ -85,7 +91,6 @@ fn if_there<T>(found: Result<Arc<T>, crate::pod::Error>) -> Result<Option<Arc<T>
 }
 
 type Answer<T> = Result<Response<T>, Status>;
-type Stream<T> = tokio_stream::Empty<Result<T, Status>>;
 
 #[tonic::async_trait]
 impl v1::runtime_service_server::RuntimeService for RuntimeServer {
@@ -190,7 +195,7 @@ impl v1::runtime_service_server::RuntimeService for RuntimeServer {
         &self,
         request: Request<v1::ExecSyncRequest>,
     ) -> Answer<v1::ExecSyncResponse> {
-        RuntimeServer::exec_sync(self, request.into_inner()).await.map(Response::new)
+        RuntimeServer::exec_sync(self, request.into_inner()).await
     }
 
     async fn exec(&self, request: Request<v1::ExecRequest>) -> Answer<v1::ExecResponse> {
@@ -232,7 +237,7 @@ impl v1::runtime_service_server::RuntimeService for RuntimeServer {
     type StreamContainersStream = Answers<v1::StreamContainersResponse>;
     type StreamContainerStatsStream = Answers<v1::StreamContainerStatsResponse>;
     type StreamPodSandboxStatsStream = Answers<v1::StreamPodSandboxStatsResponse>;
-    type StreamPodSandboxMetricsStream = Stream<v1::StreamPodSandboxMetricsResponse>;
+    type StreamPodSandboxMetricsStream = Answers<v1::StreamPodSandboxMetricsResponse>;
     type GetContainerEventsStream = get_container_events::Events;
 
     async fn stream_pod_sandboxes(
@@ -307,30 +312,34 @@ impl v1::runtime_service_server::RuntimeService for RuntimeServer {
 
     async fn list_metric_descriptors(
         &self,
-        _request: Request<v1::ListMetricDescriptorsRequest>,
+        request: Request<v1::ListMetricDescriptorsRequest>,
     ) -> Answer<v1::ListMetricDescriptorsResponse> {
-        Err(not_built("ListMetricDescriptors"))
+        RuntimeServer::list_metric_descriptors(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
-        _request: Request<v1::ListPodSandboxMetricsRequest>,
+        request: Request<v1::ListPodSandboxMetricsRequest>,
     ) -> Answer<v1::ListPodSandboxMetricsResponse> {
-        Err(not_built("ListPodSandboxMetrics"))
+        RuntimeServer::list_pod_sandbox_metrics(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn stream_pod_sandbox_metrics(
         &self,
-        _request: Request<v1::StreamPodSandboxMetricsRequest>,
+        request: Request<v1::StreamPodSandboxMetricsRequest>,
     ) -> Answer<Self::StreamPodSandboxMetricsStream> {
-        Err(not_built("StreamPodSandboxMetrics"))
+        RuntimeServer::stream_pod_sandbox_metrics(self, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn update_pod_sandbox_resources(
         &self,
-        _request: Request<v1::UpdatePodSandboxResourcesRequest>,
+        request: Request<v1::UpdatePodSandboxResourcesRequest>,
     ) -> Answer<v1::UpdatePodSandboxResourcesResponse> {
-        Err(not_built("UpdatePodSandboxResources"))
+        RuntimeServer::update_pod_sandbox_resources(self, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn checkpoint_pod(

@@ -106,17 +106,19 @@ impl Server {
             while signal::next_signal(fd).is_ok() {}
         }
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-            self.child_ended(pid, exit_code(status));
+            self.child_ended(pid, status);
         }
     }
 
-    pub(super) fn child_ended(&mut self, pid: Pid, exit_code: i32) {
+    pub(super) fn child_ended(&mut self, pid: Pid, status: WaitStatus) {
+        let exit_code = exit_code(status);
         if let Some(id) = self.execs.iter().find(|(_, e)| e.pid == pid).map(|(id, _)| *id) {
             self.exec_ended(id, exit_code);
         } else if let Some(id) =
             self.containers.iter().find(|(_, c)| c.pid == pid).map(|(id, _)| id.clone())
         {
-            self.container_ended(&id, exit_code);
+            let was_killed = status.terminating_signal() == Some(libc::SIGKILL);
+            self.container_ended(&id, exit_code, was_killed);
         } else if let Some(pod) = &mut self.pod
             && pod.init.as_ref().is_some_and(|init| init.pid == pid)
         {
@@ -151,7 +153,8 @@ impl Server {
         }
     }
 
-    pub(super) fn container_ended(&mut self, id: &str, exit_code: i32) {
+    /// `was_killed` says that its first process was, by whomever.
+    pub(super) fn container_ended(&mut self, id: &str, exit_code: i32, was_killed: bool) {
         self.container_report(id);
         let Some(container) = self.containers.get_mut(id) else { return };
         if let Phase::Starting { caller, failure, report, .. } = &mut container.phase {
@@ -182,11 +185,14 @@ impl Server {
             complain(format_args!("container {id}: {}", error.full_message()));
             container.oom_kills_before
         });
+        let oom_kills = oom_kills.saturating_sub(container.oom_kills_before);
         let exit = v1::ContainerExited {
             container: id.to_owned(),
             exit_code,
             finished_at: now(),
-            oom_killed: oom_kills > container.oom_kills_before,
+            oom_killed: oom_kills > 0,
+            oom_kills,
+            oom_killed_init: oom_kills > 0 && was_killed && container.killed_at.is_none(),
         };
         container.phase = Phase::Exited { started_at, exit: exit.clone() };
         self.drain(id);
@@ -200,12 +206,7 @@ impl Server {
 
     pub(super) fn record(&self, id: &str, exit: &v1::ContainerExited) {
         let Some(pod) = &self.pod else { return };
-        let record = ExitRecord {
-            exit_code: exit.exit_code,
-            finished_at: exit.finished_at,
-            oom_killed: exit.oom_killed,
-        };
-        if let Err(error) = record.write(&pod.directory, id) {
+        if let Err(error) = ExitRecord::from(exit).write(&pod.directory, id) {
             complain(format_args!("cannot record the exit of container {id}: {error}"));
         }
     }

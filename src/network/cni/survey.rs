@@ -1,9 +1,11 @@
 //! What is configured for CNI, and whether its plugins are there.
 
+use serde_json::{Map, Value};
+
 use super::{
     super::{Error, Options},
     chain::kind_of,
-    config::read_directory,
+    config::{NetworkList, read_directory},
 };
 
 /// A CNI network that pods would get.
@@ -15,6 +17,23 @@ pub struct CniNetwork {
     pub plugins: Vec<String>,
     /// Those that are in none of the directories.
     pub missing: Vec<String>,
+}
+
+/// The configuration of a CNI network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CniList {
+    /// Its name.
+    pub name: String,
+    /// The version of the specification it is written for.
+    pub version: String,
+    /// What its plugins are given, in their order.
+    pub plugins: Vec<Map<String, Value>>,
+}
+
+impl From<NetworkList> for CniList {
+    fn from(list: NetworkList) -> Self {
+        Self { name: list.name, version: list.version, plugins: list.plugins }
+    }
 }
 
 /// The networks that pods would get; none where the built-in one takes their place.

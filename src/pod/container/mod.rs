@@ -12,6 +12,7 @@ pub(super) mod devices;
 pub(super) mod filters;
 mod image_volumes;
 pub(super) mod layer;
+mod oom;
 pub(super) mod propagation;
 mod remove_container;
 mod reopen_container_log;
@@ -293,12 +294,13 @@ impl Container {
     }
 
     fn end(&self, database: &Database, exit: &ExitRecord) {
-        let reason = match exit {
-            ExitRecord { oom_killed: true, exit_code: 1.., .. } => "OOMKilled",
-            ExitRecord { exit_code: 0, .. } => "Completed",
-            _ => "Error",
+        // Also where the first process lived on and ended well: what was lost is lost.
+        let (reason, message) = match exit {
+            ExitRecord { oom_killed: true, .. } => ("OOMKilled", oom::message(exit)),
+            ExitRecord { exit_code: 0, .. } => ("Completed", String::new()),
+            _ => ("Error", String::new()),
         };
-        self.end_because(database, exit, reason, String::new());
+        self.end_because(database, exit, reason, message);
     }
 
     /// The same with a reason that is not in the exit itself; what is known already stays.

@@ -143,14 +143,14 @@ impl Pods {
         let (directory, id) = (directory.to_owned(), container.id.clone());
         let read = move || Ok(ExitRecord::read(&directory, id.as_str()));
         let recorded = blocking::own_files(read).await.ok().flatten();
-        let killed = || ExitRecord { exit_code: KILLED, finished_at: now(), oom_killed: false };
+        let killed = || ExitRecord::new(KILLED, now());
         let exit = recorded.unwrap_or_else(killed);
         container.ended_with(&self.parts.database, &exit);
     }
 
     /// Takes over that a container has ended, and that nobody knows how.
     pub(in crate::pod) fn record_unknown(&self, container: &Container, message: &str) {
-        let exit = ExitRecord { exit_code: 255, finished_at: now(), oom_killed: false };
+        let exit = ExitRecord::new(255, now());
         container.end_because(&self.parts.database, &exit, UNKNOWN, message.to_owned());
     }
 

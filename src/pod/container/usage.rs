@@ -35,12 +35,21 @@ pub struct Measured {
     is_final: bool,
 }
 
+#[cfg(test)]
+impl Measured {
+    /// One of a container that runs.
+    pub fn new(usage: Usage, at: SystemTime) -> Self {
+        Self { usage, at, is_final: false }
+    }
+}
+
 /// The last measurements.
 #[derive(Debug, Default)]
 pub(in crate::pod) struct Measurements {
     // Look-ups and single insertions, never across a walk.
     known: Mutex<Known>,
     is_measuring: AtomicBool,
+    is_measuring_unknown: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -83,25 +92,52 @@ impl Pods {
         });
     }
 
+    /// Measures those of these containers that have no figure yet, and waits for that.
+    pub(in crate::pod) async fn measure_unknown(
+        self: &Arc<Self>,
+        ids: impl Iterator<Item = &String>,
+    ) {
+        self.measure_if_old();
+        let unknown: Vec<Arc<Container>> = {
+            let known = self.measurements.lock();
+            let containers = ids.filter_map(|id| self.container(id).ok());
+            containers.filter(|container| !known.by_container.contains_key(&container.id)).collect()
+        };
+        let is_measuring = &self.measurements.is_measuring_unknown;
+        if unknown.is_empty() || is_measuring.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let pods = Arc::clone(self);
+        let measuring = tokio::task::spawn_blocking(move || {
+            unknown.iter().for_each(|container| pods.measure_one(container));
+            pods.measurements.is_measuring_unknown.store(false, Ordering::Release);
+        });
+        // Whatever it came to: there are figures by then or there are none.
+        let _ = measuring.await;
+    }
+
     fn measure(&self) {
         let containers = self.containers();
         let ids: BTreeSet<ContainerId> = containers.iter().map(|c| c.id.clone()).collect();
         self.measurements.lock().by_container.retain(|id, _| ids.contains(id));
         for container in containers {
             let known = self.measurements.lock().by_container.get(&container.id).copied();
-            if known.is_some_and(|known| known.is_final) {
-                continue;
+            if known.is_none_or(|known| !known.is_final) {
+                self.measure_one(&container);
             }
-            // Asked before the walk: what was written until its end is counted.
-            let is_final = container.has_ended();
-            // One that cannot be read has no figures, and takes nobody else's along.
-            let counted = self.layers.usage(container.record().project);
-            let walked = || tree::usage_at(&self.upper_directory(&container.id)).ok();
-            let Some(usage) = counted.or_else(walked) else { continue };
-            let measured = Measured { usage, at: SystemTime::now(), is_final };
-            self.measurements.lock().by_container.insert(container.id.clone(), measured);
         }
         self.measurements.lock().round = Some(Instant::now());
+    }
+
+    fn measure_one(&self, container: &Container) {
+        // Asked before the walk: what was written until its end is counted.
+        let is_final = container.has_ended();
+        // One that cannot be read has no figures, and takes nobody else's along.
+        let counted = self.layers.usage(container.record().project);
+        let walked = || tree::usage_at(&self.upper_directory(&container.id)).ok();
+        let Some(usage) = counted.or_else(walked) else { return };
+        let measured = Measured { usage, at: SystemTime::now(), is_final };
+        self.measurements.lock().by_container.insert(container.id.clone(), measured);
     }
 }
 

@@ -37,6 +37,8 @@ pub struct ExecOutput {
     pub stdout: Vec<u8>,
     /// At most [`MAX_OUTPUT`] bytes.
     pub stderr: Vec<u8>,
+    /// How many bytes it wrote to each, those that were not kept included.
+    pub written: [u64; 2],
     /// 128 + n where signal n ended it.
     pub exit_code: i32,
 }
@@ -100,13 +102,10 @@ impl Pods {
         };
         drop((stdout_end, stderr_end));
 
-        let mut output = ExecOutput::default();
+        let (mut kept, mut kept_errors) = (Kept::default(), Kept::default());
         let ended = tokio::time::timeout_at(deadline, async {
             let streams = async {
-                tokio::join!(
-                    keep(&mut stdout, &mut output.stdout),
-                    keep(&mut stderr, &mut output.stderr)
-                );
+                tokio::join!(keep(&mut stdout, &mut kept), keep(&mut stderr, &mut kept_errors));
             };
             tokio::pin!(exit, streams);
             tokio::select! {
@@ -123,12 +122,16 @@ impl Pods {
             }
             Ok(Ok(exit)) => {
                 guard.monitor = None;
-                output.exit_code = exit.code;
                 // What it wrote before its end is in the pipes now. What a child that it
                 // left behind may still write is not waited for.
-                drain(&stdout, &mut output.stdout);
-                drain(&stderr, &mut output.stderr);
-                Ok(output)
+                drain(&stdout, &mut kept);
+                drain(&stderr, &mut kept_errors);
+                Ok(ExecOutput {
+                    written: [kept.written, kept_errors.written],
+                    stdout: kept.bytes,
+                    stderr: kept_errors.bytes,
+                    exit_code: exit.code,
+                })
             }
             Ok(Err(_)) => Err(Reason::Monitor(client::Error::Gone).into()),
             Err(_) => Err(too_long().into()),
@@ -183,45 +186,57 @@ fn output_pipe() -> io::Result<(pipe::Receiver, OwnedFd)> {
 }
 
 /// Reads a stream to its end and keeps its beginning.
-async fn keep(stream: &mut pipe::Receiver, kept: &mut Vec<u8>) {
+async fn keep(stream: &mut pipe::Receiver, kept: &mut Kept) {
     let mut chunk = Vec::with_capacity(8192);
     loop {
         chunk.clear();
         match stream.read_buf(&mut chunk).await {
             Ok(0) | Err(_) => return,
-            Ok(_) => append(kept, &chunk),
+            Ok(_) => kept.append(&chunk),
         }
     }
 }
 
 /// Takes what is in a pipe now.
-fn drain(stream: &pipe::Receiver, kept: &mut Vec<u8>) {
+fn drain(stream: &pipe::Receiver, kept: &mut Kept) {
     /// More than the largest pipe holds.
     const MOST_CHUNKS: usize = 128;
     let mut chunk = [0; 16 * 1024];
     for _ in 0..MOST_CHUNKS {
         match rustix::io::read(stream.as_fd(), &mut chunk) {
-            Ok(length @ 1..) => append(kept, &chunk[..length]),
+            Ok(length @ 1..) => kept.append(&chunk[..length]),
             _ => return,
         }
     }
 }
 
-fn append(kept: &mut Vec<u8>, more: &[u8]) {
-    let room = MAX_OUTPUT.saturating_sub(kept.len());
-    kept.extend_from_slice(&more[..more.len().min(room)]);
+/// The beginning of a stream.
+#[derive(Debug, Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    /// All of it.
+    written: u64,
+}
+
+impl Kept {
+    fn append(&mut self, more: &[u8]) {
+        let room = MAX_OUTPUT.saturating_sub(self.bytes.len());
+        self.bytes.extend_from_slice(&more[..more.len().min(room)]);
+        self.written += more.len() as u64;
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_OUTPUT, append};
+    use super::{Kept, MAX_OUTPUT};
 
     #[test]
     fn only_the_beginning_is_kept() {
-        let mut kept = vec![b'a'; MAX_OUTPUT - 2];
-        append(&mut kept, b"bcd");
-        append(&mut kept, b"e");
-        assert_eq!(kept.len(), MAX_OUTPUT);
-        assert!(kept.ends_with(b"bc"));
+        let mut kept = Kept { bytes: vec![b'a'; MAX_OUTPUT - 2], written: MAX_OUTPUT as u64 - 2 };
+        kept.append(b"bcd");
+        kept.append(b"e");
+        assert_eq!(kept.bytes.len(), MAX_OUTPUT);
+        assert!(kept.bytes.ends_with(b"bc"));
+        assert_eq!(kept.written, MAX_OUTPUT as u64 + 2);
     }
 }

@@ -42,12 +42,7 @@ fn both(pods: &Weak<Pods>, sandbox: &Weak<Sandbox>) -> Option<(Arc<Pods>, Arc<Sa
 impl Pods {
     fn container_exited(&self, exit: &v1::ContainerExited) {
         let Ok(container) = self.container(&exit.container) else { return };
-        let record = ExitRecord {
-            exit_code: exit.exit_code,
-            finished_at: exit.finished_at,
-            oom_killed: exit.oom_killed,
-        };
-        container.ended_with(&self.parts.database, &record);
+        container.ended_with(&self.parts.database, &ExitRecord::from(exit));
     }
 
     /// A pod whose PID namespace has lost its init can run nothing any more, and all that ran

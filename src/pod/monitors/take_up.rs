@@ -248,12 +248,7 @@ impl Pods {
                     });
                 }
                 if let Some(exit) = &state.exited {
-                    let exit = ExitRecord {
-                        exit_code: exit.exit_code,
-                        finished_at: exit.finished_at,
-                        oom_killed: exit.oom_killed,
-                    };
-                    container.ended_with(&self.parts.database, &exit);
+                    container.ended_with(&self.parts.database, &ExitRecord::from(exit));
                 }
             }
         }

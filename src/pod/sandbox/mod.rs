@@ -12,6 +12,7 @@ mod remove_pod_sandbox;
 mod run_pod_sandbox;
 mod stop_pod_sandbox;
 pub(super) mod unmake;
+mod update_pod_sandbox_resources;
 
 use std::{
     net::IpAddr,
@@ -128,6 +129,8 @@ pub struct Sandbox {
     changes: watch::Sender<()>,
     /// Cancelled when its end begins: nothing is made or started in it from then on.
     pub(in crate::pod) ending: CancellationToken,
+    /// Held by what changes its resources.
+    limits: AsyncMutex<()>,
     /// Held by the one task that takes it up.
     turn: Arc<AsyncMutex<()>>,
     /// A task tries again and again to take it apart.
@@ -161,6 +164,7 @@ impl Sandbox {
             link: Mutex::default(),
             changes: watch::Sender::new(()),
             ending: CancellationToken::new(),
+            limits: AsyncMutex::default(),
             turn: Arc::default(),
             dismantling: AtomicBool::new(false),
             forgotten: AtomicBool::new(false),

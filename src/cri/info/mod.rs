@@ -1,6 +1,10 @@
 //! The verbose forms of statuses: JSON for `crictl inspect`, under the names that tools of the
 //! other runtimes read.
 
+mod config;
+mod network;
+mod sandbox_spec;
+
 use std::{collections::HashMap, sync::Arc};
 
 use serde_json::{Value, json};
@@ -38,7 +42,14 @@ pub(super) fn sandbox(sandbox: &Sandbox) -> Info {
         "stage": stage,
         "runtimeHandler": record.runtime_handler,
         "runtimeType": "internal",
-        "config": record.config,
+        "runtimeOptions": null,
+        // There is no container of the sandbox itself.
+        "image": "",
+        "snapshotKey": "",
+        "snapshotter": "",
+        "config": config::of_sandbox(&record.config),
+        "runtimeSpec": sandbox_spec::of(&sandbox.id, &record),
+        "cniResult": network::result(&record),
         "cgroup": record.cgroup,
         "netns": record.netns,
         "addresses": record.addresses,
@@ -56,6 +67,7 @@ pub(super) async fn container(pods: &Arc<Pods>, container: &Container) -> Info {
     let spec = pods.spec_of(container).await.ok();
     let stage = stage(&container.stage);
     let written = pods.writable_layer(container);
+    let is_removing = pods.is_being_removed(container);
     let record = container.record();
     let pid = match record.phase {
         ContainerPhase::Running { pid, .. } => pid,
@@ -64,11 +76,12 @@ pub(super) async fn container(pods: &Arc<Pods>, container: &Container) -> Info {
     info(&json!({
         "sandboxID": record.sandbox,
         "pid": pid,
-        "removing": false,
+        "removing": is_removing,
         "snapshotKey": container.id,
         "snapshotter": "overlay",
         "runtimeType": "internal",
-        "config": record.config,
+        "runtimeOptions": null,
+        "config": config::of_container(&record.config),
         "cgroup": record.cgroup,
         "runtimeSpec": spec.as_deref(),
         "stage": stage,
@@ -76,6 +89,29 @@ pub(super) async fn container(pods: &Arc<Pods>, container: &Container) -> Info {
             json!({ "usedBytes": measured.usage.bytes, "inodesUsed": measured.usage.inodes })
         }),
     }))
+}
+
+/// Of the daemon. Each value is JSON by itself but for the state of CNI, as others have it.
+pub(super) async fn daemon(pods: &Pods) -> Info {
+    let options = pods.options();
+    let config = json!({
+        "root": options.root,
+        "state": options.state,
+        "netnsDir": options.netns_dir,
+        "cgroupParent": options.cgroup_parent,
+        "cgroupDriver": "cgroupfs",
+        "runtimeHandlers": options.handlers,
+        "shmSize": options.shm_size,
+        "writableLayerLimit": options.writable_layer_limit,
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    let versions = json!({ "criquet": env!("CARGO_PKG_VERSION"), "cri": "v1" });
+    let mut info = Info::from([
+        ("config".to_owned(), config.to_string()),
+        ("versions".to_owned(), versions.to_string()),
+    ]);
+    info.extend(network::configuration(pods.network()).await);
+    info
 }
 
 pub(super) fn image(image: &Image) -> Info {

@@ -1,0 +1,78 @@
+//! UpdatePodSandboxResources.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use oci_spec::runtime::LinuxResources;
+use tokio::time::timeout;
+
+use crate::{
+    pod::{
+        Pods, blocking,
+        error::Error,
+        sandbox::{Sandbox, SandboxPhase},
+    },
+    runtime::cgroup::{Cgroup, Version},
+    spec::{config::Resources, resources},
+};
+
+/// How long the disk is waited for.
+const LIMIT: Duration = Duration::from_secs(10);
+
+impl Pods {
+    /// Takes over what a pod needs now; what is not named stays. A cgroup that is Criquet's own
+    /// gets the limits, all of them or none; that of a kubelet has them from the kubelet.
+    ///
+    /// # Errors
+    /// Numbers that no kernel takes, and those that this one refuses; nothing is changed then.
+    pub async fn update_sandbox(
+        self: &Arc<Self>,
+        sandbox: &Sandbox,
+        overhead: Option<Resources>,
+        needs: Option<Resources>,
+    ) -> Result<(), Error> {
+        for given in [&overhead, &needs].into_iter().flatten() {
+            resources::build(given)?;
+        }
+        let _guard = sandbox.limits.lock().await;
+        let (limits, cgroup) = {
+            let record = sandbox.record();
+            let config = &record.config;
+            let overhead = overhead.as_ref().or(config.overhead.as_ref());
+            let needs = needs.as_ref().or(config.resources.as_ref());
+            let has_own = record.owns_cgroup && record.phase == SandboxPhase::Ready;
+            (resources::of_pod(overhead, needs)?, has_own.then(|| record.cgroup.clone()))
+        };
+        if let Some(cgroup) = cgroup {
+            let (version, ending) = (self.parts.cgroups, sandbox.ending.clone());
+            blocking::own_files(move || apply(version, &cgroup, &limits, || ending.is_cancelled()))
+                .await?;
+        }
+        let stored = sandbox.observe(&self.parts.database, |record| {
+            record.config.overhead = overhead.or(record.config.overhead.take());
+            record.config.resources = needs.or(record.config.resources.take());
+        });
+        if let Some(stored) = stored {
+            stored.later();
+        }
+        // It is so whether or not the disk takes it by then.
+        let _ = timeout(LIMIT, self.parts.database.settled()).await;
+        Ok(())
+    }
+}
+
+/// Sets limits. The cgroup of a pod is made with its first container, or here.
+fn apply(
+    version: Version,
+    path: &Path,
+    limits: &LinuxResources,
+    is_ending: impl Fn() -> bool,
+) -> Result<(), Error> {
+    // One that is there is taken over.
+    let cgroup = Cgroup::create(version, path, None)?;
+    let applied = cgroup.apply(limits);
+    if is_ending() {
+        // Whoever takes the pod apart may have been here before; one with containers stays.
+        let _ = cgroup.remove();
+    }
+    Ok(applied?)
+}
