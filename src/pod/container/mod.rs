@@ -11,6 +11,7 @@ mod create_container;
 pub(super) mod devices;
 pub(super) mod filters;
 mod image_volumes;
+mod log_path;
 pub(super) mod propagation;
 mod remove_container;
 mod reopen_container_log;
@@ -39,10 +40,10 @@ use crate::{
         error::{Error, Reason},
         happening::{Happening, Tell},
         id::{ContainerId, SandboxId},
-        stage::Stage,
     },
     spec::{config::ContainerConfig, container::User},
     store::{Batch, Database, Outcome},
+    telemetry::Stage,
 };
 use filters::Filter;
 
@@ -112,7 +113,7 @@ pub struct ContainerRecord {
 pub struct Container {
     /// Its id.
     pub id: ContainerId,
-    /// The step of the call that is under way.
+    /// The calls that are under way with it.
     pub stage: Stage,
     own: Weak<Self>,
     tell: Tell<Self>,

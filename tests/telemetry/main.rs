@@ -1,0 +1,10 @@
+//! What the daemon tells of itself: figures, status, traces.
+
+#[macro_use]
+#[path = "../common/mod.rs"]
+mod common;
+
+mod http;
+mod metrics;
+mod status;
+mod traces;
