@@ -33,7 +33,10 @@ install_missing
 CRIQUET_TEST_BUSYBOX=$(unpack busybox-static bin/busybox)
 CRIQUET_TEST_CONTAINERD=$(dirname "$(unpack containerd usr/bin/containerd)")
 CRIQUET_TEST_DOCKER_REGISTRY=$(unpack docker-registry usr/bin/docker-registry)
+# Without it the queries of the dashboard are not tried, which is counted as skipped.
+CRIQUET_TEST_PROMETHEUS=$(unpack prometheus usr/bin/prometheus || true)
 export CRIQUET_TEST_BUSYBOX CRIQUET_TEST_CONTAINERD CRIQUET_TEST_DOCKER_REGISTRY
+export CRIQUET_TEST_PROMETHEUS
 
 # What an upgrade begins with. A checkout without history has no release before this one.
 if git cat-file -e "$PREVIOUS_REVISION" 2> /dev/null; then

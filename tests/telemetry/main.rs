@@ -6,5 +6,6 @@ mod common;
 
 mod http;
 mod metrics;
+mod prometheus;
 mod status;
 mod traces;
