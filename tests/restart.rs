@@ -347,3 +347,57 @@ async fn commands_end_in_time_without_a_daemon() {
     eventually("it ends", async || node.output(&container, left).await == "0").await;
     assert!(node.status(&container).await.unwrap().finished_at == 0);
 }
+
+#[tokio::test]
+async fn a_profile_of_the_node_counts_as_it_was_when_the_container_was_created() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let profile = node.path("profile.json");
+    let rule = r#"{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 17}"#;
+    let json = format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{rule}]}}"#);
+    fs::write(&profile, json).unwrap();
+    let pod = node.pod("pod").await;
+    let mut config = requests::script("c", "mkdir /dev/shm/a; echo $?; exec sleep 1000");
+    let log = node.container_log(&config);
+    requests::security(&mut config).seccomp = Some(v1::SecurityProfile {
+        profile_type: v1::security_profile::ProfileType::Localhost.into(),
+        localhost_ref: profile.display().to_string(),
+    });
+    let container = node.create(&pod, config).await.unwrap();
+    // Whatever becomes of the profile, also while no daemon runs.
+    fs::remove_file(&profile).unwrap();
+    node.kill_daemon();
+    node.start_daemon().await;
+    node.start_container(&container).await.unwrap();
+    eventually("it was refused", async || log_texts(&log, "stdout") == ["1"]).await;
+    node.kill_daemon();
+    node.start_daemon().await;
+    let refused = "mkdir /dev/shm/a 2> /dev/null; echo $?; grep Seccomp: /proc/self/status";
+    assert_eq!(node.output(&container, refused).await, "1\nSeccomp:\t2");
+    node.remove_pod(&pod).await.unwrap();
+    assert_eq!(fs::read_dir(node.path("state/bundles")).unwrap().count(), 0);
+    leaks::assert_nothing_left(&node).await;
+}
+
+#[tokio::test]
+async fn a_stop_right_after_a_restart_gives_the_grace_that_was_asked_for() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let pod = node.pod("pod").await;
+    let script = "trap 'usleep 300000; exit 7' TERM; echo ready; while :; do usleep 10000; done";
+    let mut containers = Vec::new();
+    for number in 0..4 {
+        let config = requests::script(&format!("c{number}"), script);
+        let log = node.container_log(&config);
+        containers.push(node.launch(&pod, config).await);
+        eventually("it can be told", async || log_texts(&log, "stdout") == ["ready"]).await;
+    }
+    node.kill_daemon();
+    node.start_daemon().await;
+    for container in &containers {
+        node.stop(container, 60).await.unwrap();
+        assert_eq!(node.status(container).await.unwrap().exit_code, 7);
+    }
+    node.remove_pod(&pod).await.unwrap();
+    leaks::assert_nothing_left(&node).await;
+}

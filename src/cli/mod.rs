@@ -99,6 +99,9 @@ const ARENAS: usize = 4;
 fn serve(config: &Config, reload: serve::Reload) -> Result<(), Error> {
     let settings = config.settings()?;
     log::start(&config.log_level);
+    if let Err(error) = crate::sys::descriptors::raise() {
+        tracing::warn!(%error, "cannot raise the limit of descriptors; it stays as it is");
+    }
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     crate::sys::memory::share_arenas(processors.min(ARENAS) as u8);
     let runtime =

@@ -56,6 +56,19 @@ pub enum Error {
         /// Why not.
         reason: &'static str,
     },
+    /// Another device leads to addresses that pods are to get.
+    #[error(
+        "subnet {subnet} cannot be used for pods: {destination} is reached over the device \
+         {device}; remove that device, or configure another network.subnet_v4 or subnet_v6"
+    )]
+    SubnetTaken {
+        /// The subnet.
+        subnet: IpNet,
+        /// What somebody else has of it.
+        destination: IpNet,
+        /// The device.
+        device: String,
+    },
     /// All addresses of a subnet are in use.
     #[error(
         "no free address is left in {subnet}: {used} pods have one; remove pods or configure \
@@ -194,6 +207,7 @@ impl Error {
             | Error::Configuration { .. }
             | Error::Name { .. }
             | Error::Nftables { .. }
+            | Error::SubnetTaken { .. }
             | Error::PluginMissing { .. } => Kind::FailedPrecondition,
             Error::Subnet { .. }
             | Error::PortMapping { .. }

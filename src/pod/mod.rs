@@ -208,6 +208,11 @@ impl Pods {
         self.options.state.join("bundles").join(id.as_str())
     }
 
+    /// The filter of system calls of a container that has one of its own, beside its bundle.
+    fn filter_file(&self, id: &ContainerId) -> PathBuf {
+        self.bundle_file(id).with_extension("seccomp")
+    }
+
     fn sandbox_directory(&self, id: &SandboxId) -> PathBuf {
         self.options.state.join("pods").join(id.as_str())
     }

@@ -5,6 +5,8 @@
 
 pub mod bpf;
 pub mod clone;
+#[cfg(feature = "daemon")]
+pub mod descriptors;
 pub mod exec;
 #[cfg(feature = "daemon")]
 pub mod memory;

@@ -49,7 +49,7 @@ pub struct Node {
     pub images: ImageServiceClient<Channel>,
     holder: Child,
     daemon: Option<Child>,
-    descriptors: Option<u32>,
+    descriptors: Option<(u32, u32)>,
     environment: Option<(&'static str, String)>,
     program: Option<PathBuf>,
 }
@@ -124,9 +124,9 @@ impl Node {
         let program = self.program.as_deref().unwrap_or(own).to_str().unwrap();
         let mut command = match self.descriptors {
             None => self.inside(program),
-            Some(limit) => {
+            Some((soft, hard)) => {
                 let mut command = self.inside("prlimit");
-                command.arg(format!("--nofile={limit}:{limit}")).args(["--", program]);
+                command.arg(format!("--nofile={soft}:{hard}")).args(["--", program]);
                 command
             }
         };
@@ -188,9 +188,9 @@ impl Node {
         true
     }
 
-    /// Starts the daemon below a limit of descriptors, and waits until it answers.
-    pub async fn start_daemon_with_descriptors(&mut self, limit: u32) {
-        self.descriptors = Some(limit);
+    /// Starts the daemon with a soft and a hard limit of descriptors, and waits until it answers.
+    pub async fn start_daemon_with_descriptors(&mut self, soft: u32, hard: u32) {
+        self.descriptors = Some((soft, hard));
         self.start_daemon().await;
         self.descriptors = None;
     }
@@ -214,23 +214,25 @@ impl Node {
         daemon.wait().unwrap();
     }
 
-    /// Ends the plugins that hang: those who sleep in the node's network namespace, but for
-    /// the one that holds it.
+    /// Ends the plugins that hang: those who sleep in the node's network namespace.
     pub fn end_plugins(&self) {
+        for pid in self.runs_inside("sleep") {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+
+    /// Processes of this name in the node's network namespace, but for the one that holds it.
+    pub fn runs_inside(&self, name: &str) -> Vec<rustix::process::Pid> {
         let namespace = fs::read_link(format!("/proc/{}/ns/net", self.holder.id())).unwrap();
-        let holder = self.holder.id();
-        for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok())
-            else {
-                continue;
-            };
+        let is_one = |entry: &fs::DirEntry| {
             let is_here = fs::read_link(entry.path().join("ns/net")).is_ok_and(|n| n == namespace);
             let command = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-            if pid != holder && is_here && command.trim() == "sleep" {
-                let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
-        }
+            is_here && command.trim() == name
+        };
+        let entries = fs::read_dir("/proc").unwrap().flatten().filter(is_one);
+        let pid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+        let others = entries.filter_map(pid).filter(|pid| *pid != self.holder.id() as i32);
+        others.filter_map(rustix::process::Pid::from_raw).collect()
     }
 
     /// Whether the daemon is there no longer.

@@ -11,50 +11,96 @@ use criquet::cri::v1;
 
 use crate::common::{Node, answered, eventually, image, leaks, requests};
 
-/// An ext4 in a file, with the daemon's root on it.
-struct Disk(PathBuf);
+/// What a disk has too little of.
+#[derive(Clone, Copy, PartialEq)]
+enum Lack {
+    Bytes,
+    Inodes,
+}
+
+/// A file system with the daemon's root or state on it.
+pub(super) struct Disk {
+    path: PathBuf,
+    lack: Lack,
+}
 
 impl Disk {
-    /// Moves the root of a node onto it, while no daemon runs.
-    fn below(node: &mut Node) -> Self {
-        node.kill_daemon();
-        let (root, aside, file) = (node.path("root"), node.path("root.old"), node.path("disk"));
-        fs::File::create(&file).unwrap().set_len(64 << 20).unwrap();
-        run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&file));
-        fs::rename(&root, &aside).unwrap();
-        fs::create_dir(&root).unwrap();
-        run(Command::new("mount").args(["-o", "loop,errors=remount-ro"]).arg(&file).arg(&root));
-        run(Command::new("cp").arg("-a").arg(format!("{}/.", aside.display())).arg(&root));
-        fs::remove_dir_all(aside).unwrap();
-        Self(root)
+    /// Moves the root of a node onto an ext4 in a file, while no daemon runs.
+    pub(super) fn below(node: &mut Node) -> Self {
+        Self::lacking(node, Lack::Bytes)
     }
 
-    /// To the last byte.
-    fn fill(&self) {
-        let path = self.0.join("fill");
-        let mut file = fs::File::options().create(true).append(true).open(path).unwrap();
+    fn lacking(node: &mut Node, lack: Lack) -> Self {
+        node.kill_daemon();
+        let file = node.path("disk");
+        fs::File::create(&file).unwrap().set_len(64 << 20).unwrap();
+        let inodes = if lack == Lack::Inodes { "4096" } else { "32768" };
+        run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0", "-N", inodes]).arg(&file));
+        let mut mount = Command::new("mount");
+        mount.args(["-o", "loop,errors=remount-ro"]).arg(&file);
+        Self::take_over(node, "root", &mut mount, lack)
+    }
+
+    /// Moves the state directory onto a tmpfs of 8 MiB, as `/run` is one.
+    fn run(node: &mut Node) -> Self {
+        node.kill_daemon();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=8m", "criquet-test"]);
+        Self::take_over(node, "state", &mut mount, Lack::Bytes)
+    }
+
+    fn take_over(node: &Node, name: &str, mount: &mut Command, lack: Lack) -> Self {
+        let (path, aside) = (node.path(name), node.path("aside"));
+        fs::rename(&path, &aside).unwrap();
+        fs::create_dir(&path).unwrap();
+        run(mount.arg(&path));
+        run(Command::new("cp").arg("-a").arg(format!("{}/.", aside.display())).arg(&path));
+        fs::remove_dir_all(aside).unwrap();
+        Self { path, lack }
+    }
+
+    /// To the last byte, or the last inode.
+    pub(super) fn fill(&self) {
+        let path = self.path.join("fill");
+        fs::create_dir_all(&path).unwrap_or_default();
+        if self.lack == Lack::Inodes {
+            while tempfile::NamedTempFile::new_in(&path).and_then(|file| Ok(file.keep()?)).is_ok() {
+            }
+            return;
+        }
+        let mut file = fs::File::options().create(true).append(true).open(path.join("up")).unwrap();
         for size in [1 << 20, 4096, 1] {
             while file.write_all(&vec![0; size]).is_ok() {}
         }
     }
 
+    /// Takes away what filled it.
+    pub(super) fn empty(&self) {
+        fs::remove_dir_all(self.path.join("fill")).unwrap();
+    }
+
+    fn has_room(&self) -> bool {
+        let disk = rustix::fs::statvfs(&self.path).unwrap();
+        disk.f_bavail > 0 && disk.f_favail > 0
+    }
+
     /// As after an error of the disk, after which it takes no more writes (`errors` of ext4(5)).
     fn fail(&self) {
         let mounts = fs::read_to_string("/proc/mounts").unwrap();
-        let mount = mounts.lines().find(|line| line.contains(self.0.to_str().unwrap())).unwrap();
+        let mount = mounts.lines().find(|line| line.contains(self.path.to_str().unwrap())).unwrap();
         let device = mount.split(' ').next().unwrap().trim_start_matches("/dev/");
         fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "1").unwrap();
     }
 
-    fn freeze(&self, on: bool) {
-        run(Command::new("fsfreeze").arg(if on { "-f" } else { "-u" }).arg(&self.0));
+    pub(super) fn freeze(&self, on: bool) {
+        run(Command::new("fsfreeze").arg(if on { "-f" } else { "-u" }).arg(&self.path));
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let _ = Command::new("fsfreeze").arg("-u").arg(&self.0).output();
-        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+        let _ = Command::new("fsfreeze").arg("-u").arg(&self.path).output();
+        let _ = Command::new("umount").arg("-l").arg(&self.path).output();
     }
 }
 
@@ -70,10 +116,20 @@ fn rows(root: &Path) -> i64 {
 }
 
 #[tokio::test]
-async fn what_is_full_can_be_emptied() {
+async fn a_disk_without_room_can_be_emptied() {
     requires_root!();
+    what_is_full_can_be_emptied(Lack::Bytes).await;
+}
+
+#[tokio::test]
+async fn a_disk_without_inodes_can_be_emptied() {
+    requires_root!();
+    what_is_full_can_be_emptied(Lack::Inodes).await;
+}
+
+async fn what_is_full_can_be_emptied(lack: Lack) {
     let mut node = Node::start().await;
-    let disk = Disk::below(&mut node);
+    let disk = Disk::lacking(&mut node, lack);
     node.start_daemon().await;
     let mut pods = Vec::new();
     for number in 0..3 {
@@ -98,10 +154,45 @@ async fn what_is_full_can_be_emptied() {
     let request = v1::RemoveImageRequest { image: Some(spec) };
     disk.fill();
     answered("RemoveImage", node.images.remove_image(request)).await.unwrap();
-    eventually("its layers make room", async || rustix::fs::statvfs(&disk.0).unwrap().f_bavail > 0)
-        .await;
-    assert_eq!(rows(&disk.0), 0);
+    eventually("its layers make room", async || disk.has_room()).await;
+    assert_eq!(rows(&disk.path), 0);
     leaks::assert_nothing_left_but_mounts(&node, &["root"]).await;
+    node.kill_daemon();
+}
+
+#[tokio::test]
+async fn a_full_state_directory_can_be_emptied_and_takes_pods_again_without_a_restart() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let disk = Disk::run(&mut node);
+    node.start_daemon().await;
+    let mut pods = Vec::new();
+    for number in 0..3 {
+        let pod = node.pod(&format!("p{number}")).await;
+        pods.push((node.launch(&pod, requests::script("c", "sleep 1000")).await, pod));
+    }
+    disk.fill();
+    let error = answered("RunPodSandbox", node.run(requests::sandbox(&node, "new"))).await;
+    let error = error.unwrap_err();
+    assert!(error.message().contains("No space left"), "{error}");
+    let (container, pod) = &pods[0];
+    answered("StopContainer", node.stop(container, 0)).await.unwrap();
+    // The end that it tells needs no room either.
+    assert_eq!(node.status(container).await.unwrap().exit_code, 137);
+    answered("RemovePodSandbox", node.remove_pod(pod)).await.unwrap();
+    disk.fill();
+    node.kill_daemon();
+    node.start_daemon().await;
+    assert_eq!(node.output(&pods[2].0, "echo here").await, "here");
+    answered("StopPodSandbox", node.stop_pod(&pods[1].1)).await.unwrap();
+    disk.empty();
+    let new = answered("RunPodSandbox", node.pod("new")).await;
+    let runs = answered("a container", node.launch(&new, requests::script("c", "sleep 9"))).await;
+    assert_eq!(node.output(&runs, "echo here").await, "here");
+    for pod in node.pods(v1::PodSandboxFilter::default()).await {
+        answered("RemovePodSandbox", node.remove_pod(&pod.id)).await.unwrap();
+    }
+    leaks::assert_nothing_left_but_mounts(&node, &["state"]).await;
     node.kill_daemon();
 }
 
@@ -155,7 +246,7 @@ async fn on_a_disk_that_became_read_only_pods_stop_and_a_restart_serves_what_it_
     let other = node.pod("other").await;
     let runs = node.launch(&other, requests::script("c", "sleep 1000")).await;
     disk.fail();
-    assert!(fs::write(disk.0.join("x"), "").is_err(), "it is read-only");
+    assert!(fs::write(disk.path.join("x"), "").is_err(), "it is read-only");
     answered("StopContainer", node.stop(&container, 0)).await.unwrap();
     answered("StopPodSandbox", node.stop_pod(&pod)).await.unwrap();
     assert_eq!(node.output(&runs, "echo here").await, "here");

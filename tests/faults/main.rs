@@ -6,6 +6,7 @@
 mod common;
 
 mod disks;
+mod every_call;
 mod hangs;
 mod monitors;
 mod networks;

@@ -97,7 +97,7 @@ async fn with_fewer_descriptors_than_pods_none_of_them_is_ended() {
     }
     node.kill_daemon();
     // Room for two connections beside everything else: 128 for others, a quarter for meters.
-    node.start_daemon_with_descriptors(173).await;
+    node.start_daemon_with_descriptors(173, 173).await;
     eventually("some are not ready", async || {
         let pods = node.pods(v1::PodSandboxFilter::default()).await;
         pods.iter().filter(|pod| pod.state == NOT_READY).count() == 4
@@ -111,6 +111,26 @@ async fn with_fewer_descriptors_than_pods_none_of_them_is_ended() {
     }
     for pod in node.pods(v1::PodSandboxFilter::default()).await {
         node.remove_pod(&pod.id).await.unwrap();
+    }
+    leaks::assert_nothing_left(&node).await;
+}
+
+#[tokio::test]
+async fn the_daemon_takes_the_descriptors_that_it_may_have_and_containers_do_not_inherit_them() {
+    requires_root!();
+    let mut node = Node::start().await;
+    node.kill_daemon();
+    // The soft limit has room for two connections.
+    node.start_daemon_with_descriptors(173, 4096).await;
+    let mut pods = Vec::new();
+    for number in 0..6 {
+        pods.push(node.pod(&format!("p{number}")).await);
+    }
+    let script = requests::script("c", "echo $(ulimit -Sn) $(ulimit -Hn)");
+    let (_, limits) = node.result_of(&pods[0], script).await;
+    assert_eq!(limits, "173 4096");
+    for pod in &pods {
+        node.remove_pod(pod).await.unwrap();
     }
     leaks::assert_nothing_left(&node).await;
 }

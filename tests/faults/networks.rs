@@ -23,7 +23,7 @@ if [ "$CNI_COMMAND" = ADD ]; then
 fi
 "#;
 
-async fn node(timeout: u32) -> Node {
+pub(super) async fn node(timeout: u32) -> Node {
     let mut node = Node::start().await;
     node.kill_daemon();
     let bin = node.path("cni-bin");
@@ -40,11 +40,11 @@ async fn node(timeout: u32) -> Node {
     node
 }
 
-fn set(node: &Node, fault: &str) {
+pub(super) fn set(node: &Node, fault: &str) {
     fs::write(node.path("cni-bin").join(fault), "").unwrap();
 }
 
-fn clear(node: &Node, fault: &str) {
+pub(super) fn clear(node: &Node, fault: &str) {
     fs::remove_file(node.path("cni-bin").join(fault)).unwrap();
 }
 
@@ -125,5 +125,30 @@ async fn a_pod_whose_monitor_died_is_cleaned_up_once_its_network_lets_it() {
     })
     .await;
     node.remove_pod(&pod).await.unwrap();
+    leaks::assert_nothing_left(&node).await;
+}
+
+#[tokio::test]
+async fn a_pod_whose_monitor_dies_while_it_is_made_does_not_become_ready() {
+    requires_root!();
+    let mut node = node(60).await;
+    set(&node, "hang-ADD");
+    let config = requests::sandbox(&node, "pod");
+    let mut runtime = node.runtime.clone();
+    let request = v1::RunPodSandboxRequest { config: Some(config), ..Default::default() };
+    let run = tokio::spawn(async move { runtime.run_pod_sandbox(request).await });
+    eventually("it waits for its network", async || {
+        node.runs_inside("sleep").len() == 1 && node.monitors().len() == 1
+    })
+    .await;
+    let monitor = rustix::process::Pid::from_raw(node.monitors()[0]).unwrap();
+    rustix::process::kill_process(monitor, rustix::process::Signal::KILL).unwrap();
+    clear(&node, "hang-ADD");
+    node.end_plugins();
+    assert!(answered("RunPodSandbox", run).await.unwrap().is_err());
+    let pods = node.pods(v1::PodSandboxFilter::default()).await;
+    assert!(pods.is_empty(), "{pods:?}");
+    let again = node.pod("pod").await;
+    node.remove_pod(&again).await.unwrap();
     leaks::assert_nothing_left(&node).await;
 }

@@ -73,3 +73,24 @@ async fn what_is_removed_while_its_monitor_dies_does_not_come_back() {
     assert!(node.pods(v1::PodSandboxFilter::default()).await.is_empty());
     leaks::assert_nothing_left(&node).await;
 }
+
+#[tokio::test]
+async fn a_container_that_is_removed_while_it_starts_runs_no_more() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let pod = node.pod("pod").await;
+    for round in 0..24_u64 {
+        let script = requests::script(&format!("c{round}"), "sleep 1000");
+        let container = node.create(&pod, script).await.unwrap();
+        let mut runtime = node.runtime.clone();
+        let request = v1::StartContainerRequest { container_id: container.clone() };
+        let start = tokio::spawn(async move { runtime.start_container(request).await });
+        tokio::time::sleep(Duration::from_micros(300 * round)).await;
+        answered("RemoveContainer", node.remove(&container)).await.unwrap();
+        let _ = answered("StartContainer", start).await.unwrap();
+        assert!(node.status(&container).await.is_err(), "round {round}");
+    }
+    // The cgroups of containers whose processes run on would still be there.
+    node.remove_pod(&pod).await.unwrap();
+    leaks::assert_nothing_left(&node).await;
+}

@@ -68,6 +68,49 @@ async fn a_damaged_database_does_not_keep_the_daemon_from_starting() {
 }
 
 #[tokio::test]
+async fn a_damaged_page_of_the_database_costs_what_stood_on_it() {
+    requires_root!();
+    // Where the record's key stands, in the tree of all records, and where its body goes on.
+    lose_page(|bytes, key| bytes.windows(key.len()).position(|window| window == key)).await;
+    lose_page(|bytes, key| bytes.windows(key.len()).rposition(|window| window == key)).await;
+}
+
+async fn lose_page(find: fn(&[u8], &[u8]) -> Option<usize>) {
+    let mut node = Node::start().await;
+    let mut pods = Vec::new();
+    for number in 0..8 {
+        let pod = node.pod(&format!("p{number}")).await;
+        let container = node.launch(&pod, requests::script("c", "sleep 1000")).await;
+        pods.push((pod, container));
+    }
+    node.kill_daemon();
+    database(&node).execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    let page: i64 =
+        database(&node).pragma_query_value(None, "page_size", |row| row.get(0)).unwrap();
+    let page = page as usize;
+    let file = node.path("root/state.db");
+    let mut bytes = fs::read(&file).unwrap();
+    let key = pods[3].1.as_bytes();
+    let at = find(&bytes, key).unwrap() / page * page;
+    assert!(at > 0, "the first page is the header's");
+    bytes[at..at + page].fill(0xa5);
+    fs::write(&file, bytes).unwrap();
+    node.start_daemon().await;
+    let log = node.log();
+    assert!(log.contains("is damaged") || log.contains("does not parse"), "it is told");
+    // Some are known and run on; the others are ended, and none is there twice.
+    let known = node.pods(v1::PodSandboxFilter::default()).await;
+    for (pod, container) in &pods {
+        let is_known = known.iter().any(|known| known.id == *pod);
+        if is_known && node.status(container).await.is_ok() {
+            assert_eq!(node.output(container, "echo here").await, "here");
+        }
+        node.remove_pod(pod).await.unwrap();
+    }
+    leaks::assert_nothing_left(&node).await;
+}
+
+#[tokio::test]
 async fn a_database_of_the_future_is_refused_and_its_pods_run_on() {
     requires_root!();
     let mut node = Node::start().await;

@@ -13,7 +13,10 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{Error, Event, Monitor};
-use crate::{monitor::envelope::sealed, sys::socket};
+use crate::{
+    monitor::envelope::sealed,
+    sys::{descriptors, socket},
+};
 
 /// The program of the monitor, in memory that nobody can change: not through `/proc/PID/exe`
 /// of a process in a pod, and not by an upgrade of the file. All its processes share it.
@@ -53,6 +56,8 @@ impl Program {
             .stderr(Stdio::inherit());
         let mut child = tokio::process::Command::from(command).spawn().map_err(failed("start"))?;
         let pid = child.id();
+        // What it starts are the containers.
+        descriptors::give_inherited(pid);
         tokio::spawn(async move {
             // Nothing to tell: the closed connection says that it is gone.
             let _ = child.wait().await;

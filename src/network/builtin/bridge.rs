@@ -46,6 +46,7 @@ impl Builtin {
         let name = self.options.bridge.clone();
         self.leave_out_ipv6_without_kernel()?;
         allow_forwarding(self.subnets().iter().any(|subnet| !subnet.addr().is_ipv4()))?;
+        self.check_conflicts()?;
         if !exists {
             let uplink = |builtin: &mut Self| builtin.uplink_mtu().map(|mtu| mtu.max(IPV6_MTU));
             let mtu = self.options.mtu.or_else(|| uplink(self)).unwrap_or(DEFAULT_MTU);

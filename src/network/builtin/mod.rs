@@ -27,6 +27,7 @@ pub(super) use settings::check_subnets;
 use self::{lease::Lease, pool::Pool, reaper::Reaper, settings::check_names};
 
 mod bridge;
+mod conflict;
 mod connections;
 mod join;
 mod lease;

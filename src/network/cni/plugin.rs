@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use super::super::Error;
+use crate::sys::descriptors;
 
 /// No result is larger; what a plugin writes beyond is cut off.
 const OUTPUT_LIMIT: u64 = 1 << 20;
@@ -76,7 +77,7 @@ impl Call<'_> {
     }
 
     fn start(&self, program: &Path) -> Result<Child, Error> {
-        Command::new(program)
+        let child = Command::new(program)
             .env("CNI_COMMAND", self.verb)
             .env("CNI_PATH", join(self.directories, ":"))
             .envs(self.environment.iter().map(|(key, value)| (*key, value.as_str())))
@@ -87,7 +88,9 @@ impl Call<'_> {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|source| Error::PluginStart { path: program.to_owned(), source })
+            .map_err(|source| Error::PluginStart { path: program.to_owned(), source })?;
+        descriptors::give_inherited(child.id());
+        Ok(child)
     }
 
     fn interpret(&self, plugin: &str, output: &Output) -> Result<Option<Value>, Error> {

@@ -3,10 +3,13 @@
 use std::{fs, net::SocketAddr};
 
 use super::harness::{Host, Pod, block_on, fetch, link_names, on_a_host};
-use crate::network::{
-    Protocol, namespace,
-    netlink::{Messages, Socket},
-    route,
+use crate::{
+    kind::Kind,
+    network::{
+        Protocol, namespace,
+        netlink::{Messages, Socket},
+        route,
+    },
 };
 
 #[test]
@@ -169,5 +172,31 @@ fn nothing_is_made_before_the_first_pod() {
         let after = (link_names(), fs::read_to_string("/proc/thread-self/net/route").unwrap());
         assert_eq!(before, after);
         assert_eq!(namespace::read_sysctl("ipv4/ip_forward").unwrap(), "0");
+    });
+}
+
+#[test]
+fn a_subnet_that_another_device_has_is_refused_until_it_has_it_no_more() {
+    on_a_host(|| {
+        let host = Host::new();
+        let mut socket = Socket::route().unwrap();
+        for address in ["10.88.3.1/24", "fd4a:6b1d:88::77/112"] {
+            let mut messages = Messages::new();
+            route::add_bridge(&mut messages, "other0", [2, 0, 0, 0, 0, 1], 1500);
+            socket.send_all(messages).unwrap();
+            let index = route::index_of(&socket, "other0").unwrap();
+            let mut messages = Messages::new();
+            route::set_up(&mut messages, index);
+            route::add_address(&mut messages, index, address.parse().unwrap());
+            socket.send_all(messages).unwrap();
+            let pod = Pod::new("one");
+            let error = host.try_set_up(&pod).unwrap_err();
+            assert_eq!(error.kind(), Kind::FailedPrecondition);
+            assert!(error.to_string().contains("device other0"), "{error}");
+            let mut messages = Messages::new();
+            route::delete_link(&mut messages, "other0");
+            socket.send_all(messages).unwrap();
+        }
+        host.set_up(&Pod::new("two"));
     });
 }

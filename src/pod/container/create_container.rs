@@ -140,6 +140,7 @@ impl Pods {
         let namespace = &sandbox_record.config.metadata.namespace;
         self.parts.images.admit(&image.id, config.image.as_the_user_knows_it(), namespace)?;
         self.check_container(sandbox, &config)?;
+        let filter = filters::own_filter(&config)?;
         check::share_namespaces(&sandbox_record.config, &mut config);
         let user = user_of(&config, &self.parts.images.users(&image.id)?, &image)?;
         let log_path = log_path(&sandbox_record.config.log_directory, &config.log_path)?;
@@ -186,12 +187,16 @@ impl Pods {
             stop_signal,
             cgroup,
         };
+        if let Some(filter) = &filter {
+            filter.write(&self.filter_file(id))?;
+        }
         crash::point("create: bundle is written");
         operation.stage("recording it");
         self.parts.database.put(CONTAINERS, id.as_str(), &record)?;
         crash::point("create: recorded");
         let container = Container::new(id.clone(), record, self.events.of_containers());
         container.set_spec(Some(Arc::new(bundle.spec)));
+        container.set_filter(filter);
         Ok(container)
     }
 
@@ -215,7 +220,6 @@ impl Pods {
         }
         let record = sandbox.record().clone();
         check::check_container(&record.config, config)?;
-        filters::check_filter(config)?;
         let modes = &config.security.namespaces;
         if modes.pid == NamespaceMode::Target {
             let target = self.container(&modes.target)?;

@@ -2,14 +2,14 @@
 
 use std::{
     collections::HashMap,
-    fs,
+    fs, io,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use crate::{
     pod::{
-        Pods,
+        Pods, blocking,
         container::Container,
         error::{During, Error, Reason},
     },
@@ -27,6 +27,10 @@ pub(in crate::pod) struct Filter {
     pub program: Vec<u8>,
     pub flags: u32,
 }
+
+/// Sets of capabilities whose filters are kept: a node has few, and whoever makes up more has
+/// them compiled again.
+const MAX_DEFAULTS: usize = 64;
 
 /// Compiled default filters, by the capabilities that they depend on.
 #[derive(Default)]
@@ -46,15 +50,51 @@ impl Pods {
             _ if security.privileged => Ok(None),
             None | Some(Profile::Unconfined) => Ok(None),
             Some(Profile::RuntimeDefault) => self.filters.default_for(&security).map(Some),
-            Some(Profile::Localhost(path)) => {
-                if let Some(filter) = container.filter() {
-                    return Ok(Some(filter));
-                }
-                let filter = self.user_paths.run(move || local(Path::new(&path))).await?;
-                container.set_filter(Arc::clone(&filter));
-                Ok(Some(filter))
-            }
+            Some(Profile::Localhost(path)) => self.own_filter(container, path).await.map(Some),
         }
+    }
+
+    /// The filter that was compiled when the container was created: what became of its profile
+    /// since then is nothing to its execs.
+    async fn own_filter(
+        &self,
+        container: &Container,
+        profile: String,
+    ) -> Result<Arc<Filter>, Error> {
+        if let Some(filter) = container.filter() {
+            return Ok(filter);
+        }
+        let file = self.filter_file(&container.id);
+        let kept = blocking::own_files(move || Filter::read(&file)).await?;
+        let filter = match kept {
+            Some(filter) => Arc::new(filter),
+            // Of the release before this one, which kept none.
+            None => self.user_paths.run(move || local(Path::new(&profile))).await?,
+        };
+        if !container.has_ended() {
+            container.set_filter(Some(Arc::clone(&filter)));
+        }
+        Ok(filter)
+    }
+}
+
+impl Filter {
+    /// Writes it as [`Filter::read`] reads it: the flags, then the program.
+    pub(in crate::pod) fn write(&self, file: &Path) -> Result<(), Error> {
+        let bytes = [self.flags.to_le_bytes().as_slice(), &self.program].concat();
+        fs::write(file, bytes).during("write", file)
+    }
+
+    /// The filter in a file; none where there is no file.
+    fn read(file: &Path) -> Result<Option<Self>, Error> {
+        let bytes = match fs::read(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read.during("read", file)?,
+        };
+        let Some((flags, program)) = bytes.split_first_chunk() else {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof)).during("read", file);
+        };
+        Ok(Some(Self { program: program.to_vec(), flags: u32::from_le_bytes(*flags) }))
     }
 }
 
@@ -73,7 +113,12 @@ impl Filters {
             return Ok(Arc::clone(filter));
         }
         let filter = Arc::new(compile(&spec::seccomp::default_profile(&permitted))?);
-        lock().insert(key, Arc::clone(&filter));
+        let mut defaults = lock();
+        if defaults.len() >= MAX_DEFAULTS {
+            defaults.clear();
+        }
+        defaults.insert(key, Arc::clone(&filter));
+        drop(defaults);
         Ok(filter)
     }
 }
@@ -107,12 +152,16 @@ fn local(path: &Path) -> Result<Arc<Filter>, Error> {
     compile(&profile).map(Arc::new)
 }
 
-/// Checks at creation that a container's filter can be made.
-pub(in crate::pod) fn check_filter(config: &ContainerConfig) -> Result<(), Error> {
+/// The filter that a container has for itself, from a profile of the node's; none for one that
+/// has that of the daemon or none at all. Waits for a path of the user's.
+///
+/// # Errors
+/// A profile that cannot be read or makes no filter.
+pub(in crate::pod) fn own_filter(config: &ContainerConfig) -> Result<Option<Arc<Filter>>, Error> {
     match &config.security.seccomp {
         Some(Profile::Localhost(path)) if !config.security.privileged => {
-            local(Path::new(path)).map(drop)
+            local(Path::new(path)).map(Some)
         }
-        _ => Ok(()),
+        _ => Ok(None),
     }
 }

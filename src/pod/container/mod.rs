@@ -180,8 +180,8 @@ impl Container {
         self.filter.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn set_filter(&self, filter: Arc<Filter>) {
-        *self.filter.lock().unwrap_or_else(PoisonError::into_inner) = Some(filter);
+    pub(super) fn set_filter(&self, filter: Option<Arc<Filter>>) {
+        *self.filter.lock().unwrap_or_else(PoisonError::into_inner) = filter;
     }
 
     /// Takes over what has happened to it, which is so whether or not the disk takes it: what
@@ -324,6 +324,7 @@ impl Container {
         if has_ended {
             // Thousands of ended containers are waited for by nobody.
             self.set_spec(None);
+            self.set_filter(None);
             let exit_code = exit.exit_code;
             tracing::info!(container.id = %self.id, exit_code, reason, "container has ended");
         }

@@ -125,13 +125,16 @@ impl Pods {
     }
 
     pub(in crate::pod) fn remove_bundle(&self, id: &ContainerId) -> Result<(), Error> {
-        let path = self.bundle_file(id);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).during("remove", &path)
+        // The bundle last: what lies beside it is found again by its name.
+        for path in [self.filter_file(id), self.bundle_file(id)] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error).during("remove", &path);
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     /// Moves the directories of a container aside, where a tree of any size is removed without

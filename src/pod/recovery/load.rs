@@ -77,7 +77,9 @@ impl Pods {
             .filter(|id| !known_pods.contains(id))
             .collect();
         let without_record = |directory: &Path| -> Result<BTreeSet<ContainerId>, Error> {
-            let names = names(directory)?.into_iter().map(ContainerId::from);
+            // What lies beside a bundle has an extension to the same name.
+            let plain = |name: String| name.split('.').next().unwrap_or_default().to_owned();
+            let names = names(directory)?.into_iter().map(plain).map(ContainerId::from);
             Ok(names.filter(|id| !known.contains(id)).collect())
         };
         let mut directories = without_record(&self.options.root.join("containers"))?;
