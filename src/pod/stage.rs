@@ -30,9 +30,7 @@ impl Pods {
     pub(super) fn on_sandbox(&self, name: &'static str, sandbox: &Sandbox) -> Operation {
         let id = sandbox.id.as_str();
         let operation = self.parts.operations.begin(name, SANDBOX, id, Some(&sandbox.stage));
-        if let Some(monitor) = sandbox.monitor_pid() {
-            operation.waits_for(monitor);
-        }
+        operation.waits_for(sandbox.monitor_pid());
         operation
     }
 
@@ -40,10 +38,8 @@ impl Pods {
     pub(super) fn on_container(&self, name: &'static str, container: &Container) -> Operation {
         let id = container.id.as_str();
         let operation = self.parts.operations.begin(name, CONTAINER, id, Some(&container.stage));
-        let monitor = self.sandbox_of(container).ok().and_then(|sandbox| sandbox.monitor_pid());
-        if let Some(monitor) = monitor {
-            operation.waits_for(monitor);
-        }
+        let sandbox = self.sandbox_of(container).ok();
+        operation.waits_for(sandbox.and_then(|sandbox| sandbox.monitor_pid()));
         operation
     }
 

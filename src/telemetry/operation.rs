@@ -141,7 +141,7 @@ impl Operations {
         drop(table);
         let call = trace::current();
         if let Some(call) = &call {
-            call.is_about(what, id);
+            call.is_about(name, what, id);
         }
         Operation { operations: Arc::clone(self), number, entry, call }
     }
@@ -244,15 +244,15 @@ impl Operation {
         locked(&self.entry.now).moved = Instant::now();
     }
 
-    /// Notes which process it waits for.
-    pub fn waits_for(&self, process: u32) {
-        // 0 is nobody.
-        locked(&self.entry.now).process = Some(process).filter(|process| *process != 0);
+    /// Notes which process it waits for, if any.
+    pub fn waits_for(&self, process: Option<u32>) {
+        locked(&self.entry.now).process = process;
     }
 
     /// Notes that this thread does its work.
     pub fn is_on_this_thread(&self) {
-        self.waits_for(rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned());
+        let thread = rustix::thread::gettid().as_raw_nonzero().get();
+        self.waits_for(Some(thread.cast_unsigned()));
     }
 
     /// Notes that it has failed.
@@ -272,7 +272,7 @@ impl Operation {
         }
         self.operations.figures.stage(name, stage, age);
         if let Some(call) = &self.call {
-            call.stage(name, stage, last.began);
+            call.stage(name, (self.entry.what, &self.entry.id), stage, last.began);
         }
     }
 }

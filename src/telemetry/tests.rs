@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
 use prometheus_client::{encoding::prometheus_text::encode, registry::Registry};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
@@ -18,6 +19,7 @@ use super::{
     Calls, Figures,
     endpoint::{Endpoint, Listen, Options},
 };
+use crate::tls::TlsFiles;
 
 const PATH: &str = "/runtime.v1.RuntimeService/Version";
 
@@ -125,6 +127,70 @@ async fn the_endpoint_answers_get_alone_and_makes_a_text_once_a_second() {
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     drop(endpoint);
     assert!(!path.exists());
+}
+
+/// A certificate that vouches for itself, and its key, as files.
+fn certificate(
+    directory: &std::path::Path,
+    name: &str,
+) -> (std::path::PathBuf, std::path::PathBuf) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let paths = (directory.join(format!("{name}.pem")), directory.join(format!("{name}.key")));
+    std::fs::write(&paths.0, certificate.pem()).unwrap();
+    std::fs::write(&paths.1, key.serialize_pem()).unwrap();
+    paths
+}
+
+#[tokio::test]
+async fn with_tls_only_those_who_have_a_certificate_are_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let (server, server_key) = certificate(directory.path(), "server");
+    let (client, client_key) = certificate(directory.path(), "client");
+    // A port of this machine that is free now.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let files = TlsFiles {
+        certificate: server.clone(),
+        key: server_key,
+        client_authorities: Some(client.clone()),
+    };
+    let options = Options { listen: Listen::Address(address), tls: Some(files) };
+    let source = Box::new(|| -> std::pin::Pin<Box<dyn Future<Output = _> + Send>> {
+        Box::pin(async { Ok("figure 1\n".to_owned()) })
+    });
+    let _endpoint = Endpoint::start(&options, source).await.unwrap();
+    let own = CertificateDer::from_pem_file(&client).unwrap();
+    let key = PrivateKeyDer::from_pem_file(&client_key).unwrap();
+    for (is_known, expected) in [(true, "figure 1\n"), (false, "")] {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(&server).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let config = match is_known {
+            true => builder.with_client_auth_cert(vec![own.clone()], key.clone_key()).unwrap(),
+            false => builder.with_no_client_auth(),
+        };
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut stream = connector.connect(name, stream).await.unwrap();
+        let mut answer = Vec::new();
+        // The refusal comes after the handshake, and where depends on the version.
+        let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        let _ = stream.read_to_end(&mut answer).await;
+        let answer = String::from_utf8(answer).unwrap();
+        assert_eq!(answer.split("\r\n\r\n").nth(1).unwrap_or_default(), expected, "{answer}");
+    }
+    // Plain HTTP has no answer.
+    let mut plain = tokio::net::TcpStream::connect(address).await.unwrap();
+    plain.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    let _ = plain.read_to_end(&mut answer).await;
+    assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
 }
 
 #[tokio::test]

@@ -66,6 +66,7 @@ pub struct Tracing {
 /// The span of a call that is under way.
 #[derive(Clone)]
 pub(super) struct Call {
+    method: Method,
     tracer: SdkTracer,
     context: Context,
 }
@@ -121,7 +122,7 @@ impl Tracing {
             .start_with_context(&self.tracer, &parent);
         let context = parent.with_span(span);
         let is_wanted = context.span().is_recording();
-        is_wanted.then(|| Call { tracer: self.tracer.clone(), context })
+        is_wanted.then(|| Call { method, tracer: self.tracer.clone(), context })
     }
 
     /// Sends what is left, for a moment. Blocks.
@@ -133,23 +134,29 @@ impl Tracing {
 }
 
 impl Call {
-    /// Notes what the call is about.
-    pub(super) fn is_about(&self, what: &'static str, id: &str) {
-        let key = match what {
-            "sandbox" => "sandbox.id",
-            "container" => "container.id",
-            _ => "container.image.name",
-        };
-        self.context.span().set_attribute(KeyValue::new(key, id.to_owned()));
+    /// Notes what the call is about, unless the operation is a part of its work.
+    pub(super) fn is_about(&self, operation: &'static str, what: &'static str, id: &str) {
+        if operation == self.method.name
+            && let Some(attribute) = object(what, id)
+        {
+            self.context.span().set_attribute(attribute);
+        }
     }
 
     /// A stage that has ended now.
-    pub(super) fn stage(&self, operation: &'static str, stage: &'static str, began: SystemTime) {
+    pub(super) fn stage(
+        &self,
+        operation: &'static str,
+        (what, id): (&'static str, &str),
+        stage: &'static str,
+        began: SystemTime,
+    ) {
+        let name = KeyValue::new("criquet.operation", operation);
         let span = self
             .tracer
             .span_builder(Cow::Borrowed(stage))
             .with_start_time(began)
-            .with_attributes([KeyValue::new("criquet.operation", operation)]);
+            .with_attributes([name].into_iter().chain(object(what, id)));
         drop(span.start_with_context(&self.tracer, &self.context));
     }
 
@@ -162,6 +169,17 @@ impl Call {
         }
         span.end();
     }
+}
+
+/// What an operation is about, by the names that tools know.
+fn object(what: &'static str, id: &str) -> Option<KeyValue> {
+    let key = match what {
+        "sandbox" => "sandbox.id",
+        "container" => "container.id",
+        "image" => "container.image.name",
+        _ => return None,
+    };
+    Some(KeyValue::new(key, id.to_owned()))
 }
 
 /// The traced call that this task works for.

@@ -78,10 +78,8 @@ async fn a_call_that_is_stuck_is_told_once_and_is_seen_everywhere() {
         tokio::spawn(async move { runtime.create_container(request).await })
     };
     let stage = "looking at the sources of its mounts";
-    eventually("the call is seen", async || {
-        status(&node).1["operations"][0]["stage"] == Value::from(stage)
-    })
-    .await;
+    eventually("the call is seen", async || status(&node).1["operations"][0]["stage"] == *stage)
+        .await;
     eventually("that it is stuck is told", async || node.log().contains("a call is stuck")).await;
     let (code, json) = status(&node);
     assert_eq!((code, &json["operations"][0]["is_stuck"]), (1, &Value::from(true)), "{json:#}");

@@ -120,6 +120,17 @@ async fn a_call_of_a_traced_client_is_a_span_with_its_stages_below() {
     for name in ["/ListContainers", "/Version"] {
         assert!(collector.named(name).is_none(), "{name} is not traced");
     }
+    // A pod's end has that of its containers among its stages, and is about the pod alone.
+    node.launch(&pod, requests::script("c", "sleep 1000")).await;
+    let stop = v1::StopPodSandboxRequest { pod_sandbox_id: pod.clone() };
+    node.runtime.stop_pod_sandbox(traced(stop, "01")).await.unwrap();
+    eventually("the stop is sent", async || collector.named("/StopPodSandbox").is_some()).await;
+    let call = collector.named("/StopPodSandbox").unwrap();
+    assert_eq!(attribute(&call, "sandbox.id"), text(&pod));
+    assert_eq!(attribute(&call, "container.id"), None);
+    let end = collector.named("waiting for its end").unwrap();
+    assert_eq!(end.parent_span_id, call.span_id);
+    assert!(attribute(&end, "container.id").is_some(), "{end:?}");
     // What is not sent yet is sent at the end.
     let listing = traced(v1::ListPodSandboxRequest::default(), "01");
     node.runtime.list_pod_sandbox(listing).await.unwrap();

@@ -67,9 +67,11 @@ impl Pods {
             }
         }));
         crash::point("dismantle: containers have ended");
+        operation.waits_for(None);
         operation.stage("taking down the network");
         let network = self.leave_network(sandbox).await;
         crash::point("dismantle: network is down");
+        operation.waits_for(sandbox.monitor_pid());
         operation.stage("ending the monitor");
         self.end_monitor(sandbox).await;
         self.settle_containers(sandbox, &containers).await;

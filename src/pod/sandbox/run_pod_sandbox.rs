@@ -188,11 +188,12 @@ impl Pods {
         let hostname = hostname_of(&record.config)?;
         operation.stage("starting the monitor");
         let monitor = self.start_monitor(sandbox, &directory).await?;
-        operation.waits_for(monitor.pid().unwrap_or(0));
+        operation.waits_for(sandbox.monitor_pid());
         operation.stage("setting up the monitor");
         monitor.set_up(self.setup(&record, &directory, &hostname)?).await?;
         crash::point("run: monitor is set up");
         debug!("monitor is set up");
+        operation.waits_for(None);
         operation.stage("setting up the network");
         let addresses = self.join_network(&record).await?;
         crash::point("run: network is set up");
