@@ -5,6 +5,7 @@
 #   scripts/bench.sh [OPTIONS OF THE BENCHMARK]      such as --count 10; see --help
 #   PULL=1       also pulls a large image, gzip and zstd
 #   RESTART=1    also kills the daemon over 500 pods and starts it again
+#   CRIQUET, MONITOR, BENCH    programs that are used as they are, and not built
 #   JSON=FILE    where the figures go (target/bench.json)
 
 . "$(dirname "$0")/lib.sh"
@@ -108,9 +109,13 @@ pause_image() {
     python3 scripts/make-image.py "http://$REGISTRY" bench/pause:1 --program "$WORK/pause"
 }
 
-build_release --bench cri
-BENCH=$(cargo build --release --bench cri --message-format=json 2> /dev/null |
-    sed -n 's/.*"executable":"\([^"]*\/cri-[^"]*\)".*/\1/p')
+if [ -n "${BENCH:-}" ]; then
+    build_release
+else
+    build_release --bench cri
+    BENCH=$(cargo build --release --bench cri --message-format=json 2> /dev/null |
+        sed -n 's/.*"executable":"\([^"]*\/cri-[^"]*\)".*/\1/p')
+fi
 BUSYBOX=$(unpack busybox-static bin/busybox)
 start_registry "$WORK/registry"
 python3 scripts/make-image.py "http://$REGISTRY" bench/busybox:1 --busybox "$BUSYBOX"

@@ -43,6 +43,9 @@ pub mod network;
 /// The life of sandboxes and containers.
 #[cfg(feature = "daemon")]
 pub mod pod;
+/// Quantities as Kubernetes writes them.
+#[cfg(feature = "daemon")]
+pub mod quantity;
 /// From a container's configuration to an OCI runtime spec.
 #[cfg(feature = "daemon")]
 pub mod spec;

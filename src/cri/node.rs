@@ -93,6 +93,7 @@ fn info(pods: &Pods) -> HashMap<String, String> {
         "cgroupDriver": "cgroupfs",
         "runtimeHandlers": options.handlers,
         "shmSize": options.shm_size,
+        "writableLayerLimit": options.writable_layer_limit,
         "version": env!("CARGO_PKG_VERSION"),
     });
     HashMap::from([("config".to_owned(), config.to_string())])

@@ -25,7 +25,7 @@ use super::{
 /// The most that is kept.
 const LENGTH: usize = 4096;
 /// The oldest that is told to a new subscriber.
-const AGE: Duration = Duration::from_secs(5 * 60);
+pub(super) const AGE: Duration = Duration::from_secs(5 * 60);
 
 /// Whom it happened to.
 #[derive(Clone)]
@@ -130,6 +130,16 @@ impl Events {
             log.first + log.entries.len() as u64
         };
         self.next.send_replace(next);
+    }
+
+    /// Forgets what is older than anything that is told to a new subscriber, and with it the
+    /// containers that it is about and that are gone; how much that was.
+    pub(super) fn forget_old(&self, age: Duration) -> usize {
+        let mut log = self.log();
+        let old = log.entries.iter().take_while(|entry| entry.since.elapsed() > age).count();
+        log.entries.drain(..old);
+        log.first += old as u64;
+        old
     }
 
     /// What containers tell by. It does not keep the log, which has those that it is about.
@@ -262,6 +272,20 @@ mod tests {
         events.happened(Happening::Deleted, subject);
         let last = slow.next().await.unwrap().ok().unwrap();
         assert_eq!(last.happening, Happening::Deleted);
+    }
+
+    #[tokio::test]
+    async fn what_is_old_is_forgotten_and_a_subscriber_that_has_not_seen_it_is_told_so() {
+        let events = Arc::new(Events::default());
+        let subject = sandbox(&events);
+        let mut slow = events.subscribe();
+        events.happened(Happening::Created, subject.clone());
+        events.happened(Happening::Stopped, subject.clone());
+        assert_eq!(events.forget_old(super::AGE), 0);
+        assert_eq!(events.forget_old(std::time::Duration::ZERO), 2);
+        events.happened(Happening::Deleted, subject);
+        assert_eq!(slow.next().await.unwrap().err(), Some(Behind { missed: 2 }));
+        assert_eq!(slow.next().await.unwrap().ok().unwrap().happening, Happening::Deleted);
     }
 
     #[tokio::test]

@@ -6,8 +6,38 @@ use super::{
     Pods,
     container::Container,
     error::{Error, Reason},
+    id::{ContainerId, SandboxId},
     sandbox::Sandbox,
 };
+
+/// What is known by id. A node that crash loops has thousands of ended containers, so that
+/// those of one sandbox are not looked for among all.
+#[derive(Default)]
+pub(super) struct Objects {
+    pub(super) sandboxes: BTreeMap<SandboxId, Arc<Sandbox>>,
+    containers: BTreeMap<ContainerId, Arc<Container>>,
+    of_sandbox: BTreeMap<SandboxId, BTreeMap<ContainerId, Arc<Container>>>,
+}
+
+impl Objects {
+    pub(super) fn add_container(&mut self, container: Arc<Container>) {
+        let sandbox = container.record().sandbox.clone();
+        let siblings = self.of_sandbox.entry(sandbox).or_default();
+        siblings.insert(container.id.clone(), Arc::clone(&container));
+        self.containers.insert(container.id.clone(), container);
+    }
+
+    pub(super) fn remove_container(&mut self, container: &Container) {
+        let sandbox = container.record().sandbox.clone();
+        self.containers.remove(&container.id);
+        if let Some(siblings) = self.of_sandbox.get_mut(&sandbox) {
+            siblings.remove(&container.id);
+            if siblings.is_empty() {
+                self.of_sandbox.remove(&sandbox);
+            }
+        }
+    }
+}
 
 impl Pods {
     /// All sandboxes but those that are still being made.
@@ -22,8 +52,9 @@ impl Pods {
 
     /// The containers of a sandbox.
     pub fn containers_of(&self, sandbox: &Sandbox) -> Vec<Arc<Container>> {
-        let belongs = |container: &&Arc<Container>| container.record().sandbox == sandbox.id;
-        self.objects().containers.values().filter(belongs).cloned().collect()
+        let objects = self.objects();
+        let siblings = objects.of_sandbox.get(&sandbox.id).map(BTreeMap::values);
+        siblings.into_iter().flatten().cloned().collect()
     }
 
     /// The sandbox that `id` means.

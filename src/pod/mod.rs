@@ -16,6 +16,7 @@ mod happening;
 mod health;
 mod id;
 mod join;
+mod memory;
 mod monitors;
 mod options;
 mod pull_image;
@@ -28,7 +29,6 @@ mod time;
 mod usage;
 
 use std::{
-    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -60,6 +60,7 @@ pub use stage::OPERATIONS;
 pub use streams::Attachment;
 pub use usage::PodReading;
 
+use find::Objects;
 use join::Joint;
 
 /// The database's collection of sandboxes.
@@ -98,6 +99,8 @@ pub struct Pods {
     recovery: recovery::Progress,
     probe: health::Probe,
     meters: usage::Meters,
+    freed: memory::Freed,
+    layers: container::layer::Layers,
     events: Arc<Events>,
     // Held for look-ups and changes of the maps, never across an await.
     objects: Mutex<Objects>,
@@ -106,12 +109,6 @@ pub struct Pods {
     stops: Joint<SandboxId, (), Error>,
     removals: Joint<ContainerId, (), Error>,
     sandbox_removals: Joint<SandboxId, (), Error>,
-}
-
-#[derive(Default)]
-struct Objects {
-    sandboxes: BTreeMap<SandboxId, Arc<Sandbox>>,
-    containers: BTreeMap<ContainerId, Arc<Container>>,
 }
 
 impl Pods {
@@ -123,7 +120,16 @@ impl Pods {
     pub async fn open(options: Options, parts: Parts) -> Result<Arc<Self>, Error> {
         let boot_id = sandbox::files::boot_id()?;
         let places = monitors::places::Places::of_this_process();
+        let layers = {
+            let options = options.clone();
+            blocking::own_files(move || {
+                options.make_directories()?;
+                Ok(container::layer::Layers::open(&options))
+            })
+            .await?
+        };
         let pods = Arc::new(Self {
+            layers,
             options,
             parts,
             boot_id,
@@ -135,6 +141,7 @@ impl Pods {
             places,
             recovery: recovery::Progress::default(),
             probe: health::Probe::default(),
+            freed: memory::Freed::default(),
             events: Arc::default(),
             objects: Mutex::default(),
             runs: Joint::default(),
@@ -146,7 +153,6 @@ impl Pods {
         let left = {
             let pods = Arc::clone(&pods);
             blocking::own_files(move || {
-                pods.options.make_directories()?;
                 pods.close_pool()?;
                 pods.load()
             })
@@ -155,6 +161,7 @@ impl Pods {
         pods.recover(left);
         pods.fill_pool();
         pods.sample_usage();
+        pods.give_memory_back();
         tokio::spawn(Arc::clone(&pods.parts.operations).watch());
         Ok(pods)
     }

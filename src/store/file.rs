@@ -15,7 +15,10 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, params};
 use tracing::{error, info, warn};
 
-use super::{Durability, Error};
+use super::{
+    Durability, Error,
+    thread::{Row, Rows},
+};
 
 /// The version of records that this Criquet writes.
 pub(super) const VERSION: u32 = 1;
@@ -35,24 +38,44 @@ const STEPS: [Step; VERSION as usize] = [
     |_| Ok(()),
 ];
 
-/// Opens the database, making it where it is absent.
-pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, Error> {
-    match prepare(path, durability) {
+/// How a file is looked at before it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Everything in it is read, so that damage is found and mended now.
+    Wholly,
+    /// Whether it is Criquet's, and of which version.
+    Briefly,
+}
+
+/// Opens the database, making it where it is absent; also what was read of it meanwhile.
+pub(super) fn open(
+    path: &Path,
+    durability: Durability,
+    look: Look,
+) -> Result<(Connection, Rows), Error> {
+    match prepare(path, durability, look) {
         Err(Error::Open { source, .. }) if is_damaged(&source) => {
             mend(path)?;
-            prepare(path, durability)
+            prepare(path, durability, look)
         }
-        Err(Error::Open { source, .. }) if is_read_only(&source) => open_for_reading(path, source),
+        Err(Error::Open { source, .. }) if is_read_only(&source) => {
+            Ok((open_for_reading(path, source)?, Rows::new()))
+        }
         result => result,
     }
 }
 
-fn prepare(path: &Path, durability: Durability) -> Result<Connection, Error> {
+fn prepare(path: &Path, durability: Durability, look: Look) -> Result<(Connection, Rows), Error> {
     let failed = |source| Error::Open { path: path.to_owned(), source: Box::new(source) };
     let mut connection = Connection::open(path).map_err(failed)?;
     connection.busy_timeout(LOCK_PATIENCE).map_err(failed)?;
     let (found, tables) = look_at(path, &connection)?;
+    let mut read = Rows::new();
+    if tables && look == Look::Wholly {
+        read = read_everything(&connection).map_err(failed)?;
+    }
     if tables && found < VERSION {
+        read.clear();
         carry_over(path, &mut connection, found)?;
     }
     let synchronous = match durability {
@@ -76,11 +99,10 @@ fn prepare(path: &Path, durability: Durability) -> Result<Connection, Error> {
         );
         connection.execute_batch(&marks).map_err(failed)?;
     }
-    Ok(connection)
+    Ok((connection, read))
 }
 
-/// The version of a database, and whether it has tables. Everything in it is read once, so
-/// that damage is found now.
+/// The version of a database, and whether it has tables.
 fn look_at(path: &Path, connection: &Connection) -> Result<(u32, bool), Error> {
     let failed = |source| Error::Open { path: path.to_owned(), source: Box::new(source) };
     let number = |name: &str| {
@@ -99,20 +121,25 @@ fn look_at(path: &Path, connection: &Connection) -> Result<(u32, bool), Error> {
     if found > VERSION {
         return Err(Error::Newer { path: path.to_owned(), found, known: VERSION });
     }
-    if known {
-        read_everything(connection).map_err(failed)?;
-    }
     Ok((found, known))
 }
 
 /// Only reading a body follows it to the pages that it overflows into.
-fn read_everything(connection: &Connection) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare("SELECT body FROM records")?;
+fn read_everything(connection: &Connection) -> rusqlite::Result<Rows> {
+    let query = "SELECT collection, key, body FROM records ORDER BY collection, key";
+    let mut statement = connection.prepare(query)?;
     let mut rows = statement.query([])?;
+    let mut read = Rows::new();
+    let mut current: (String, Vec<Row>) = Default::default();
     while let Some(row) = rows.next()? {
-        row.get_ref(0)?;
+        if row.get_ref(0)?.as_bytes()? != current.0.as_bytes() {
+            let (collection, rows) = std::mem::replace(&mut current, (row.get(0)?, Vec::new()));
+            read.insert(collection, rows);
+        }
+        current.1.push((row.get(1)?, row.get(2)?));
     }
-    Ok(())
+    read.insert(current.0, current.1);
+    Ok(read)
 }
 
 /// Changes the records of an older version, after a copy of the file was made.

@@ -24,7 +24,13 @@ use tokio::sync::oneshot;
 pub use batch::Batch;
 pub use error::Error;
 
+use file::Look;
 use thread::{Answer, Request, Row, Store};
+
+/// Records that are worth a thread of their own to decode.
+const MANY: usize = 1000;
+/// Threads that decode, at the most.
+const MAX_DECODERS: usize = 4;
 
 /// Where records go that do not parse: nobody reads them but a person.
 const BROKEN: &str = "broken";
@@ -67,12 +73,25 @@ impl Outcome {
 }
 
 impl Database {
-    /// Opens the database file, making it where it is absent. Waits for the disk.
+    /// Opens the database file, making it where it is absent, and mending what is damaged.
+    /// Waits for the disk.
     ///
     /// # Errors
     /// A file that cannot be used, or that a newer Criquet or another program wrote.
     pub fn open(path: &Path, durability: Durability) -> Result<Self, Error> {
-        let store = Store::open(path, durability)?;
+        Self::start(Store::open(path, durability, Look::Wholly)?, path)
+    }
+
+    /// The same of a file that this process has open already, for writes of another
+    /// durability.
+    ///
+    /// # Errors
+    /// As [`Database::open`].
+    pub fn open_again(path: &Path, durability: Durability) -> Result<Self, Error> {
+        Self::start(Store::open(path, durability, Look::Briefly)?, path)
+    }
+
+    fn start(store: Store, path: &Path) -> Result<Self, Error> {
         let (requests, receiver) = mpsc::channel();
         std::thread::Builder::new()
             .name("store".to_owned())
@@ -149,12 +168,12 @@ impl Database {
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn list<T: DeserializeOwned>(
+    pub fn list<T: DeserializeOwned + Send>(
         &self,
         collection: &'static str,
     ) -> Result<Vec<(String, T)>, Error> {
         let rows = self.wait(|answer| Request::List(collection, answer))?;
-        Ok(rows.into_iter().filter_map(|row| self.decode(collection, row)).collect())
+        Ok(self.decode_all(collection, rows))
     }
 
     /// The same as [`Database::get`], for those who must not wait for the disk.
@@ -182,6 +201,35 @@ impl Database {
         let rows = self.ask(|answer| Request::List(collection, answer)).await;
         let rows = rows.unwrap_or(Err(Error::Ended))?;
         Ok(rows.into_iter().filter_map(|row| self.decode(collection, row)).collect())
+    }
+
+    /// Decodes thousands of records on several processors: a daemon that starts is waited for.
+    fn decode_all<T: DeserializeOwned + Send>(
+        &self,
+        collection: &'static str,
+        mut rows: Vec<Row>,
+    ) -> Vec<(String, T)> {
+        let some = |rows: Vec<Row>| -> Vec<(String, T)> {
+            rows.into_iter().filter_map(|row| self.decode(collection, row)).collect()
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = threads.min(MAX_DECODERS).min(rows.len() / MANY).max(1);
+        let share = rows.len().div_ceil(threads);
+        std::thread::scope(|scope| {
+            let mut others = Vec::new();
+            for number in (1..threads).rev() {
+                let share = rows.split_off(number * share);
+                others.push(scope.spawn(move || some(share)));
+            }
+            let mut decoded = some(rows);
+            for other in others.into_iter().rev() {
+                match other.join() {
+                    Ok(records) => decoded.extend(records),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            decoded
+        })
     }
 
     /// One bad record is one bad record: it is told, kept for whoever wants to look at it, and

@@ -170,3 +170,47 @@ async fn a_thread_that_serves_others_must_not_wait_for_the_disk() {
     let directory = tempfile::tempdir().unwrap();
     let _ = open(&directory).put("pods", "a", &1);
 }
+
+#[test]
+fn thousands_of_records_are_listed_in_their_order_as_they_are_now() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut batch = Batch::new();
+    for number in 0..5000_u32 {
+        batch.put("pods", &format!("{number:05}"), &number).unwrap();
+    }
+    open(&directory).commit(batch).unwrap();
+    let expected: Vec<(String, u32)> = (0..5000).map(|n| (format!("{n:05}"), n)).collect();
+    let database = open(&directory);
+    assert_eq!(database.list::<u32>("pods").unwrap(), expected, "as it was read at first");
+    assert_eq!(database.list::<u32>("pods").unwrap(), expected, "and again");
+    let database = open(&directory);
+    database.put("pods", "00007", &70).unwrap();
+    let listed = database.list::<u32>("pods").unwrap();
+    assert_eq!(listed[7], ("00007".to_owned(), 70), "what was changed since the file was opened");
+}
+
+#[test]
+fn the_file_shrinks_when_records_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state.db");
+    let size = || fs::metadata(&path).unwrap().len();
+    let database = open(&directory);
+    let record = "x".repeat(2000);
+    let mut batch = Batch::new();
+    for number in 0..4000 {
+        batch.put("pods", &number.to_string(), &record).unwrap();
+    }
+    database.commit(batch).unwrap();
+    let full = size();
+    assert!(full > 8_000_000, "{full}");
+    for first in (0..4000).step_by(4) {
+        let mut batch = Batch::new();
+        (first..first + 4).for_each(|number| batch.delete("pods", &number.to_string()));
+        database.commit(batch).unwrap();
+    }
+    // The next writes are in the file's log, and take it over when they begin it anew.
+    for number in 0..400 {
+        database.put("pods", "last", &number).unwrap();
+    }
+    assert!(size() < full / 4, "{} of {full}", size());
+}

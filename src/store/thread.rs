@@ -18,12 +18,15 @@ use tracing::{info, warn};
 use super::{
     Batch, Durability, Error,
     batch::Change,
-    file,
+    file::{self, Look},
     reserve::{self, Reserve},
 };
 
 /// Key and body of a record.
 pub(super) type Row = (String, Vec<u8>);
+
+/// Records by collection, in the order of their keys.
+pub(super) type Rows = BTreeMap<String, Vec<Row>>;
 
 /// Takes an answer to whoever asked.
 pub(super) type Answer<T> = Box<dyn FnOnce(T) + Send>;
@@ -52,6 +55,8 @@ pub(super) struct Store {
     path: PathBuf,
     durability: Durability,
     reserve: Reserve,
+    /// What was read when the file was looked at, for those who list it first.
+    read: Rows,
     /// Facts that are not stored yet.
     owed: BTreeMap<(&'static str, String), Option<Vec<u8>>>,
     retry: Option<(Instant, Duration)>,
@@ -59,13 +64,13 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn open(path: &Path, durability: Durability) -> Result<Self, Error> {
-        let connection = file::open(path, durability)?;
+    pub(super) fn open(path: &Path, durability: Durability, look: Look) -> Result<Self, Error> {
+        let (connection, read) = file::open(path, durability, look)?;
         let reserve = Reserve::open(path);
         reserve.fill();
         let path = path.to_owned();
         let (owed, retry) = (BTreeMap::new(), None);
-        Ok(Self { connection, path, durability, reserve, owed, retry, commits: 0 })
+        Ok(Self { connection, path, durability, reserve, read, owed, retry, commits: 0 })
     }
 
     /// Serves until nobody can ask any more. The connection is not closed then, so that the
@@ -92,8 +97,14 @@ impl Store {
 
     fn serve(&mut self, request: Request) {
         match request {
-            Request::Commit(batch, answer) => answer(self.commit(batch)),
-            Request::Observe(batch, answer) => answer(self.observe(batch)),
+            Request::Commit(batch, answer) => {
+                self.read.clear();
+                answer(self.commit(batch));
+            }
+            Request::Observe(batch, answer) => {
+                self.read.clear();
+                answer(self.observe(batch));
+            }
             Request::Get(collection, key, answer) => answer(self.get(collection, key)),
             Request::List(collection, answer) => answer(self.list(collection)),
         }
@@ -168,7 +179,9 @@ impl Store {
     /// A connection that was opened while the disk could only be read stays so.
     fn open_for_writing(&mut self) {
         let reads_only = self.connection.is_readonly("main").unwrap_or(false);
-        if reads_only && let Ok(connection) = file::open(&self.path, self.durability) {
+        if reads_only
+            && let Ok((connection, _)) = file::open(&self.path, self.durability, Look::Briefly)
+        {
             self.connection = connection;
         }
     }
@@ -183,20 +196,27 @@ impl Store {
             .map_err(|source| failed("read", collection, &key, source))
     }
 
-    fn list(&self, collection: &'static str) -> Result<Vec<Row>, Error> {
-        let rows: Result<BTreeMap<String, Vec<u8>>, _> = self
+    fn list(&mut self, collection: &'static str) -> Result<Vec<Row>, Error> {
+        if let Some(rows) = self.read.remove(collection) {
+            return Ok(rows);
+        }
+        let rows: Result<Vec<Row>, _> = self
             .connection
             .prepare_cached("SELECT key, body FROM records WHERE collection = ?1 ORDER BY key")
             .and_then(|mut s| {
                 s.query_map(params![collection], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
             });
-        let mut rows = rows.map_err(|source| failed("list", collection, "", source))?;
-        for ((owed_collection, key), body) in &self.owed {
-            if *owed_collection == collection {
-                match body {
-                    Some(body) => drop(rows.insert(key.clone(), body.clone())),
-                    None => drop(rows.remove(key)),
-                }
+        let rows = rows.map_err(|source| failed("list", collection, "", source))?;
+        let owed = self.owed.iter().filter(|((of, _), _)| *of == collection);
+        let mut owed = owed.map(|((_, key), body)| (key.clone(), body.clone())).peekable();
+        if owed.peek().is_none() {
+            return Ok(rows);
+        }
+        let mut rows: BTreeMap<String, Vec<u8>> = rows.into_iter().collect();
+        for (key, body) in owed {
+            match body {
+                Some(body) => drop(rows.insert(key, body)),
+                None => drop(rows.remove(&key)),
             }
         }
         Ok(rows.into_iter().collect())
@@ -213,8 +233,16 @@ impl Store {
         let free = self.connection.pragma_query_value(None, "freelist_count", |row| row.get(0));
         if free.is_ok_and(|free: i64| free > FREE_PAGES) {
             // A file that does not shrink works as well.
-            let _ = self.connection.execute_batch("PRAGMA incremental_vacuum(256);");
+            let _ = self.give_back();
         }
+    }
+
+    /// Gives free pages back to the disk: one for each row that the statement is asked for.
+    fn give_back(&self) -> rusqlite::Result<()> {
+        let mut statement = self.connection.prepare_cached("PRAGMA incremental_vacuum(512)")?;
+        let mut rows = statement.query([])?;
+        while rows.next()?.is_some() {}
+        Ok(())
     }
 }
 

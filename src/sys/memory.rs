@@ -13,3 +13,14 @@ pub fn share_arenas(count: u8) {
     #[cfg(not(target_env = "gnu"))]
     let _ = count;
 }
+
+/// Gives what is free back to the kernel (malloc_trim(3)): glibc by itself does so only at the
+/// end of an arena. Takes as long as there is memory to look at, so that it is no call for a
+/// thread that serves others.
+pub fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the call takes a number alone, and touches only what nobody has allocated.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

@@ -24,6 +24,7 @@ impl Default for Config {
             shm_size: 64 << 20,
             warm_monitors: 1,
             unprivileged_ports: true,
+            writable_layer_limit: 0,
             network: NetworkConfig::default(),
             cni: CniConfig::default(),
             image: ImageConfig::default(),

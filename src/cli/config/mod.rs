@@ -61,6 +61,9 @@ pub struct Config {
     pub warm_monitors: usize,
     /// Whether every user of a pod may use ports below 1024 and send pings.
     pub unprivileged_ports: bool,
+    /// What a container may write to its layer, in bytes; 0 for any number.
+    #[serde(deserialize_with = "value::size")]
+    pub writable_layer_limit: u64,
     /// The built-in network.
     pub network: NetworkConfig,
     /// Networks of CNI plugins.

@@ -49,6 +49,7 @@ impl Config {
             shm_size: self.shm_size,
             warm_monitors: self.warm_monitors,
             unprivileged_ports: self.unprivileged_ports,
+            writable_layer_limit: self.writable_layer_limit,
         }
     }
 

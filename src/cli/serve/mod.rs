@@ -328,7 +328,7 @@ async fn open(settings: &Settings, node: Node) -> Result<(Arc<Pods>, Arc<Databas
 fn open_parts(settings: &Settings, node: Node) -> Result<Parts, Error> {
     let path = settings.pods.root.join("state.db");
     let database = Arc::new(Database::open(&path, Durability::Process)?);
-    let images = Arc::new(Database::open(&path, Durability::Power)?);
+    let images = Arc::new(Database::open_again(&path, Durability::Power)?);
     Ok(Parts {
         images: Arc::new(ImageStore::open(settings.images.clone(), images)?),
         network: Network::open(settings.network.clone(), Arc::clone(&database))?,

@@ -122,7 +122,7 @@ impl Pods {
         if sandbox.ending.is_cancelled() {
             return Err(ends_before(sandbox));
         }
-        objects.containers.insert(container.id.clone(), Arc::clone(&container));
+        objects.add_container(Arc::clone(&container));
         container.happened(Happening::Created);
         Ok(())
     }
@@ -150,6 +150,8 @@ impl Pods {
             propagation::prepare(mount)?;
         }
         let volumes = self.find_image_volumes(&mut config, namespace)?;
+        let annotations = &sandbox_record.config.annotations;
+        let limit = self.layers.limit_of(&self.options, annotations, &config.metadata.name)?;
         let cgroup = sandbox_record.cgroup.join(id.as_str());
 
         operation.stage("holding its image");
@@ -167,7 +169,8 @@ impl Pods {
             let made = fs::DirBuilder::new().mode(0o700).create(&path);
             made.during("create directory", &path)?;
         }
-        let upper = self.upper_directory(id);
+        let (upper, work) = (self.upper_directory(id), self.work_directory(id));
+        let project = self.layers.make(id, [&upper, &work], limit)?;
         chown(&upper, Some(root.uid), Some(root.gid))
             .and_then(|()| fs::set_permissions(&upper, fs::Permissions::from_mode(root.mode)))
             .during("give to its owner", &upper)?;
@@ -186,6 +189,7 @@ impl Pods {
             log_path,
             stop_signal,
             cgroup,
+            project,
         };
         if let Some(filter) = &filter {
             filter.write(&self.filter_file(id))?;

@@ -93,7 +93,8 @@ impl Pods {
         let (pods, id) = (Arc::clone(self), container.id.clone());
         blocking::own_files(move || pods.throw_away(&id)).await?;
         crash::point("remove: directories are thrown away");
-        self.objects().containers.remove(&container.id);
+        self.objects().remove_container(container);
+        self.freed.add(1);
         container.happened(Happening::Deleted);
         self.store_soon(container.forget(&self.parts.database), &container.id).await;
         crash::point("remove: forgotten");
@@ -140,6 +141,7 @@ impl Pods {
     /// Moves the directories of a container aside, where a tree of any size is removed without
     /// anybody waiting for it.
     pub(in crate::pod) fn throw_away(&self, id: &ContainerId) -> Result<(), Error> {
+        self.layers.release(id);
         let trash = self.options.root.join("trash");
         let directories = [
             (self.upper_directory(id), trash.join(id.as_str())),

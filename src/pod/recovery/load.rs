@@ -1,6 +1,11 @@
 //! What is known of an earlier daemon's pods, before anything is asked of anybody.
 
-use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tracing::warn;
 
@@ -22,19 +27,33 @@ pub(in crate::pod) struct Left {
     pub remains: Remains,
 }
 
-/// What containers leave behind. It was looked for before the first call was served, so that
-/// nothing of a new container is among it.
+/// What containers leave behind. The names were read before the first call was served, so that
+/// nothing of a new container is among them.
 pub(in crate::pod) struct Remains {
+    /// Containers that have a record.
+    pub known: Vec<ContainerId>,
     /// Directories of containers.
-    pub directories: BTreeSet<ContainerId>,
+    pub directories: Vec<ContainerId>,
     /// Files that containers are started from.
-    pub bundles: BTreeSet<ContainerId>,
+    pub bundles: Vec<ContainerId>,
     /// Those who hold images.
     pub holders: Vec<String>,
     /// Trees that wait for their removal.
-    pub trash: Vec<std::path::PathBuf>,
+    pub trash: Vec<PathBuf>,
     /// Containers whose sandbox is not known.
     pub homeless: Vec<Arc<Container>>,
+}
+
+impl Remains {
+    /// Leaves out what belongs to a container that has a record.
+    pub(super) fn without_known(mut self) -> Self {
+        let known: HashSet<&str> = self.known.iter().map(ContainerId::as_str).collect();
+        let is_unknown = |id: &ContainerId| !known.contains(id.as_str());
+        self.directories.retain(is_unknown);
+        self.bundles.retain(is_unknown);
+        self.holders.retain(|holder| !known.contains(holder.as_str()));
+        self
+    }
 }
 
 impl Pods {
@@ -43,6 +62,8 @@ impl Pods {
     pub(in crate::pod) fn load(&self) -> Result<Left, Error> {
         let sandboxes = self.parts.database.list::<SandboxRecord>(SANDBOXES)?;
         let containers = self.parts.database.list::<ContainerRecord>(CONTAINERS)?;
+        // As text they were there as well.
+        self.freed.add(containers.len());
         let mut unfinished = Vec::new();
         let mut homeless = Vec::new();
         let mut objects = self.objects();
@@ -57,14 +78,15 @@ impl Pods {
                 objects.sandboxes.insert(id, sandbox);
             }
         }
-        let mut known = BTreeSet::new();
+        let mut known = Vec::new();
         for (id, record) in containers {
             let id = ContainerId::from(id);
-            known.insert(id.clone());
+            known.push(id.clone());
+            self.layers.know(&id, record.project);
             let has_home = objects.sandboxes.contains_key(&record.sandbox);
-            let container = Container::new(id.clone(), record, self.events.of_containers());
+            let container = Container::new(id, record, self.events.of_containers());
             if has_home {
-                objects.containers.insert(id, container);
+                objects.add_container(container);
             } else {
                 homeless.push(container);
             }
@@ -76,21 +98,19 @@ impl Pods {
             .map(SandboxId::from)
             .filter(|id| !known_pods.contains(id))
             .collect();
-        let without_record = |directory: &Path| -> Result<BTreeSet<ContainerId>, Error> {
+        let ids = |directory: &Path| -> Result<Vec<ContainerId>, Error> {
             // What lies beside a bundle has an extension to the same name.
             let plain = |name: String| name.split('.').next().unwrap_or_default().to_owned();
-            let names = names(directory)?.into_iter().map(plain).map(ContainerId::from);
-            Ok(names.filter(|id| !known.contains(id)).collect())
+            Ok(names(directory)?.into_iter().map(plain).map(ContainerId::from).collect())
         };
-        let mut directories = without_record(&self.options.root.join("containers"))?;
-        directories.extend(without_record(&self.options.root.join("work"))?);
+        let mut directories = ids(&self.options.root.join("containers"))?;
+        directories.extend(ids(&self.options.root.join("work"))?);
         let trash = self.options.root.join("trash");
-        let holders = self.parts.images.holders().into_iter();
-        let is_known = |holder: &String| known.contains(&ContainerId::from(holder.clone()));
         let remains = Remains {
+            known,
             directories,
-            bundles: without_record(&self.options.state.join("bundles"))?,
-            holders: holders.filter(|holder| !is_known(holder)).collect(),
+            bundles: ids(&self.options.state.join("bundles"))?,
+            holders: self.parts.images.holders(),
             trash: names(&trash)?.into_iter().map(|name| trash.join(name)).collect(),
             homeless,
         };

@@ -21,7 +21,7 @@ impl Pods {
             }
         }
         let pods = Arc::clone(self);
-        let swept = blocking::own_files(move || pods.sweep_files(&remains)).await;
+        let swept = blocking::own_files(move || pods.sweep_files(&remains.without_known())).await;
         if let Err(error) = swept {
             warn!(error = %chain(&error), "remains of containers are not swept away");
         }
