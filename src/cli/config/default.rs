@@ -4,7 +4,10 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
-use super::{CniConfig, Config, ImageConfig, NetworkConfig, RegistryConfig, StreamingConfig};
+use super::{
+    CniConfig, Config, ImageConfig, MetricsConfig, NetworkConfig, RegistryConfig, StreamingConfig,
+    TracingConfig,
+};
 use crate::{image, network, streaming};
 
 impl Default for Config {
@@ -27,6 +30,8 @@ impl Default for Config {
             image: ImageConfig::default(),
             registry: RegistryConfig::default(),
             streaming: StreamingConfig::default(),
+            metrics: MetricsConfig::default(),
+            tracing: TracingConfig::default(),
         }
     }
 }
