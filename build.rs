@@ -21,7 +21,13 @@ fn main() -> Result<(), Box<dyn Error>> {
             .emit_rerun_if_changed(false)
             .compile_fds(cri)?;
         let admin = protox::compile(["criquet/v1/admin.proto"], ["proto"])?;
-        tonic_prost_build::configure().emit_rerun_if_changed(false).compile_fds(admin)?;
+        let descriptor = prost::Message::encode_to_vec(&admin);
+        fs::write(out.join("admin-descriptor.bin"), descriptor)?;
+        // `criquet status -o json` prints messages as they are.
+        tonic_prost_build::configure()
+            .emit_rerun_if_changed(false)
+            .type_attribute(".criquet.v1", "#[derive(serde::Serialize)]")
+            .compile_fds(admin)?;
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ install_missing() {
     for pair in /usr/lib/cni/bridge=containernetworking-plugins /usr/sbin/nft=nftables \
         /usr/sbin/iptables=iptables /sbin/ip=iproute2 /usr/bin/unshare=util-linux \
         /usr/bin/skopeo=skopeo /usr/bin/umoci=umoci /sbin/mkfs.ext4=e2fsprogs \
-        /usr/bin/python3=python3; do
+        /usr/bin/python3=python3 /usr/share/doc/python3-venv=python3-venv; do
         [ -e "${pair%%=*}" ] || missing+=("${pair#*=}")
     done
     [ ${#missing[@]} = 0 ] && return
@@ -40,7 +40,10 @@ if [ ! -e "$TOOLS/grpcio/done" ]; then
         && touch "$TOOLS/grpcio/done" || say "Python's grpcio cannot be had"
 fi
 [ ! -e "$TOOLS/grpcio/done" ] || export CRIQUET_TEST_GRPCIO=$TOOLS/grpcio/bin/python
+# Without it the queries of the dashboard are not tried, which is counted as skipped.
+CRIQUET_TEST_PROMETHEUS=$(unpack prometheus usr/bin/prometheus || true)
 export CRIQUET_TEST_BUSYBOX CRIQUET_TEST_CONTAINERD CRIQUET_TEST_DOCKER_REGISTRY
+export CRIQUET_TEST_PROMETHEUS
 
 # What an upgrade begins with. A checkout without history has no release before this one.
 if git cat-file -e "$PREVIOUS_REVISION" 2> /dev/null; then

@@ -35,6 +35,25 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Its name, as in figures.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::NotFound => "not_found",
+            Kind::InvalidArgument => "invalid_argument",
+            Kind::FailedPrecondition => "failed_precondition",
+            Kind::AlreadyExists => "already_exists",
+            Kind::Unavailable => "unavailable",
+            Kind::Unauthenticated => "unauthenticated",
+            Kind::PermissionDenied => "permission_denied",
+            Kind::ResourceExhausted => "resource_exhausted",
+            Kind::DeadlineExceeded => "deadline_exceeded",
+            Kind::Cancelled => "cancelled",
+            Kind::Unimplemented => "unimplemented",
+            Kind::DataLoss => "data_loss",
+            Kind::Internal => "internal",
+        }
+    }
+
     /// The kind that an I/O error is when nothing more is known.
     pub fn of_io(error: &std::io::Error) -> Self {
         use std::io::ErrorKind;

@@ -43,6 +43,9 @@ pub mod network;
 /// The life of sandboxes and containers.
 #[cfg(feature = "daemon")]
 pub mod pod;
+/// Quantities as Kubernetes writes them.
+#[cfg(feature = "daemon")]
+pub mod quantity;
 /// From a container's configuration to an OCI runtime spec.
 #[cfg(feature = "daemon")]
 pub mod spec;
@@ -55,6 +58,12 @@ pub mod store;
 /// The HTTP server for exec, attach and port forwarding.
 #[cfg(feature = "daemon")]
 pub mod streaming;
+/// What the daemon tells of itself: what is under way, figures, traces.
+#[cfg(feature = "daemon")]
+pub mod telemetry;
+/// TLS of the servers that can be reached from other machines.
+#[cfg(feature = "daemon")]
+pub mod tls;
 
 /// Entry points of the fuzzers.
 #[cfg(feature = "daemon")]

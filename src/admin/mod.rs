@@ -4,9 +4,11 @@
 
 pub mod client;
 mod export;
+pub mod metrics;
 mod pull;
+mod status;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use tonic::{Request, Response, Status};
 use tracing::info;
@@ -21,23 +23,31 @@ use crate::{
 #[allow(missing_docs, clippy::all)]
 pub mod v1 {
     tonic::include_proto!("criquet.v1");
+
+    /// The compiled descriptor of the interface.
+    pub const DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/admin-descriptor.bin"));
 }
 
+use metrics::Metrics;
 use v1::{
     ExportImagesRequest, ImageMetricsRequest, ImageMetricsResponse, ImportImagesRequest,
-    ImportImagesResponse, ImportedImage, ListPullsRequest, ListPullsResponse, PullImageRequest,
-    VerifyImagesRequest, VerifyImagesResponse, admin_server::Admin,
+    ImportImagesResponse, ImportedImage, ListPullsRequest, ListPullsResponse, MetricsRequest,
+    MetricsResponse, PullImageRequest, StatusRequest, StatusResponse, VerifyImagesRequest,
+    VerifyImagesResponse, admin_server::Admin,
 };
 
 /// Serves administrators.
 pub struct Administrator {
     pods: Arc<Pods>,
+    metrics: Arc<Metrics>,
+    socket: PathBuf,
+    since: Instant,
 }
 
 impl Administrator {
-    /// A service over these pods.
-    pub fn new(pods: Arc<Pods>) -> Self {
-        Self { pods }
+    /// A service over these pods, with their figures, of a daemon that listens there.
+    pub fn new(pods: Arc<Pods>, metrics: Arc<Metrics>, socket: PathBuf) -> Self {
+        Self { pods, metrics, socket, since: Instant::now() }
     }
 
     fn images(&self) -> &Arc<ImageStore> {
@@ -77,7 +87,7 @@ impl Admin for Administrator {
         &self,
         request: Request<PullImageRequest>,
     ) -> Result<Response<Self::PullImageStream>, Status> {
-        Ok(Response::new(pull::pull(Arc::clone(self.images()), request.into_inner())?))
+        Ok(Response::new(pull::pull(Arc::clone(&self.pods), request.into_inner())?))
     }
 
     async fn list_pulls(
@@ -102,6 +112,21 @@ impl Admin for Administrator {
         _request: Request<ImageMetricsRequest>,
     ) -> Result<Response<ImageMetricsResponse>, Status> {
         Ok(Response::new(ImageMetricsResponse { text: self.images().metrics() }))
+    }
+
+    async fn status(
+        &self,
+        _request: Request<StatusRequest>,
+    ) -> Result<Response<StatusResponse>, Status> {
+        Ok(Response::new(self.status_now().await))
+    }
+
+    async fn metrics(
+        &self,
+        _request: Request<MetricsRequest>,
+    ) -> Result<Response<MetricsResponse>, Status> {
+        let text = Arc::clone(&self.metrics).text().await.map_err(Status::internal)?;
+        Ok(Response::new(MetricsResponse { text }))
     }
 }
 

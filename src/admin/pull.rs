@@ -11,7 +11,10 @@ use super::v1::{
     self, LayerState as State, PullImageRequest, PullImageResponse, PulledLayer,
     pull_image_response::Event,
 };
-use crate::image::{Auth, ImageStore, LayerProgress, LayerState, PullProgress, Reference};
+use crate::{
+    image::{Auth, LayerProgress, LayerState, PullProgress, Reference},
+    pod::Pods,
+};
 
 /// How often progress is told.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -19,22 +22,22 @@ const INTERVAL: Duration = Duration::from_millis(100);
 pub(super) type Stream = ReceiverStream<Result<PullImageResponse, Status>>;
 
 /// Starts or joins a pull. It ends with the stream, unless others wait for it.
-pub(super) fn pull(images: Arc<ImageStore>, request: PullImageRequest) -> Result<Stream, Status> {
+pub(super) fn pull(pods: Arc<Pods>, request: PullImageRequest) -> Result<Stream, Status> {
     if request.image.is_empty() {
         return Err(crate::spec::Error::invalid("image", "must name an image").into());
     }
     let (sender, receiver) = mpsc::channel(1);
-    tokio::spawn(tell(images, request, sender));
+    tokio::spawn(tell(pods, request, sender));
     Ok(ReceiverStream::new(receiver))
 }
 
 async fn tell(
-    images: Arc<ImageStore>,
+    pods: Arc<Pods>,
     request: PullImageRequest,
     sender: mpsc::Sender<Result<PullImageResponse, Status>>,
 ) {
     let reference = Reference::parse(&request.image).ok();
-    let pull = images.pull(&request.image, auth_of(&request));
+    let pull = pods.pull_image(&request.image, auth_of(&request), "");
     tokio::pin!(pull);
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -43,7 +46,7 @@ async fn tell(
             result = &mut pull => break result,
             () = sender.closed() => return,
             _ = ticks.tick() => {
-                let progress = reference.as_ref().and_then(|name| images.pull_progress(name));
+                let progress = reference.as_ref().and_then(|name| pods.images().pull_progress(name));
                 if let Some(progress) = progress {
                     // A client that reads slowly gets fewer of them.
                     sender.try_send(Ok(event(Event::Progress(progress_out(progress))))).ok();

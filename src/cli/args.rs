@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{config::Overrides, file::File, image::args::Image};
+use super::{
+    config::Overrides,
+    file::File,
+    image::args::{Image, Node, Output},
+};
 
 /// A Kubernetes CRI runtime with the container runtime inside.
 #[derive(Debug, Parser)]
@@ -25,6 +29,10 @@ pub enum Command {
     /// Show or validate the configuration
     #[command(subcommand)]
     Config(Config),
+    /// Show how a running daemon is and what it is doing
+    Status(Status),
+    /// Print the figures of a running daemon for Prometheus
+    Metrics(Node),
     /// Work on the image store
     #[command(subcommand)]
     Image(Image),
@@ -56,6 +64,18 @@ pub struct Check {
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
+}
+
+/// `criquet status`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 all is well, 1 something is not, 3 no daemon answers.")]
+pub struct Status {
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    /// The node.
+    #[command(flatten)]
+    pub node: Node,
 }
 
 /// `criquet config`.
@@ -105,6 +125,11 @@ mod tests {
         let command = Arguments::parse_from(line.split(' ')).command;
         assert!(matches!(command, Command::Config(Config::Dump(file)) if file.config.is_none()));
         assert!(Arguments::try_parse_from(["criquet", "serve", "extra"]).is_err());
+
+        let line = "criquet status -o json --listen unix:///l";
+        let command = Arguments::parse_from(line.split(' ')).command;
+        assert!(matches!(command, Command::Status(status)
+            if status.output == Output::Json && status.node.listen == Some("unix:///l".into())));
     }
 
     fn parse_image(line: &str) -> Image {

@@ -10,6 +10,7 @@ mod image;
 mod log;
 mod output;
 pub mod serve;
+mod status;
 
 use std::{io, process::ExitCode, time::Duration};
 
@@ -82,6 +83,8 @@ fn run(command: Command) -> Result<ExitCode, Error> {
             return check::command(&config, arguments.json);
         }
         Command::Config(command) => config::command(command)?,
+        Command::Status(arguments) => return status::command(&arguments),
+        Command::Metrics(node) => status::metrics(&node)?,
         Command::Image(command) => image::command(command)?,
     }
     Ok(ExitCode::SUCCESS)

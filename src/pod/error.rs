@@ -142,6 +142,15 @@ pub enum Reason {
         /// `RLIMIT_NOFILE`.
         limit: u64,
     },
+    /// A pod wants a limit of its containers' layers on a file system without quotas.
+    #[error(
+        "{annotation} cannot hold on this node: the file system of Criquet's root has no project \
+         quotas; mount it with prjquota, or leave the annotation out"
+    )]
+    NoQuota {
+        /// Its annotation.
+        annotation: String,
+    },
     /// All threads wait for file systems.
     #[error(
         "{0} operations wait for file systems that do not answer; look for volumes and log \
@@ -190,7 +199,7 @@ impl Error {
             Reason::Ambiguous { .. } | Reason::Handler { .. } | Reason::Artifact(_) => {
                 Kind::InvalidArgument
             }
-            Reason::State { .. } => Kind::FailedPrecondition,
+            Reason::State { .. } | Reason::NoQuota { .. } => Kind::FailedPrecondition,
             Reason::Exists { .. } => Kind::AlreadyExists,
             Reason::Unkillable { .. } | Reason::Timeout { .. } | Reason::TooSlow { .. } => {
                 Kind::DeadlineExceeded

@@ -7,7 +7,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -22,7 +25,7 @@ use super::{
 /// The most that is kept.
 const LENGTH: usize = 4096;
 /// The oldest that is told to a new subscriber.
-const AGE: Duration = Duration::from_secs(5 * 60);
+pub(super) const AGE: Duration = Duration::from_secs(5 * 60);
 
 /// Whom it happened to.
 #[derive(Clone)]
@@ -55,6 +58,23 @@ pub struct Events {
     log: Mutex<Log>,
     /// The number of the next event.
     next: watch::Sender<u64>,
+    // Held for one insertion or one look.
+    readers: Mutex<Vec<Weak<AtomicU64>>>,
+    /// Subscribers that were too far behind.
+    left_behind: AtomicU64,
+}
+
+/// Who reads the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Readers {
+    /// How many there are.
+    pub count: usize,
+    /// How many events the slowest has not read.
+    pub behind: u64,
+    /// How many were too far behind, since the daemon's start.
+    pub left_behind: u64,
+    /// How many events there were, since the daemon's start.
+    pub events: u64,
 }
 
 #[derive(Default)]
@@ -69,7 +89,8 @@ struct Log {
 /// A place in the log.
 pub struct Subscription {
     events: Weak<Events>,
-    place: u64,
+    /// Where it is, for who counts.
+    place: Arc<AtomicU64>,
     next: watch::Receiver<u64>,
 }
 
@@ -82,7 +103,12 @@ pub struct Behind {
 
 impl Default for Events {
     fn default() -> Self {
-        Self { log: Mutex::default(), next: watch::Sender::new(0) }
+        Self {
+            log: Mutex::default(),
+            next: watch::Sender::new(0),
+            readers: Mutex::default(),
+            left_behind: AtomicU64::new(0),
+        }
     }
 }
 
@@ -104,6 +130,16 @@ impl Events {
             log.first + log.entries.len() as u64
         };
         self.next.send_replace(next);
+    }
+
+    /// Forgets what is older than anything that is told to a new subscriber, and with it the
+    /// containers that it is about and that are gone; how much that was.
+    pub(super) fn forget_old(&self, age: Duration) -> usize {
+        let mut log = self.log();
+        let old = log.entries.iter().take_while(|entry| entry.since.elapsed() > age).count();
+        log.entries.drain(..old);
+        log.first += old as u64;
+        old
     }
 
     /// What containers tell by. It does not keep the log, which has those that it is about.
@@ -132,7 +168,27 @@ impl Events {
         let old = log.entries.iter().take_while(|entry| entry.since.elapsed() > AGE).count();
         let place = log.told.max(log.first + old as u64);
         drop(log);
+        let place = Arc::new(AtomicU64::new(place));
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        readers.retain(|reader| reader.strong_count() > 0);
+        readers.push(Arc::downgrade(&place));
+        drop(readers);
         Subscription { events: Arc::downgrade(self), place, next: self.next.subscribe() }
+    }
+
+    /// Who reads it now.
+    pub fn readers(&self) -> Readers {
+        let events = *self.next.borrow();
+        let readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = readers.iter().filter_map(Weak::upgrade).map(|place| place.load(Relaxed));
+        let places: Vec<u64> = places.collect();
+        let slowest = places.iter().min().copied().unwrap_or(events);
+        Readers {
+            count: places.len(),
+            behind: events.saturating_sub(slowest),
+            left_behind: self.left_behind.load(Relaxed),
+            events,
+        }
     }
 }
 
@@ -142,19 +198,20 @@ impl Subscription {
     /// # Errors
     /// [`Behind`]; the next call goes on with what is left.
     pub async fn next(&mut self) -> Option<Result<Event, Behind>> {
-        let place = self.place;
+        let place = self.place.load(Relaxed);
         self.next.wait_for(|next| *next > place).await.ok()?;
         let events = self.events.upgrade()?;
         let mut log = events.log();
-        if self.place < log.first {
-            let missed = log.first - self.place;
-            self.place = log.first;
+        if place < log.first {
+            let missed = log.first - place;
+            self.place.store(log.first, Relaxed);
+            events.left_behind.fetch_add(1, Relaxed);
             return Some(Err(Behind { missed }));
         }
-        let index = usize::try_from(self.place - log.first).ok()?;
+        let index = usize::try_from(place - log.first).ok()?;
         let event = log.entries.get(index)?.event.clone();
-        self.place += 1;
-        log.told = log.told.max(self.place);
+        self.place.store(place + 1, Relaxed);
+        log.told = log.told.max(place + 1);
         Some(Ok(event))
     }
 }
@@ -163,7 +220,7 @@ impl Subscription {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Behind, Events, LENGTH, Subject};
+    use super::{Behind, Events, LENGTH, Readers, Subject};
     use crate::{
         pod::{Happening, Sandbox, SandboxPhase, SandboxRecord, id::SandboxId},
         spec::config::SandboxConfig,
@@ -202,13 +259,33 @@ mod tests {
             events.happened(Happening::Created, subject.clone());
             assert!(fast.next().await.unwrap().is_ok());
         }
+        let length = LENGTH as u64;
+        let seen = Readers { count: 2, behind: length + 3, left_behind: 0, events: length + 3 };
+        assert_eq!(events.readers(), seen);
         assert_eq!(slow.next().await.unwrap().err(), Some(Behind { missed: 3 }));
+        drop(fast);
+        let seen = Readers { count: 1, behind: length, left_behind: 1, events: length + 3 };
+        assert_eq!(events.readers(), seen);
         for _ in 0..LENGTH {
             assert!(slow.next().await.unwrap().is_ok(), "what is left is told");
         }
         events.happened(Happening::Deleted, subject);
         let last = slow.next().await.unwrap().ok().unwrap();
         assert_eq!(last.happening, Happening::Deleted);
+    }
+
+    #[tokio::test]
+    async fn what_is_old_is_forgotten_and_a_subscriber_that_has_not_seen_it_is_told_so() {
+        let events = Arc::new(Events::default());
+        let subject = sandbox(&events);
+        let mut slow = events.subscribe();
+        events.happened(Happening::Created, subject.clone());
+        events.happened(Happening::Stopped, subject.clone());
+        assert_eq!(events.forget_old(super::AGE), 0);
+        assert_eq!(events.forget_old(std::time::Duration::ZERO), 2);
+        events.happened(Happening::Deleted, subject);
+        assert_eq!(slow.next().await.unwrap().err(), Some(Behind { missed: 2 }));
+        assert_eq!(slow.next().await.unwrap().ok().unwrap().happening, Happening::Deleted);
     }
 
     #[tokio::test]

@@ -8,22 +8,17 @@ use std::{
     future::Future,
     hash::Hash,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
 
 use super::error::Reason;
+use crate::telemetry::inherited;
 
 type Outcome<T, E> = Option<Result<T, E>>;
 
 /// Where the outcome of each task will be told.
-type Tasks<K, T, E> = Arc<Mutex<HashMap<K, Task<T, E>>>>;
-
-struct Task<T, E> {
-    outcome: watch::Receiver<Outcome<T, E>>,
-    since: Instant,
-}
+type Tasks<K, T, E> = Arc<Mutex<HashMap<K, watch::Receiver<Outcome<T, E>>>>>;
 
 /// Tasks under way, by the identity of what they make.
 pub(super) struct Joint<K, T, E> {
@@ -55,26 +50,20 @@ where
         }
     }
 
-    /// The tasks that are under way, and since when.
-    pub(super) fn under_way(&self) -> Vec<(K, Duration)> {
-        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.iter().map(|(key, task)| (key.clone(), task.since.elapsed())).collect()
-    }
-
     fn receiver<F>(&self, key: K, start: impl FnOnce() -> F) -> watch::Receiver<Outcome<T, E>>
     where
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(task) = tasks.get(&key) {
-            return task.outcome.clone();
+            return task.clone();
         }
         let (sender, receiver) = watch::channel(None);
-        let task = Task { outcome: receiver.clone(), since: Instant::now() };
-        tasks.insert(key.clone(), task);
+        tasks.insert(key.clone(), receiver.clone());
         // Taken off also when the task panics, so that a later call starts anew.
         let entry = Entry { tasks: Arc::clone(&self.tasks), key };
-        let task = start();
+        // What is traced is the call that begins it.
+        let task = inherited(start());
         tokio::spawn(async move {
             let outcome = task.await;
             drop(entry);

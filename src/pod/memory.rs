@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Pods, blocking};
+use super::{Pods, blocking, events::AGE};
 
 /// Records that have to be gone before it is worth the work.
 const MANY: usize = 500;
@@ -43,6 +43,7 @@ impl Pods {
             loop {
                 tokio::time::sleep(PAUSE).await;
                 let Some(pods) = pods.upgrade() else { return };
+                pods.freed.add(pods.events.forget_old(AGE));
                 if pods.freed.is_worth_it() {
                     let given = blocking::own_files(|| {
                         crate::sys::memory::give_back();

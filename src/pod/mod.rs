@@ -20,6 +20,7 @@ mod memory;
 mod monitors;
 mod options;
 mod parallel;
+mod pull_image;
 mod recovery;
 mod report;
 mod sandbox;
@@ -34,8 +35,13 @@ use std::{
 };
 
 use crate::{
-    image::ImageStore, monitor::client::Program, network::Network, runtime::cgroup::Version,
-    spec::container::Node, store::Database,
+    image::ImageStore,
+    monitor::client::Program,
+    network::Network,
+    runtime::cgroup::Version,
+    spec::container::Node,
+    store::Database,
+    telemetry::{Operations, inherited},
 };
 
 pub use container::{
@@ -43,15 +49,16 @@ pub use container::{
     usage::{Measured, Usage},
 };
 pub use error::Error;
-pub use events::{Behind, Event, Events, Subject, Subscription};
+pub use events::{Behind, Event, Events, Readers, Subject, Subscription};
 pub use execs::{Exec, ExecOutput, ExecRequest, MAX_OUTPUT};
 pub use happening::Happening;
 pub use health::StorageTrouble;
 pub use id::{ContainerId, SandboxId};
 pub use options::Options;
 pub use parallel::in_parallel;
+pub use report::{Counts, Report, Silent};
 pub use sandbox::{Sandbox, SandboxPhase, SandboxRecord, Trouble};
-pub use stage::Stage;
+pub use stage::OPERATIONS;
 pub use streams::Attachment;
 pub use usage::{Metrics, PodReading};
 
@@ -77,6 +84,8 @@ pub struct Parts {
     pub node: Node,
     /// The node's cgroups.
     pub cgroups: Version,
+    /// What is under way.
+    pub operations: Arc<Operations>,
 }
 
 /// All sandboxes and containers of a daemon.
@@ -93,6 +102,7 @@ pub struct Pods {
     probe: health::Probe,
     meters: usage::Meters,
     freed: memory::Freed,
+    layers: container::layer::Layers,
     events: Arc<Events>,
     // Held for look-ups and changes of the maps, never across an await.
     objects: Mutex<Objects>,
@@ -112,7 +122,16 @@ impl Pods {
     pub async fn open(options: Options, parts: Parts) -> Result<Arc<Self>, Error> {
         let boot_id = sandbox::files::boot_id()?;
         let places = monitors::places::Places::of_this_process();
+        let layers = {
+            let options = options.clone();
+            blocking::own_files(move || {
+                options.make_directories()?;
+                Ok(container::layer::Layers::open(&options))
+            })
+            .await?
+        };
         let pods = Arc::new(Self {
+            layers,
             options,
             parts,
             boot_id,
@@ -136,7 +155,6 @@ impl Pods {
         let left = {
             let pods = Arc::clone(&pods);
             blocking::own_files(move || {
-                pods.options.make_directories()?;
                 pods.close_pool()?;
                 pods.load()
             })
@@ -146,6 +164,7 @@ impl Pods {
         pods.fill_pool();
         pods.sample_usage();
         pods.give_memory_back();
+        tokio::spawn(Arc::clone(&pods.parts.operations).watch());
         Ok(pods)
     }
 
@@ -157,6 +176,16 @@ impl Pods {
     /// The networks of the pods.
     pub fn network(&self) -> &Network {
         &self.parts.network
+    }
+
+    /// What is under way.
+    pub fn operations(&self) -> &Arc<Operations> {
+        &self.parts.operations
+    }
+
+    /// The cgroups of this node.
+    pub fn cgroups(&self) -> Version {
+        self.parts.cgroups
     }
 
     /// What happens to pods and containers.
@@ -203,6 +232,6 @@ async fn own<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
     use tracing::Instrument;
-    let task = tokio::spawn(work.in_current_span());
+    let task = tokio::spawn(inherited(work).in_current_span());
     task.await.unwrap_or_else(|_| Err(error::Reason::Aborted.into()))
 }

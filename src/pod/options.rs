@@ -28,6 +28,8 @@ pub struct Options {
     /// Let every user of a pod use ports below 1024 and send pings, as nodes of other
     /// runtimes do.
     pub unprivileged_ports: bool,
+    /// What a container may write to its layer, in bytes; 0 for any number.
+    pub writable_layer_limit: u64,
 }
 
 impl Options {

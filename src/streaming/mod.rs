@@ -15,7 +15,6 @@ pub mod remote_command;
 mod serve;
 mod server;
 pub mod spdy;
-mod tls;
 mod tokens;
 mod transport;
 mod urls;
@@ -23,7 +22,7 @@ pub mod websocket;
 
 pub use channel::{Chunk, Closed};
 pub use error::Error;
-pub use options::{Options, TlsFiles};
+pub use options::Options;
 pub use port_forward::websocket::MAX_PORTS;
 pub use server::Server;
 pub use tokens::{LIFETIME, MAX_WAITING};

@@ -2,9 +2,10 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr},
-    path::PathBuf,
     time::Duration,
 };
+
+use crate::tls::TlsFiles;
 
 /// The streaming server's options.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,18 +22,6 @@ pub struct Options {
     pub max_sessions: usize,
     /// Files for TLS; none for plain HTTP.
     pub tls: Option<TlsFiles>,
-}
-
-/// PEM files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The server's certificate, with those between it and the authority.
-    pub certificate: PathBuf,
-    /// Its key.
-    pub key: PathBuf,
-    /// Authorities, one of which must have signed the certificate of a client; none to serve
-    /// every client that has a token.
-    pub client_authorities: Option<PathBuf>,
 }
 
 impl Default for Options {

@@ -19,11 +19,11 @@ use super::{
     error::Error,
     handshake::{self, Purpose, refuse},
     options::Options,
-    serve, tls,
+    serve,
     transport::{Life, Transport},
     urls::{self, Urls},
 };
-use crate::pod::Pods;
+use crate::{pod::Pods, tls::TlsFiles};
 
 /// How long a client may take for the handshake of TLS, and for the head of its request.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -54,7 +54,7 @@ impl Server {
     /// # Errors
     /// An address that cannot be listened at, or TLS files that cannot be used.
     pub async fn start(options: Options, pods: Arc<Pods>) -> Result<Self, Error> {
-        let tls = options.tls.as_ref().map(tls::acceptor).transpose()?;
+        let tls = options.tls.as_ref().map(TlsFiles::acceptor).transpose()?;
         let address = SocketAddr::new(options.address, options.port);
         let failed = |source| Error::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;

@@ -18,6 +18,8 @@ pub mod priority;
 pub mod probe;
 #[cfg(feature = "daemon")]
 pub mod process;
+#[cfg(feature = "daemon")]
+pub mod quota;
 pub mod seccomp;
 pub mod signal;
 pub mod socket;

@@ -41,6 +41,25 @@ impl Disk {
         Self::take_over(node, "root", &mut mount, lack)
     }
 
+    /// The same with project quotas; the reason where the machine's kernel has none.
+    pub(super) fn with_quotas(node: &mut Node) -> Result<Self, String> {
+        let (file, place) = (node.path("disk"), node.path("try"));
+        fs::File::create(&file).unwrap().set_len(64 << 20).unwrap();
+        super::quotas::format(&file);
+        let mut mount = Command::new("mount");
+        mount.args(["-o", "loop,prjquota"]).arg(&file);
+        fs::create_dir(&place).unwrap();
+        let tried =
+            Command::new("mount").args(["-o", "loop,prjquota"]).arg(&file).arg(&place).output();
+        let tried = tried.unwrap();
+        if !tried.status.success() {
+            return Err(String::from_utf8_lossy(&tried.stderr).trim().to_owned());
+        }
+        run(Command::new("umount").arg(&place));
+        node.kill_daemon();
+        Ok(Self::take_over(node, "root", &mut mount, Lack::Bytes))
+    }
+
     /// Moves the state directory onto a tmpfs of 8 MiB, as `/run` is one.
     fn run(node: &mut Node) -> Self {
         node.kill_daemon();

@@ -10,5 +10,6 @@ mod every_call;
 mod hangs;
 mod monitors;
 mod networks;
+mod quotas;
 mod races;
 mod state;

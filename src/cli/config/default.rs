@@ -4,7 +4,10 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
-use super::{CniConfig, Config, ImageConfig, NetworkConfig, RegistryConfig, StreamingConfig};
+use super::{
+    CniConfig, Config, ImageConfig, MetricsConfig, NetworkConfig, RegistryConfig, StreamingConfig,
+    TracingConfig,
+};
 use crate::{image, network, streaming};
 
 impl Default for Config {
@@ -21,11 +24,14 @@ impl Default for Config {
             shm_size: 64 << 20,
             warm_monitors: 1,
             unprivileged_ports: true,
+            writable_layer_limit: 0,
             network: NetworkConfig::default(),
             cni: CniConfig::default(),
             image: ImageConfig::default(),
             registry: RegistryConfig::default(),
             streaming: StreamingConfig::default(),
+            metrics: MetricsConfig::default(),
+            tracing: TracingConfig::default(),
         }
     }
 }

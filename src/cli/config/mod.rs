@@ -61,6 +61,9 @@ pub struct Config {
     pub warm_monitors: usize,
     /// Whether every user of a pod may use ports below 1024 and send pings.
     pub unprivileged_ports: bool,
+    /// What a container may write to its layer, in bytes; 0 for any number.
+    #[serde(deserialize_with = "value::size")]
+    pub writable_layer_limit: u64,
     /// The built-in network.
     pub network: NetworkConfig,
     /// Networks of CNI plugins.
@@ -71,6 +74,10 @@ pub struct Config {
     pub registry: RegistryConfig,
     /// Streams of exec, attach and port forwarding.
     pub streaming: StreamingConfig,
+    /// Figures for Prometheus.
+    pub metrics: MetricsConfig,
+    /// Traces over OTLP.
+    pub tracing: TracingConfig,
 }
 
 /// `[network]`: the built-in network.
@@ -175,6 +182,33 @@ pub struct StreamingConfig {
     /// Authorities that clients need a certificate of; none to ask for none.
     #[serde(with = "value::optional_path")]
     pub tls_client_ca_file: Option<PathBuf>,
+}
+
+/// `[metrics]`: figures for Prometheus.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// `unix://` and the path of a socket, or an address and a port; empty for none.
+    pub listen: String,
+    /// The certificate, which turns TLS on; none for plain HTTP.
+    #[serde(with = "value::optional_path")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// The certificate's key.
+    #[serde(with = "value::optional_path")]
+    pub tls_key_file: Option<PathBuf>,
+    /// Authorities that clients need a certificate of; none to ask for none.
+    #[serde(with = "value::optional_path")]
+    pub tls_client_ca_file: Option<PathBuf>,
+}
+
+/// `[tracing]`: traces over OTLP.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TracingConfig {
+    /// `http://HOST:PORT` of a collector that speaks OTLP over gRPC; empty for none.
+    pub endpoint: String,
+    /// Of a million calls that come without a trace, how many begin one.
+    pub sampling_rate_per_million: u32,
 }
 
 impl Config {

@@ -5,11 +5,16 @@ use std::{
     time::Duration,
 };
 
-use super::{Config, Error};
+use super::{Config, Error, TracingConfig};
 use crate::{
     cli::serve,
     image::{self, NamePattern},
     network, pod, streaming,
+    telemetry::{
+        TracingOptions,
+        endpoint::{self, Listen},
+    },
+    tls::TlsFiles,
 };
 
 /// Where packages put the monitor.
@@ -28,6 +33,8 @@ impl Config {
             network: self.network_options(),
             images: self.image_options(),
             streaming: self.streaming_options(),
+            metrics: self.metrics_options(),
+            tracing: self.tracing_options(),
         })
     }
 
@@ -42,6 +49,7 @@ impl Config {
             shm_size: self.shm_size,
             warm_monitors: self.warm_monitors,
             unprivileged_ports: self.unprivileged_ports,
+            writable_layer_limit: self.writable_layer_limit,
         }
     }
 
@@ -96,14 +104,11 @@ impl Config {
     /// Streams.
     pub fn streaming_options(&self) -> streaming::Options {
         let streaming = &self.streaming;
-        let files = (streaming.tls_cert_file.clone(), streaming.tls_key_file.clone());
-        let tls = match files {
-            (Some(certificate), Some(key)) => {
-                let client_authorities = streaming.tls_client_ca_file.clone();
-                Some(streaming::TlsFiles { certificate, key, client_authorities })
-            }
-            _ => None,
-        };
+        let tls = tls_files(
+            &streaming.tls_cert_file,
+            &streaming.tls_key_file,
+            &streaming.tls_client_ca_file,
+        );
         streaming::Options {
             address: streaming.address,
             port: streaming.port,
@@ -112,6 +117,25 @@ impl Config {
             max_sessions: streaming.max_sessions,
             tls,
         }
+    }
+
+    /// Figures; none where nobody is to get them.
+    pub fn metrics_options(&self) -> Option<endpoint::Options> {
+        let metrics = &self.metrics;
+        let listen = match metrics.listen.strip_prefix("unix://") {
+            Some(path) => Listen::Socket(path.into()),
+            // Anything else is found fault with before.
+            None => Listen::Address(metrics.listen.parse().ok()?),
+        };
+        let tls =
+            tls_files(&metrics.tls_cert_file, &metrics.tls_key_file, &metrics.tls_client_ca_file);
+        Some(endpoint::Options { listen, tls })
+    }
+
+    /// Traces; none where nobody is to get them.
+    pub fn tracing_options(&self) -> Option<TracingOptions> {
+        let TracingConfig { endpoint, sampling_rate_per_million } = self.tracing.clone();
+        (!endpoint.is_empty()).then_some(TracingOptions { endpoint, sampling_rate_per_million })
     }
 
     /// The monitor: the configured one, or that beside the running program, or the packaged.
@@ -130,4 +154,17 @@ impl Config {
             .find(|path| path.is_file())
             .ok_or_else(|| Error::NoMonitor { path: Path::new(MONITOR).to_owned() })
     }
+}
+
+/// Files for TLS, where there are a certificate and a key.
+fn tls_files(
+    certificate: &Option<PathBuf>,
+    key: &Option<PathBuf>,
+    client_authorities: &Option<PathBuf>,
+) -> Option<TlsFiles> {
+    Some(TlsFiles {
+        certificate: certificate.clone()?,
+        key: key.clone()?,
+        client_authorities: client_authorities.clone(),
+    })
 }

@@ -251,3 +251,63 @@ fn streams_have_limits_and_whole_tls() {
     let files = config.streaming_options().tls.unwrap();
     assert_eq!(files.client_authorities, Some("/ca.pem".into()));
 }
+
+#[test]
+fn metrics_for_others_need_tls() {
+    let listen = |listen: &str, tls: bool| {
+        let mut config = Config::default();
+        config.metrics.listen = listen.to_owned();
+        if tls {
+            config.metrics.tls_cert_file = Some("/cert.pem".into());
+            config.metrics.tls_key_file = Some("/key.pem".into());
+        }
+        let problems = config.validate();
+        let reason = problems.first().map(|problem| {
+            assert_eq!(problem.key, "metrics.listen");
+            problem.reason.clone()
+        });
+        (reason, config.metrics_options())
+    };
+    for (place, tls) in [
+        ("127.0.0.1:9537", false),
+        ("[::1]:9537", false),
+        ("0.0.0.0:9537", true),
+        ("unix:///run/m.sock", false),
+    ] {
+        let (problem, options) = listen(place, tls);
+        assert_eq!(problem, None, "{place}");
+        let options = options.unwrap();
+        let shown = options.listen.to_string();
+        assert_eq!((shown.as_str(), options.tls.is_some()), (place, tls));
+    }
+    assert_eq!(listen("", false), (None, None));
+    for (place, tls, words) in [
+        ("0.0.0.0:9537", false, "tls_cert_file"),
+        ("[2001:db8::1]:9537", false, "tls_cert_file"),
+        ("unix:///run/m.sock", true, "no TLS"),
+        ("unix:///run/criquet/criquet.sock", false, "name another"),
+        ("unix://relative", false, "absolute"),
+        ("localhost:9537", false, "an address and a port"),
+        ("9537", false, "an address and a port"),
+    ] {
+        let problem = listen(place, tls).0.unwrap_or_else(|| panic!("{place}"));
+        assert!(problem.contains(words), "{place}: {problem}");
+    }
+}
+
+#[test]
+fn traces_go_to_an_endpoint_or_nowhere() {
+    let mut config = Config::default();
+    assert_eq!(config.tracing_options(), None);
+    config.tracing.endpoint = "http://127.0.0.1:4317".to_owned();
+    config.tracing.sampling_rate_per_million = 1_000_000;
+    assert_eq!(config.validate(), []);
+    assert_eq!(config.tracing_options().unwrap().endpoint, "http://127.0.0.1:4317");
+    for endpoint in ["https://a:4317", "127.0.0.1:4317", "http://a", "http://a:1/x", "nonsense "] {
+        config.tracing.endpoint = endpoint.to_owned();
+        assert_eq!(config.validate()[0].key, "tracing.endpoint", "{endpoint}");
+    }
+    config.tracing.endpoint.clear();
+    config.tracing.sampling_rate_per_million += 1;
+    assert_eq!(config.validate()[0].key, "tracing.sampling_rate_per_million");
+}

@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeSet,
-    path::{Component, Path},
+    net::SocketAddr,
+    path::{Component, Path, PathBuf},
 };
 
 use tracing_subscriber::EnvFilter;
@@ -33,6 +34,8 @@ pub(super) fn validate(config: &Config) -> Vec<Problem> {
     checks.image(config);
     checks.registry(config);
     checks.streaming(config);
+    checks.metrics(config);
+    checks.tracing(config);
     checks.problems
 }
 
@@ -83,17 +86,23 @@ impl Checks {
     }
 
     fn listen(&mut self, config: &Config) {
-        let reason = "must be unix:// and an absolute path, as in unix:///run/criquet/criquet.sock";
         match config.listen.strip_prefix("unix://") {
-            Some(path) if path.len() > SOCKET_PATH => {
-                let reason = format!(
-                    "the path has {} bytes and the kernel takes {SOCKET_PATH}; use a shorter one",
-                    path.len()
-                );
-                self.fail("listen", reason);
-            }
-            Some(path) if path.starts_with('/') && !path.ends_with('/') => {}
-            _ => self.fail("listen", reason),
+            Some(path) => self.socket("listen", path),
+            None => self.socket("listen", ""),
+        }
+    }
+
+    fn socket(&mut self, key: &str, path: &str) {
+        if path.len() > SOCKET_PATH {
+            let reason = format!(
+                "the path has {} bytes and the kernel takes {SOCKET_PATH}; use a shorter one",
+                path.len()
+            );
+            self.fail(key, reason);
+        } else if !path.starts_with('/') || path.ends_with('/') {
+            let reason =
+                "must be unix:// and an absolute path, as in unix:///run/criquet/criquet.sock";
+            self.fail(key, reason);
         }
     }
 
@@ -226,23 +235,80 @@ impl Checks {
         if !(1..=100_000).contains(&streaming.max_sessions) {
             self.fail("streaming.max_sessions", "must be 1 to 100000");
         }
-        let (certificate, key) = (&streaming.tls_cert_file, &streaming.tls_key_file);
+        let files =
+            [&streaming.tls_cert_file, &streaming.tls_key_file, &streaming.tls_client_ca_file];
+        self.tls("streaming", files);
+    }
+
+    /// A certificate, its key, and authorities of clients.
+    fn tls(&mut self, table: &str, files: [&Option<PathBuf>; 3]) {
+        let [certificate, key, authorities] = files;
         if certificate.is_some() != key.is_some() {
             let reason = "tls_cert_file and tls_key_file belong together; set both, or none";
-            self.fail("streaming.tls_cert_file", reason);
+            self.fail(&format!("{table}.tls_cert_file"), reason);
         }
-        if streaming.tls_client_ca_file.is_some() && certificate.is_none() {
+        if authorities.is_some() && certificate.is_none() {
             let reason = "needs tls_cert_file and tls_key_file: plain HTTP knows no certificates";
-            self.fail("streaming.tls_client_ca_file", reason);
+            self.fail(&format!("{table}.tls_client_ca_file"), reason);
         }
-        for (name, path) in [
-            ("streaming.tls_cert_file", certificate),
-            ("streaming.tls_key_file", key),
-            ("streaming.tls_client_ca_file", &streaming.tls_client_ca_file),
-        ] {
+        let names = ["tls_cert_file", "tls_key_file", "tls_client_ca_file"];
+        for (name, path) in names.iter().zip(files) {
             if let Some(path) = path {
-                self.absolute(name, path);
+                self.absolute(&format!("{table}.{name}"), path);
             }
+        }
+    }
+
+    fn metrics(&mut self, config: &Config) {
+        let metrics = &config.metrics;
+        self.tls(
+            "metrics",
+            [&metrics.tls_cert_file, &metrics.tls_key_file, &metrics.tls_client_ca_file],
+        );
+        let listen = metrics.listen.as_str();
+        let has_tls = metrics.tls_cert_file.is_some();
+        let key = "metrics.listen";
+        match listen.strip_prefix("unix://") {
+            _ if listen.is_empty() => {}
+            Some(_) if has_tls => self.fail(key, "a Unix socket has no TLS; leave it out"),
+            Some(_) if listen == config.listen => {
+                self.fail(key, "is the socket of the CRI; name another one");
+            }
+            Some(path) => self.socket(key, path),
+            None => match listen.parse::<SocketAddr>() {
+                Ok(address) if has_tls || address.ip().is_loopback() => {}
+                Ok(address) => {
+                    let reason = format!(
+                        "{address} can be reached by others; set tls_cert_file and tls_key_file, \
+                         or use a loopback address"
+                    );
+                    self.fail(key, reason);
+                }
+                Err(_) => {
+                    let reason = "must be unix:// and an absolute path, or an address and a port, \
+                                  as in 127.0.0.1:9537";
+                    self.fail(key, reason);
+                }
+            },
+        }
+    }
+
+    fn tracing(&mut self, config: &Config) {
+        let tracing = &config.tracing;
+        let uri = tracing.endpoint.parse::<http::Uri>();
+        let is_address = uri.is_ok_and(|uri| {
+            uri.scheme_str() == Some("http") && uri.port_u16().is_some() && uri.path() == "/"
+        });
+        if !tracing.endpoint.is_empty() && !is_address {
+            let reason = format!(
+                "{:?} must be http://HOST:PORT of a collector that speaks OTLP over gRPC, \
+                 without TLS and therefore best on this node",
+                tracing.endpoint
+            );
+            self.fail("tracing.endpoint", reason);
+        }
+        if tracing.sampling_rate_per_million > 1_000_000 {
+            self.fail("tracing.sampling_rate_per_million", "must be at most 1000000, for all");
         }
     }
 }

@@ -100,7 +100,7 @@ pub struct Ls {
 pub enum Output {
     /// Columns
     Table,
-    /// JSON, with the field names of the CRI
+    /// JSON, with the field names of the protocol
     Json,
 }
 

@@ -17,14 +17,14 @@ use crate::{
 /// The longest answer, in bytes: lists of all images of a node.
 const MAX_ANSWER: usize = 64 << 20;
 
-pub(super) struct Client {
+pub(in crate::cli) struct Client {
     socket: PathBuf,
     runtime: Runtime,
     channel: Channel,
 }
 
 impl Client {
-    pub(super) fn new(config: &Config) -> Result<Self, Error> {
+    pub(in crate::cli) fn new(config: &Config) -> Result<Self, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -37,20 +37,20 @@ impl Client {
         Ok(Self { socket, runtime, channel })
     }
 
-    pub(super) fn admin(&self) -> AdminClient<Channel> {
+    pub(in crate::cli) fn admin(&self) -> AdminClient<Channel> {
         AdminClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
     }
 
-    pub(super) fn images(&self) -> ImageServiceClient<Channel> {
+    pub(in crate::cli) fn images(&self) -> ImageServiceClient<Channel> {
         ImageServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
     }
 
-    pub(super) fn pods(&self) -> RuntimeServiceClient<Channel> {
+    pub(in crate::cli) fn pods(&self) -> RuntimeServiceClient<Channel> {
         RuntimeServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
     }
 
     /// Waits for the answer of one call.
-    pub(super) fn ask<T>(
+    pub(in crate::cli) fn ask<T>(
         &self,
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, Error> {
@@ -58,7 +58,7 @@ impl Client {
     }
 
     /// Waits for several calls.
-    pub(super) fn wait<T>(
+    pub(in crate::cli) fn wait<T>(
         &self,
         calls: impl Future<Output = Result<T, Status>>,
     ) -> Result<T, Error> {

@@ -94,7 +94,7 @@ fn names(image: &Image) -> Vec<(&str, &str)> {
 }
 
 /// In the units of other tools: thousands.
-pub(super) fn size(bytes: u64) -> String {
+pub(in crate::cli) fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["B", "kB", "MB", "GB"] {
         if value < 999.5 {

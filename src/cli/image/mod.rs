@@ -19,8 +19,10 @@ use crate::{
 };
 
 use args::{Image, Node};
-use client::Client;
+pub(super) use client::Client;
 pub use error::Error;
+pub(super) use list::size;
+pub(super) use pull::pulls_table;
 
 /// Does what `criquet image` is told.
 pub(super) fn command(command: Image) -> Result<(), crate::cli::Error> {

@@ -39,9 +39,14 @@ pub(super) fn pull(client: &Client, arguments: &Arguments) -> Result<String, Err
 /// A line for each pull that is under way.
 pub(super) fn list(client: &Client) -> Result<String, Error> {
     let pulls = client.ask(client.admin().list_pulls(ListPullsRequest {}))?.pulls;
+    Ok(pulls_table(&pulls))
+}
+
+/// Pulls in columns.
+pub(in crate::cli) fn pulls_table(pulls: &[Pull]) -> String {
     let heading = ["IMAGE", "LAYERS", "FETCHED", "UNPACKED", "TOTAL"].map(str::to_owned);
     let rows = [heading.to_vec()].into_iter().chain(pulls.iter().map(row));
-    Ok(table(&rows.collect::<Vec<_>>()))
+    table(&rows.collect::<Vec<_>>())
 }
 
 fn row(pull: &Pull) -> Vec<String> {

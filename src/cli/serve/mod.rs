@@ -9,6 +9,7 @@ use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
@@ -23,7 +24,7 @@ use tracing::{info, warn};
 
 use super::config;
 use crate::{
-    admin::{Administrator, v1::admin_server::AdminServer},
+    admin::{Administrator, metrics::Metrics, v1::admin_server::AdminServer},
     cri::{
         DeadlineLayer, ImageServer, RuntimeServer,
         v1::{
@@ -39,6 +40,11 @@ use crate::{
     store::{self, Database, Durability},
     streaming,
     sys::process::Identity,
+    telemetry::{
+        Calls, Operations, Tracing, TracingOptions,
+        endpoint::{self, Endpoint},
+    },
+    tls,
 };
 
 pub(super) use locks::lock_root;
@@ -70,6 +76,10 @@ pub struct Settings {
     pub images: image::Options,
     /// Streams of exec, attach and port forwarding.
     pub streaming: streaming::Options,
+    /// Figures; none to serve none.
+    pub metrics: Option<endpoint::Options>,
+    /// Traces; none to make none.
+    pub tracing: Option<TracingOptions>,
 }
 
 /// What keeps the daemon from serving.
@@ -124,6 +134,12 @@ pub enum Error {
     /// Streams.
     #[error(transparent)]
     Streaming(#[from] streaming::Error),
+    /// Figures.
+    #[error("metrics cannot be served with TLS")]
+    Metrics(#[from] tls::Error),
+    /// Traces.
+    #[error("traces cannot be sent to tracing.endpoint: {0}")]
+    Tracing(String),
     /// The server.
     #[error("the server ended")]
     Serve(#[from] tonic::transport::Error),
@@ -167,9 +183,16 @@ pub async fn run(settings: Settings, reload: Reload) -> Result<(), Error> {
     }
     let streams = streaming::Server::start(settings.streaming.clone(), Arc::clone(&pods)).await?;
 
+    let tracing = settings.tracing.as_ref().map(Tracing::start).transpose();
+    let tracing = tracing.map_err(|error| Error::Tracing(error.to_string()))?;
+    let figures = Metrics::new(Arc::clone(&pods));
+    let _endpoint = serve_metrics(&settings, &figures).await?;
+    let calls = Calls::new(pods.operations().shared_figures(), tracing.clone());
+
     let (stop, stopped) = oneshot::channel();
     let limit = MAX_REQUEST;
     let server = Server::builder()
+        .layer(calls)
         .layer(DeadlineLayer)
         .add_service(
             RuntimeServiceServer::new(RuntimeServer::new(Arc::clone(&pods), streams.urls()))
@@ -179,7 +202,7 @@ pub async fn run(settings: Settings, reload: Reload) -> Result<(), Error> {
             ImageServiceServer::new(ImageServer::new(Arc::clone(&pods)))
                 .max_decoding_message_size(limit),
         )
-        .add_service(AdminServer::new(Administrator::new(pods)))
+        .add_service(AdminServer::new(Administrator::new(pods, figures, settings.listen.clone())))
         .serve_with_incoming_shutdown(incoming::connections(listener), async {
             // The sender dropped means the end as well.
             let _ = stopped.await;
@@ -212,6 +235,13 @@ pub async fn run(settings: Settings, reload: Reload) -> Result<(), Error> {
         }
         database.settled().await;
     };
+    let flushing = async {
+        if let Some(tracing) = tracing {
+            // It has a limit of its own.
+            let _ = tokio::task::spawn_blocking(move || tracing.shut_down()).await;
+        }
+    };
+    let closing = async { tokio::join!(closing, flushing) };
     if tokio::time::timeout(CLOSE, closing).await.is_err() {
         warn!("the disk does not answer; the end is not noted");
     }
@@ -219,6 +249,19 @@ pub async fn run(settings: Settings, reload: Reload) -> Result<(), Error> {
     let _ = fs::remove_file(&settings.listen);
     info!("stopped; pods run on");
     Ok(())
+}
+
+/// Serves figures where somebody is to get them, as long as the endpoint is kept.
+async fn serve_metrics(
+    settings: &Settings,
+    figures: &Arc<Metrics>,
+) -> Result<Option<Endpoint>, Error> {
+    let Some(options) = &settings.metrics else { return Ok(None) };
+    let figures = Arc::clone(figures);
+    let source = Box::new(move || -> Pin<Box<dyn Future<Output = _> + Send>> {
+        Box::pin(Arc::clone(&figures).text())
+    });
+    Ok(Some(Endpoint::start(options, source).await?))
 }
 
 /// After a power cut all content of images is read and compared, behind everything else that
@@ -294,6 +337,7 @@ fn open_parts(settings: &Settings, node: Node) -> Result<Parts, Error> {
         cgroups: Version::detect().map_err(io_error("inspect", Path::new("/sys/fs/cgroup")))?,
         node,
         database,
+        operations: Operations::new(Arc::default()),
     })
 }
 

@@ -49,7 +49,7 @@ pub(super) async fn dump(pods: Arc<Pods>) {
         if received.is_none() {
             return;
         }
-        for line in pods.report() {
+        for line in pods.report().lines() {
             info!(target: "criquet::report", "{line}");
         }
     }

@@ -20,7 +20,7 @@ impl ImageServer {
         let auth = request.auth.map(auth_in);
         let of_pod = request.sandbox_config.and_then(|config| config.metadata);
         let namespace = of_pod.map(|metadata| metadata.namespace).unwrap_or_default();
-        let id = self.images().pull_for(&image.image, auth, &namespace).await.map_err(of_pull)?;
+        let id = self.pods.pull_image(&image.image, auth, &namespace).await.map_err(of_pull)?;
         info!(image = image.image, %id, "image is pulled");
         Ok(v1::PullImageResponse { image_ref: id.to_string() })
     }

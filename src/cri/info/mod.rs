@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use crate::{
     image::{Image, ImageConfig},
-    pod::{Container, ContainerPhase, Pods, Sandbox, SandboxPhase, Stage},
+    pod::{Container, ContainerPhase, Pods, Sandbox, SandboxPhase},
+    telemetry::Stage,
 };
 
 type Info = HashMap<String, String>;
@@ -58,8 +59,14 @@ pub(super) fn sandbox(sandbox: &Sandbox) -> Info {
 
 /// What a call is at, for who wonders why it takes so long.
 fn stage(stage: &Stage) -> Option<Value> {
-    let (name, age) = stage.current()?;
-    Some(json!({ "name": name, "seconds": age.as_secs() }))
+    let oldest = stage.under_way().into_iter().next()?;
+    Some(json!({
+        "call": oldest.name,
+        "name": oldest.stage,
+        "seconds": oldest.stage_age.as_secs(),
+        "stuck": oldest.is_stuck,
+        "kernel": oldest.kernel,
+    }))
 }
 
 pub(super) async fn container(pods: &Arc<Pods>, container: &Container) -> Info {
@@ -102,6 +109,7 @@ pub(super) async fn daemon(pods: &Pods) -> Info {
         "cgroupDriver": "cgroupfs",
         "runtimeHandlers": options.handlers,
         "shmSize": options.shm_size,
+        "writableLayerLimit": options.writable_layer_limit,
         "version": env!("CARGO_PKG_VERSION"),
     });
     let versions = json!({ "criquet": env!("CARGO_PKG_VERSION"), "cri": "v1" });

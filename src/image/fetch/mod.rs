@@ -95,7 +95,7 @@ impl Fetch {
         loop {
             if let Some(lease) = self.records().layers.find(&wanted.diff_id) {
                 wanted.counters.set_present();
-                metrics.layers_reused.add(1);
+                metrics.layers_reused(1);
                 return Ok(lease);
             }
             let key = (wanted.compressed, wanted.diff_id);
@@ -120,7 +120,7 @@ impl Fetch {
             None => self.directly(&wanted, &permit).await?,
         };
         wanted.counters.set(LayerState::Complete);
-        self.downloads.metrics.layers_fetched.add(1);
+        self.downloads.metrics.layer_fetched();
         Ok(lease)
     }
 
@@ -177,7 +177,7 @@ impl Fetch {
         permit: &Permit,
     ) -> Result<Lease, Error> {
         wanted.counters.begin(spool.resumed());
-        self.downloads.metrics.bytes_resumed.add(spool.resumed());
+        self.downloads.metrics.bytes_resumed.inc_by(spool.resumed());
         let result = self.fill_and_unpack(wanted, &spool, permit).await;
         let may_continue = result.as_ref().is_err_and(Error::may_continue);
         if !may_continue
@@ -279,7 +279,7 @@ impl Fetch {
 
     fn count(&self, wanted: &Wanted, part: &Bytes) {
         wanted.counters.fetched(part.len() as u64);
-        self.downloads.metrics.bytes_fetched.add(part.len() as u64);
+        self.downloads.metrics.bytes_fetched.inc_by(part.len() as u64);
     }
 }
 

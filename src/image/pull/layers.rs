@@ -21,7 +21,7 @@ impl Fetch {
     ) -> Result<Vec<Lease>, Error> {
         if let Some(leases) = known_layers(&self.downloads.records, &id) {
             layers.iter().for_each(|wanted| wanted.counters.set_present());
-            self.downloads.metrics.layers_reused.add(layers.len() as u64);
+            self.downloads.metrics.layers_reused(layers.len());
             return Ok(leases);
         }
         let by_diff_id: BTreeMap<Digest, Wanted> =

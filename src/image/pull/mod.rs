@@ -3,7 +3,10 @@
 mod layers;
 mod plan;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio_util::task::TaskTracker;
 
@@ -71,14 +74,13 @@ impl Puller {
         auth: Option<Auth>,
         namespace: String,
     ) -> Result<ImageId, Error> {
-        let name = reference.to_string();
+        let (begin, name) = (Instant::now(), reference.to_string());
         let watched = self.under_way.begin(name.clone());
         let result = self.steps(reference, auth, namespace, &watched).await;
         if result.as_ref().is_err_and(Error::may_continue) {
             self.records.collect_later();
         }
-        let metrics = self.metrics();
-        if result.is_ok() { &metrics.pulls_succeeded } else { &metrics.pulls_failed }.add(1);
+        self.metrics().pulled(result.is_ok(), begin.elapsed());
         result.map_err(|error| error.while_pulling(name))
     }
 

@@ -4,6 +4,8 @@ mod contents;
 
 use std::{io::Write, path::Path, sync::Arc};
 
+use prometheus_client::{encoding::prometheus_text::encode, registry::Registry};
+
 use super::{
     Auth, Error, FsUsage, Image, ImageId, Options, Reference, Rules, admission::Admission, export,
     import, metrics::Gauges, progress::PullProgress, pull::Puller, records::Records, task::Workers,
@@ -97,15 +99,27 @@ impl ImageStore {
         self.puller.under_way.find(&reference.to_string())
     }
 
-    /// Figures since the store was opened, in the text format of Prometheus.
-    pub fn metrics(&self) -> String {
+    /// Shows figures since the store was opened, and what there is now, in a registry of
+    /// Prometheus.
+    pub fn register(&self, registry: &mut Registry) {
         let usage = self.fs_usage();
-        self.puller.metrics().text(&Gauges {
-            pulls: self.pulls().len() as u64,
-            images: self.records.lock().images.count() as u64,
+        let gauges = Gauges {
+            pulls: self.pulls().len(),
+            images: self.records.lock().images.count(),
             bytes: usage.used_bytes,
             inodes: usage.inodes_used,
-        })
+        };
+        self.puller.metrics().register(registry, &gauges);
+    }
+
+    /// The same in the text format of Prometheus.
+    pub fn metrics(&self) -> String {
+        let mut registry = Registry::default();
+        self.register(&mut registry);
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = encode(&mut text, &registry);
+        text
     }
 
     /// Imports the images of a tar archive, as `docker save` and OCI tools write them; gzip

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::super::request::PodRequest;
+use crate::quantity;
 
 const INGRESS: &str = "kubernetes.io/ingress-bandwidth";
 const EGRESS: &str = "kubernetes.io/egress-bandwidth";
@@ -63,7 +64,8 @@ fn bandwidth(pod: &PodRequest) -> Result<Option<Value>, String> {
     let mut limits = Map::new();
     for (annotation, direction) in [(INGRESS, "ingress"), (EGRESS, "egress")] {
         if let Some(text) = pod.annotations.get(annotation) {
-            let rate = quantity(text).filter(|rate| (1_000..=1_000_000_000_000_000).contains(rate));
+            let rate =
+                quantity::whole(text).filter(|rate| (1_000..=1_000_000_000_000_000).contains(rate));
             let rate = rate.ok_or_else(|| {
                 format!("annotation {annotation} {text:?} is no rate from 1k to 1P bits a second")
             })?;
@@ -72,49 +74,4 @@ fn bandwidth(pod: &PodRequest) -> Result<Option<Value>, String> {
         }
     }
     Ok((!limits.is_empty()).then_some(Value::Object(limits)))
-}
-
-/// A Kubernetes quantity as a whole number, rounded up.
-fn quantity(text: &str) -> Option<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, suffix) = text.split_at_checked(digits)?;
-    let factor = match suffix {
-        "m" => 0.001,
-        "" => 1.0,
-        "k" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        "T" => 1e12,
-        "P" => 1e15,
-        "Ki" => 1024.0,
-        "Mi" => 1_048_576.0,
-        "Gi" => 1_073_741_824.0,
-        "Ti" => 1_099_511_627_776.0,
-        _ => 10f64.powi(suffix.strip_prefix(['e', 'E'])?.parse().ok()?),
-    };
-    let value = (number.parse::<f64>().ok()? * factor).ceil();
-    (0.0..=9e18).contains(&value).then_some(value as u64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quantity;
-
-    #[test]
-    fn quantities_of_kubernetes() {
-        for (text, value) in [
-            ("10M", Some(10_000_000)),
-            ("1.5k", Some(1500)),
-            ("1Ki", Some(1024)),
-            ("100", Some(100)),
-            ("1e3", Some(1000)),
-            ("1500m", Some(2)),
-            ("", None),
-            ("x", None),
-            ("10X", None),
-            ("1e999", None),
-        ] {
-            assert_eq!(quantity(text), value, "{text}");
-        }
-    }
 }

@@ -2,11 +2,8 @@
 
 use std::{
     fs,
-    os::{
-        fd::AsFd,
-        unix::fs::{DirBuilderExt, PermissionsExt, chown},
-    },
-    path::{Component, Path, PathBuf},
+    os::unix::fs::{DirBuilderExt, PermissionsExt, chown},
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -20,7 +17,7 @@ use crate::{
         CONTAINERS, Pods,
         container::{
             Container, ContainerPhase, ContainerRecord, apparmor, check, devices, filters, key_of,
-            propagation,
+            log_path::log_path, propagation,
         },
         error::{During, Error, Reason},
         happening::Happening,
@@ -35,7 +32,7 @@ use crate::{
         container::{ImageDefaults, Request, Sandbox as SpecSandbox, User},
         signal,
     },
-    sys::path::Root,
+    telemetry::Operation,
 };
 
 impl Pods {
@@ -83,19 +80,39 @@ impl Pods {
                 _ => Err(Reason::Exists { what: "container", id: id.to_string() }.into()),
             };
         }
-        sandbox.ready_monitor("creating a container").await?;
         let id = ContainerId::random().during("read", Path::new("/dev/urandom"))?;
+        let operation = Arc::new(self.on_new("CreateContainer", "container", id.as_str()));
+        let outcome = self.create_as(&id, sandbox, config, &operation).await;
+        if let Err(error) = &outcome {
+            operation.failed(error.kind());
+        }
+        outcome?;
+        info!(container.id = %id, sandbox.id = %sandbox.id, "container is created");
+        Ok(id)
+    }
+
+    async fn create_as(
+        self: &Arc<Self>,
+        id: &ContainerId,
+        sandbox: &Arc<Sandbox>,
+        config: ContainerConfig,
+        operation: &Arc<Operation>,
+    ) -> Result<(), Error> {
+        operation.stage("waiting for the pod");
+        sandbox.ready_monitor("creating a container").await?;
         let work = {
-            let (pods, id, sandbox) = (Arc::clone(&self), id.clone(), Arc::clone(sandbox));
+            let (pods, id, sandbox) = (Arc::clone(self), id.clone(), Arc::clone(sandbox));
+            let operation = Arc::clone(operation);
             move || {
-                let made = pods.make_container(&id, &sandbox, config);
+                // Where a disk does not answer it is this thread that hangs.
+                operation.is_on_this_thread();
+                let made = pods.make_container(&id, &sandbox, config, &operation);
                 let made = made.and_then(|container| pods.add_container(&sandbox, container));
                 made.inspect_err(|_| pods.undo_container(&id))
             }
         };
-        self.user_paths.run(work).await?;
-        info!(container.id = %id, sandbox.id = %sandbox.id, "container is created");
-        Ok(id)
+        operation.stage("waiting for a thread");
+        self.user_paths.run(work).await
     }
 
     /// Makes a container known, unless its sandbox has begun to end: who ends it looks at what
@@ -115,7 +132,9 @@ impl Pods {
         id: &ContainerId,
         sandbox: &Sandbox,
         mut config: ContainerConfig,
+        operation: &Operation,
     ) -> Result<Arc<Container>, Error> {
+        operation.stage("looking at its image");
         let (image, image_ref) = self.image_of(&config)?;
         let sandbox_record = sandbox.record().clone();
         let namespace = &sandbox_record.config.metadata.namespace;
@@ -126,16 +145,21 @@ impl Pods {
         let user = user_of(&config, &self.parts.images.users(&image.id)?, &image)?;
         let log_path = log_path(&sandbox_record.config.log_directory, &config.log_path)?;
         let stop_signal = stop_signal(&config, &image)?;
+        operation.stage("looking at the sources of its mounts");
         for mount in config.mounts.iter().filter(|mount| mount.image.is_none()) {
             propagation::prepare(mount)?;
         }
         let volumes = self.find_image_volumes(&mut config, namespace)?;
+        let annotations = &sandbox_record.config.annotations;
+        let limit = self.layers.limit_of(&self.options, annotations, &config.metadata.name)?;
         let cgroup = sandbox_record.cgroup.join(id.as_str());
 
+        operation.stage("holding its image");
         // From here on something is made: `undo_container` takes it back.
         let images = &self.parts.images;
         let (layers, volumes) = images.hold_with_volumes(&image.id, &volumes, id.as_str())?;
         crash::point("create: image is held");
+        operation.stage("making its files");
         let volumes = self.with_empty_layer(volumes);
         let spec = self.build_spec(sandbox, &config, &image, &volumes, &user, &cgroup)?;
         let bundle = self.bundle(id, spec, &layers);
@@ -145,7 +169,8 @@ impl Pods {
             let made = fs::DirBuilder::new().mode(0o700).create(&path);
             made.during("create directory", &path)?;
         }
-        let upper = self.upper_directory(id);
+        let (upper, work) = (self.upper_directory(id), self.work_directory(id));
+        let project = self.layers.make(id, [&upper, &work], limit)?;
         chown(&upper, Some(root.uid), Some(root.gid))
             .and_then(|()| fs::set_permissions(&upper, fs::Permissions::from_mode(root.mode)))
             .during("give to its owner", &upper)?;
@@ -164,11 +189,13 @@ impl Pods {
             log_path,
             stop_signal,
             cgroup,
+            project,
         };
         if let Some(filter) = &filter {
             filter.write(&self.filter_file(id))?;
         }
         crash::point("create: bundle is written");
+        operation.stage("recording it");
         self.parts.database.put(CONTAINERS, id.as_str(), &record)?;
         crash::point("create: recorded");
         let container = Container::new(id.clone(), record, self.events.of_containers());
@@ -337,28 +364,6 @@ fn user_of(config: &ContainerConfig, users: &Users, image: &Image) -> Result<Use
     Ok(User { uid: found.uid, gid, groups, home: found.home })
 }
 
-/// A log lies beneath the log directory of its sandbox, whatever its path says.
-fn log_path(directory: &str, path: &str) -> Result<Option<PathBuf>, Error> {
-    if directory.is_empty() || path.is_empty() {
-        return Ok(None);
-    }
-    let plain = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
-    if !plain || path.chars().any(char::is_control) {
-        let reason = format!("{path:?} must be a relative path without \"..\"");
-        return Err(spec::Error::invalid("log_path", reason).into());
-    }
-    let directory = Path::new(directory);
-    let full = directory.join(path);
-    if let Some(parent) = Path::new(path).parent() {
-        // Beneath the directory, wherever a link that lies there may point.
-        fs::create_dir_all(directory)
-            .and_then(|()| fs::File::open(directory))
-            .and_then(|root| Root::new(root.as_fd()).make_directory(parent, 0o755.into()))
-            .during("create log directory", &directory.join(parent))?;
-    }
-    Ok(Some(full))
-}
-
 fn stop_signal(config: &ContainerConfig, image: &Image) -> Result<i32, Error> {
     if let Some(name) = &config.stop_signal {
         return signal::number(name).ok_or_else(|| {
@@ -368,23 +373,4 @@ fn stop_signal(config: &ContainerConfig, image: &Image) -> Result<i32, Error> {
     // What an image says is no request of the user's; one that makes no sense is passed over.
     let of_image = image.config.stop_signal.as_deref().and_then(signal::number);
     Ok(of_image.unwrap_or(libc::SIGTERM))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::log_path;
-
-    #[test]
-    fn logs_stay_in_their_directory() {
-        let directory = tempfile::tempdir().unwrap();
-        let base = directory.path().to_str().unwrap();
-        let expected = directory.path().join("app/0.log");
-        assert_eq!(log_path(base, "app/0.log").unwrap(), Some(expected));
-        assert!(directory.path().join("app").is_dir());
-        for path in ["../0.log", "/0.log", "a/../../b", "a\nb"] {
-            assert!(log_path(base, path).is_err(), "{path:?}");
-        }
-        assert_eq!(log_path(base, "").unwrap(), None);
-        assert_eq!(log_path("", "0.log").unwrap(), None);
-    }
 }

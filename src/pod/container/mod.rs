@@ -11,7 +11,10 @@ mod create_container;
 pub(super) mod devices;
 pub(super) mod filters;
 mod image_volumes;
+pub(super) mod layer;
+mod log_path;
 mod oom;
+mod phase;
 pub(super) mod propagation;
 mod remove_container;
 mod reopen_container_log;
@@ -40,49 +43,13 @@ use crate::{
         error::{Error, Reason},
         happening::{Happening, Tell},
         id::{ContainerId, SandboxId},
-        stage::Stage,
     },
     spec::{config::ContainerConfig, container::User},
     store::{Batch, Database, Outcome},
+    telemetry::Stage,
 };
 use filters::Filter;
-
-/// Where a container is in its life. Times are nanoseconds since the epoch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ContainerPhase {
-    /// Its program has not been started.
-    Created,
-    /// Its program runs.
-    Running {
-        /// Its first process, in the host's PID namespace.
-        pid: i32,
-        /// When.
-        started_at: i64,
-    },
-    /// It has ended.
-    Exited {
-        /// When it was started; 0 if it never ran.
-        started_at: i64,
-        /// When it ended.
-        finished_at: i64,
-        /// 128 + n where signal n ended it.
-        exit_code: i32,
-        /// `Completed`, `Error`, `OOMKilled`, `StartError`, `ContainerStatusUnknown`.
-        reason: String,
-        /// More words, where there are some.
-        message: String,
-    },
-}
-
-impl ContainerPhase {
-    pub(in crate::pod) fn name(&self) -> &'static str {
-        match self {
-            ContainerPhase::Created => "created",
-            ContainerPhase::Running { .. } => "running",
-            ContainerPhase::Exited { .. } => "exited",
-        }
-    }
-}
+pub use phase::ContainerPhase;
 
 /// What is known and stored of a container.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -107,13 +74,16 @@ pub struct ContainerRecord {
     pub stop_signal: i32,
     /// Its cgroup.
     pub cgroup: PathBuf,
+    /// The project of its writable layer; none where the disk has none.
+    #[serde(default)]
+    pub project: Option<u32>,
 }
 
 /// A container.
 pub struct Container {
     /// Its id.
     pub id: ContainerId,
-    /// The step of the call that is under way.
+    /// The calls that are under way with it.
     pub stage: Stage,
     own: Weak<Self>,
     tell: Tell<Self>,

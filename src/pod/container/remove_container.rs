@@ -18,9 +18,11 @@ use crate::{
         error::{During, Error},
         happening::Happening,
         id::ContainerId,
+        stage,
     },
     store::Batch,
     sys::tree,
+    telemetry::Operation,
 };
 
 /// How long processes get to end after SIGKILL.
@@ -46,12 +48,21 @@ impl Pods {
     ) -> Result<(), Error> {
         let task = {
             let (pods, container) = (Arc::clone(self), Arc::clone(container));
-            move || async move { pods.remove_anew(&container).await }
+            move || async move {
+                let operation = pods.on_container("RemoveContainer", &container);
+                let outcome = pods.remove_anew(&container, &operation).await;
+                stage::ended(operation, outcome)
+            }
         };
         self.removals.run(container.id.clone(), task).await
     }
 
-    async fn remove_anew(self: &Arc<Self>, container: &Arc<Container>) -> Result<(), Error> {
+    async fn remove_anew(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        operation: &Operation,
+    ) -> Result<(), Error> {
+        operation.stage("ending it");
         // Without its sandbox there is a cgroup at the most.
         let sandbox = self.sandbox_of(container).ok();
         while !container.close() {
@@ -60,6 +71,7 @@ impl Pods {
                 None => self.record_unknown(container, "its sandbox is not known"),
             }
         }
+        operation.stage("letting the monitor forget it");
         let monitor = sandbox.and_then(|sandbox| sandbox.monitor());
         let deleted = match &monitor {
             Some(monitor) => delete(monitor, container.id.as_str()).await,
@@ -68,8 +80,10 @@ impl Pods {
         crash::point("remove: ended");
         if !deleted {
             // A monitor that lives and knows it still is told at the next daemon's start.
+            operation.stage("removing its cgroup");
             self.remove_cgroup(container).await?;
         }
+        operation.stage("removing its files and its record");
         self.forget_container(container).await?;
         info!(container.id = %container.id, "container is removed");
         Ok(())
@@ -132,6 +146,7 @@ impl Pods {
     /// Moves the directories of a container aside, where a tree of any size is removed without
     /// anybody waiting for it.
     pub(in crate::pod) fn throw_away(&self, id: &ContainerId) -> Result<(), Error> {
+        self.layers.release(id);
         let trash = self.options.root.join("trash");
         let directories = [
             (self.upper_directory(id), trash.join(id.as_str())),

@@ -19,10 +19,12 @@ use crate::{
         error::{During, Error, Reason},
         id::ContainerId,
         sandbox::Sandbox,
+        stage,
         time::now,
     },
     runtime::bundle::Bundle,
     spec::config::NamespaceMode,
+    telemetry::Operation,
 };
 
 /// How long the disk may take to store that a container runs.
@@ -43,39 +45,51 @@ impl Pods {
     ) -> Result<(), Error> {
         let (pods, container) = (Arc::clone(self), Arc::clone(container));
         crate::pod::own(async move {
-            let sandbox = pods.sandbox_of(&container)?;
-            let monitor = sandbox.ready_monitor("starting a container").await?;
-            container.begin_start()?;
-            container.stage.enter("starting its program");
-            crash::point("start: begun");
-            let started = pods.start_begun(&container, &sandbox, &monitor).await;
-            crash::point("start: answered by the monitor");
-            container.stage.leave();
-            let phase = match &started {
-                Ok(Started { pid, started_at }) => {
-                    info!(container.id = %container.id, pid, "container runs");
-                    ContainerPhase::Running { pid: *pid, started_at: *started_at }
-                }
-                Err(error) => ContainerPhase::Exited {
-                    started_at: 0,
-                    finished_at: now(),
-                    exit_code: START_ERROR,
-                    reason: "StartError".to_owned(),
-                    message: chain(error),
-                },
-            };
-            let was_ended = container.finish_start(&pods.parts.database, phase);
-            if was_ended && started.is_ok() {
-                // Whoever ended it could not know of the program. One that has ended is as good.
-                let _ = monitor.stop(container.id.as_str(), libc::SIGKILL, 0).await;
-            }
-            // What is acknowledged is stored, unless the disk takes its time: then the monitor
-            // tells the next daemon.
-            let _ = timeout(STORE_LIMIT, pods.parts.database.settled()).await;
-            crash::point("start: observed");
-            started.map(drop)
+            let operation = pods.on_container("StartContainer", &container);
+            let outcome = pods.start_anew(&container, &operation).await;
+            stage::ended(operation, outcome)
         })
         .await
+    }
+
+    async fn start_anew(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        operation: &Operation,
+    ) -> Result<(), Error> {
+        let pods = self;
+        let sandbox = pods.sandbox_of(container)?;
+        operation.stage("waiting for the pod");
+        let monitor = sandbox.ready_monitor("starting a container").await?;
+        container.begin_start()?;
+        operation.stage("preparing its program");
+        crash::point("start: begun");
+        let started = pods.start_begun(container, &sandbox, &monitor, operation).await;
+        crash::point("start: answered by the monitor");
+        operation.stage("storing that it runs");
+        let phase = match &started {
+            Ok(Started { pid, started_at }) => {
+                info!(container.id = %container.id, pid, "container runs");
+                ContainerPhase::Running { pid: *pid, started_at: *started_at }
+            }
+            Err(error) => ContainerPhase::Exited {
+                started_at: 0,
+                finished_at: now(),
+                exit_code: START_ERROR,
+                reason: "StartError".to_owned(),
+                message: chain(error),
+            },
+        };
+        let was_ended = container.finish_start(&pods.parts.database, phase);
+        if was_ended && started.is_ok() {
+            // Whoever ended it could not know of the program. One that has ended is as good.
+            let _ = monitor.stop(container.id.as_str(), libc::SIGKILL, 0).await;
+        }
+        // What is acknowledged is stored, unless the disk takes its time: then the monitor
+        // tells the next daemon.
+        let _ = timeout(STORE_LIMIT, pods.parts.database.settled()).await;
+        crash::point("start: observed");
+        started.map(drop)
     }
 
     async fn start_begun(
@@ -83,6 +97,7 @@ impl Pods {
         container: &Arc<Container>,
         sandbox: &Arc<Sandbox>,
         monitor: &Monitor,
+        operation: &Operation,
     ) -> Result<Started, Error> {
         let filter = self.filter_of(container).await?;
         let spec = self.spec_of(container).await?;
@@ -97,6 +112,7 @@ impl Pods {
         if container.is_ended_already() {
             return Err(container.wrong_state("starting it", ", since it was stopped meanwhile"));
         }
+        operation.stage("starting its program");
         let start = monitor.start(request, bundle.as_fd(), program);
         self.ask(sandbox, "starting a container", start).await
     }

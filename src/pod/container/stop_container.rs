@@ -16,9 +16,11 @@ use crate::{
         error::{Error, Reason},
         monitors::exits::UNKNOWN,
         sandbox::Sandbox,
+        stage,
         time::now,
     },
     runtime::{self, cgroup::Cgroup},
+    telemetry::Operation,
 };
 
 /// How long the kernel gets to end processes after SIGKILL, and the monitor to tell it.
@@ -53,9 +55,12 @@ impl Pods {
         let grace = Duration::from_secs(u64::try_from(timeout).unwrap_or(0));
         // No lock of the container is held: a long stop holds up nothing else.
         crate::pod::own(async move {
+            let operation = pods.on_container("StopContainer", &container);
+            operation.stage("waiting for the pod");
             // Right after a restart it is not known yet what runs, and whom to tell.
             sandbox.taken_up(TAKE_UP).await;
-            pods.end_container(&sandbox, &container, grace).await
+            let outcome = pods.end_container(&sandbox, &container, grace, &operation).await;
+            stage::ended(operation, outcome)
         })
         .await
     }
@@ -66,7 +71,9 @@ impl Pods {
         sandbox: &Sandbox,
         container: &Arc<Container>,
     ) -> Result<(), Error> {
-        self.end_container(sandbox, container, Duration::ZERO).await
+        let operation = self.on_container("EndContainer", container);
+        let outcome = self.end_container(sandbox, container, Duration::ZERO, &operation).await;
+        stage::ended(operation, outcome)
     }
 
     async fn end_container(
@@ -74,13 +81,15 @@ impl Pods {
         sandbox: &Sandbox,
         container: &Arc<Container>,
         grace: Duration,
+        operation: &Operation,
     ) -> Result<(), Error> {
+        operation.stage_of("waiting for its start", grace);
         // The answer to its start is all that is missing, most of the time.
         let _ = timeout(grace.max(MOMENT), container.started()).await;
         if container.is_settled() {
             return Ok(());
         }
-        container.stage.enter("stopping");
+        operation.stage_of("waiting for its end", grace.saturating_add(AFTER_KILL));
         let asked = match sandbox.monitor() {
             Some(monitor) => self.ask_to_end(sandbox, &monitor, container, grace).await,
             None => Err(client::Error::Gone),
@@ -90,9 +99,11 @@ impl Pods {
             Err(_) => Duration::ZERO,
         };
         let has_ended = timeout(limit, container.settled()).await.is_ok();
-        let ended = if has_ended { Ok(()) } else { self.end_by_force(sandbox, container).await };
-        container.stage.leave();
-        ended
+        if has_ended {
+            return Ok(());
+        }
+        operation.stage("killing its cgroup");
+        self.end_by_force(sandbox, container).await
     }
 
     /// Tells the monitor, which ends what is on the way to its program at once.

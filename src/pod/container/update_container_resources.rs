@@ -11,8 +11,10 @@ use crate::{
         container::{Container, ContainerPhase},
         error::{During, Error},
         id::ContainerId,
+        stage,
     },
     spec::{config::Resources, resources},
+    telemetry::Operation,
 };
 
 /// How long a start, and then the disk, is waited for.
@@ -28,7 +30,20 @@ impl Pods {
         container: &Container,
         update: &Resources,
     ) -> Result<(), Error> {
+        let operation = self.on_container("UpdateContainerResources", container);
+        let outcome = self.update_anew(container, update, &operation).await;
+        stage::ended(operation, outcome)
+    }
+
+    async fn update_anew(
+        self: &Arc<Self>,
+        container: &Container,
+        update: &Resources,
+        operation: &Operation,
+    ) -> Result<(), Error> {
+        operation.stage("waiting for another update");
         let _guard = container.limits.lock().await;
+        operation.stage("waiting for its start");
         // What is on its way has its bundle already.
         let _ = timeout(LIMIT, container.started()).await;
         let old = container.record().config.resources.clone().unwrap_or_default();
@@ -40,17 +55,21 @@ impl Pods {
                 return Err(container.wrong_state("changing its resources", ""));
             }
             ContainerPhase::Created => {
+                operation.stage("writing its files");
                 let (pods, id) = (Arc::clone(self), container.id.clone());
                 let rewrite = move || pods.rewrite_limits(&id, &limits);
                 container.set_spec(Some(blocking::own_files(rewrite).await?));
             }
             ContainerPhase::Running { .. } => {
+                operation.stage("waiting for the pod");
                 let sandbox = self.sandbox_of(container)?;
                 let monitor = sandbox.ready_monitor("changing resources").await?;
+                operation.stage("changing its cgroup");
                 let call = monitor.update(container.id.as_str(), &limits);
                 self.ask(&sandbox, "changing resources", call).await?;
             }
         }
+        operation.stage("storing its limits");
         container.observe(&self.parts.database, |record| {
             record.config.resources = Some(merged);
             true

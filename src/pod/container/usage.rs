@@ -1,4 +1,5 @@
-//! What containers have written to their own layers.
+//! What containers have written to their own layers: from the file system, where it counts
+//! projects, otherwise by a walk.
 //!
 //! Nobody who asks waits for a walk through files: the answer is the last measurement, and
 //! where that is older than [`FRESH`], asking starts the next one in the background. A
@@ -132,7 +133,9 @@ impl Pods {
         // Asked before the walk: what was written until its end is counted.
         let is_final = container.has_ended();
         // One that cannot be read has no figures, and takes nobody else's along.
-        let Ok(usage) = tree::usage_at(&self.upper_directory(&container.id)) else { return };
+        let counted = self.layers.usage(container.record().project);
+        let walked = || tree::usage_at(&self.upper_directory(&container.id)).ok();
+        let Some(usage) = counted.or_else(walked) else { return };
         let measured = Measured { usage, at: SystemTime::now(), is_final };
         self.measurements.lock().by_container.insert(container.id.clone(), measured);
     }

@@ -17,8 +17,10 @@ use crate::{
         container::Container,
         error::{During, Error},
         execs::exec_sync::KillOnDrop,
+        stage,
     },
     spec,
+    telemetry::Operation,
 };
 
 /// The size of a terminal before its client says one, as terminals have been since the VT100.
@@ -86,7 +88,9 @@ impl Pods {
             true => None,
             false => Some(ends.open(request).during("open streams of", null)?),
         };
-        let started = self.start_exec(container, request, theirs.as_ref()).await?;
+        let operation = self.on_container("Exec", container);
+        let outcome = self.start_exec(container, request, theirs.as_ref(), &operation).await;
+        let started = stage::ended(operation, outcome)?;
         if let Some(terminal) = &started.terminal {
             ends.share(terminal, request.stdin).during("share", Path::new("/dev/tty"))?;
         }
@@ -99,7 +103,9 @@ impl Pods {
         container: &Container,
         request: &ExecRequest,
         streams: Option<&[OwnedFd; 3]>,
+        operation: &Operation,
     ) -> Result<Started, Error> {
+        operation.stage("waiting for the pod");
         let sandbox = self.sandbox_of(container)?;
         let monitor = sandbox.ready_monitor("executing a command").await?;
         let filter = self.filter_of(container).await?;
@@ -110,6 +116,7 @@ impl Pods {
             Some(streams) => ExecStdio::Streams(streams.each_ref().map(AsFd::as_fd)),
             None => ExecStdio::Terminal(ROWS, COLUMNS),
         };
+        operation.stage("starting the command");
         let exec = monitor.next_exec();
         // A client that goes before the command runs must not leave it behind.
         let mut guard = KillOnDrop { monitor: Some(monitor.clone()), exec };

@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::Path,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{io::AsyncReadExt, net::unix::pipe};
@@ -18,9 +18,11 @@ use crate::{
         Pods,
         container::Container,
         error::{During, Error, Reason},
+        stage,
     },
     runtime::bundle::ExecBundle,
     spec,
+    telemetry::{ExecResult, Operation},
 };
 
 /// What is kept of each stream, in bytes; the rest is read and dropped.
@@ -55,6 +57,26 @@ impl Pods {
         command: &[String],
         timeout: i64,
     ) -> Result<ExecOutput, Error> {
+        let operation = self.on_container("ExecSync", container);
+        let begin = Instant::now();
+        let outcome = self.exec_and_wait(container, command, timeout, &operation).await;
+        let result = match &outcome {
+            Ok(output) if output.exit_code == 0 => ExecResult::Success,
+            Ok(_) => ExecResult::Failure,
+            Err(error) if error.kind() == Kind::DeadlineExceeded => ExecResult::Timeout,
+            Err(_) => ExecResult::Error,
+        };
+        self.operations().figures().executed(result, begin.elapsed());
+        stage::ended(operation, outcome)
+    }
+
+    async fn exec_and_wait(
+        self: &Arc<Self>,
+        container: &Container,
+        command: &[String],
+        timeout: i64,
+        operation: &Operation,
+    ) -> Result<ExecOutput, Error> {
         if command.is_empty() {
             return Err(spec::Error::invalid("cmd", "must not be empty").into());
         }
@@ -65,6 +87,7 @@ impl Pods {
         let time = time.map(|seconds| Duration::from_secs(seconds.min(u64::from(u32::MAX))));
         let limit = time.map_or(Duration::from_secs(u64::from(u32::MAX)), |time| time + MARGIN);
         let deadline = tokio::time::Instant::now() + limit;
+        operation.stage("waiting for the pod");
         let sandbox = self.sandbox_of(container)?;
         let monitor = sandbox.ready_monitor("executing a command").await?;
         let filter = self.filter_of(container).await?;
@@ -78,6 +101,7 @@ impl Pods {
         let stdin = OwnedFd::from(File::open(null).during("open", null)?);
         let program = filter.as_deref().map(|filter| filter.program.as_slice());
         let stdio = ExecStdio::Streams([stdin.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()]);
+        operation.stage("starting the command");
         let exec = monitor.next_exec();
         // Whoever stops waiting must not leave a command behind that nobody will ever end.
         let mut guard = KillOnDrop { monitor: Some(monitor.clone()), exec };
@@ -100,6 +124,7 @@ impl Pods {
             }
             Err(_) => return Err(too_long().into()),
         };
+        operation.stage_of("running the command", limit);
         drop((stdout_end, stderr_end));
 
         let (mut kept, mut kept_errors) = (Kept::default(), Kept::default());

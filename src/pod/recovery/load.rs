@@ -82,6 +82,7 @@ impl Pods {
         for (id, record) in containers {
             let id = ContainerId::from(id);
             known.push(id.clone());
+            self.layers.know(&id, record.project);
             let has_home = objects.sandboxes.contains_key(&record.sandbox);
             let container = Container::new(id, record, self.events.of_containers());
             if has_home {

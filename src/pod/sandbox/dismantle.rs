@@ -23,9 +23,11 @@ use crate::{
         Pods, blocking,
         container::Container,
         error::{During, Error, Reason},
+        stage,
     },
     runtime,
     sys::tree,
+    telemetry::Operation,
 };
 
 /// How long a monitor may take to end its pod, whose containers have ended by then.
@@ -49,9 +51,10 @@ impl Pods {
     pub(in crate::pod) async fn dismantle(
         self: &Arc<Self>,
         sandbox: &Arc<Sandbox>,
+        operation: &Operation,
     ) -> Result<(), Error> {
         sandbox.ending.cancel();
-        sandbox.stage.enter("ending containers");
+        operation.stage("ending containers");
         let containers = self.containers_of(sandbox);
         // All at once: one that is slow to end holds up none of the others.
         let ends = containers.iter().map(|container| self.end_at_once(sandbox, container));
@@ -64,21 +67,30 @@ impl Pods {
             }
         }));
         crash::point("dismantle: containers have ended");
-        sandbox.stage.enter("taking down the network");
+        operation.waits_for(None);
+        operation.stage("taking down the network");
         let network = self.leave_network(sandbox).await;
         crash::point("dismantle: network is down");
-        sandbox.stage.enter("ending the monitor");
+        operation.waits_for(sandbox.monitor_pid());
+        operation.stage("ending the monitor");
         self.end_monitor(sandbox).await;
         self.settle_containers(sandbox, &containers).await;
         crash::point("dismantle: monitor has ended");
-        sandbox.stage.enter("removing files and mounts");
+        operation.stage("removing files and mounts");
         let traces = self.remove_traces(sandbox).await;
         crash::point("dismantle: traces are removed");
-        sandbox.stage.leave();
+        operation.stage("storing what is left");
         // The one that tells most comes first.
         ended.and(traces).and(network)?;
         drop(sandbox.observe(&self.parts.database, |record| record.dismantled = true));
         Ok(())
+    }
+
+    /// The same as an operation of the daemon's own.
+    async fn clean_up(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> Result<(), Error> {
+        let operation = self.on_sandbox("CleanUp", sandbox);
+        let outcome = self.dismantle(sandbox, &operation).await;
+        stage::ended(operation, outcome)
     }
 
     /// Gives the network back. What it was asked for is forgotten only then.
@@ -163,7 +175,7 @@ impl Pods {
             let mut pause = PAUSES[0];
             let mut told = false;
             while !sandbox.record().dismantled && !sandbox.is_forgotten() {
-                match pods.dismantle(&sandbox).await {
+                match pods.clean_up(&sandbox).await {
                     Ok(()) if told => info!(sandbox.id = %sandbox.id, "the pod is cleaned up"),
                     Ok(()) => {}
                     Err(error) if !told => {
@@ -184,7 +196,7 @@ impl Pods {
     /// later.
     pub(in crate::pod) async fn undo_sandbox(self: &Arc<Self>, sandbox: &Arc<Sandbox>) {
         let mut pause = PAUSES[0];
-        let first = self.dismantle(sandbox).await;
+        let first = self.clean_up(sandbox).await;
         let Err(error) = first else { return self.forget_undone(sandbox).await };
         warn!(sandbox.id = %sandbox.id, error = %crate::kind::chain(&error),
             "sandbox is not undone yet; this is tried again");
@@ -193,7 +205,7 @@ impl Pods {
             loop {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSES[1]);
-                if pods.dismantle(&sandbox).await.is_ok() {
+                if pods.clean_up(&sandbox).await.is_ok() {
                     return pods.forget_undone(&sandbox).await;
                 }
             }

@@ -39,11 +39,11 @@ use crate::{
         error::{Error, Reason},
         happening::{Happening, Tell},
         id::SandboxId,
-        stage::Stage,
     },
     spec::config::SandboxConfig,
     store::{Batch, Database, Outcome},
     sys::process::Identity,
+    telemetry::Stage,
 };
 
 /// Where a sandbox is in its life.
@@ -118,7 +118,7 @@ impl SandboxRecord {
 pub struct Sandbox {
     /// Its id.
     pub id: SandboxId,
-    /// The step of the call that is under way.
+    /// The calls that are under way with it.
     pub stage: Stage,
     own: Weak<Self>,
     tell: Tell<Self>,
@@ -252,6 +252,11 @@ impl Sandbox {
     /// Its monitor, however it is.
     pub(in crate::pod) fn monitor(&self) -> Option<Monitor> {
         self.link().monitor.clone()
+    }
+
+    /// The process id of its monitor, while it has one.
+    pub(in crate::pod) fn monitor_pid(&self) -> Option<u32> {
+        Some(self.record().monitor_pid).filter(|pid| *pid != 0)
     }
 
     /// Notes that its monitor does not answer; whether that is news.

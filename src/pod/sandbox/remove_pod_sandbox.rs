@@ -14,7 +14,9 @@ use crate::{
         error::{Error, Reason},
         happening::Happening,
         sandbox::Sandbox,
+        stage,
     },
+    telemetry::Operation,
 };
 
 /// How long the disk may take to store that something is gone, before the answer says so
@@ -35,12 +37,21 @@ impl Pods {
     pub async fn remove_sandbox(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> Result<(), Error> {
         let task = {
             let (pods, sandbox) = (Arc::clone(self), Arc::clone(sandbox));
-            move || async move { pods.remove_sandbox_anew(&sandbox).await }
+            move || async move {
+                let operation = pods.on_sandbox("RemovePodSandbox", &sandbox);
+                let outcome = pods.remove_sandbox_anew(&sandbox, &operation).await;
+                stage::ended(operation, outcome)
+            }
         };
         self.sandbox_removals.run(sandbox.id.clone(), task).await
     }
 
-    async fn remove_sandbox_anew(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> Result<(), Error> {
+    async fn remove_sandbox_anew(
+        self: &Arc<Self>,
+        sandbox: &Arc<Sandbox>,
+        operation: &Operation,
+    ) -> Result<(), Error> {
+        operation.stage("stopping it");
         match self.stop_sandbox(sandbox).await {
             // The processes are gone. A network that cannot be given back must not keep the
             // pod: what was set up is recorded with the network, and is taken down later.
@@ -52,10 +63,13 @@ impl Pods {
             result => result?,
         }
         crash::point("remove sandbox: stopped");
+        operation.stage("removing its containers");
         for container in self.containers_of(sandbox) {
+            operation.moves();
             self.remove_container(&container).await?;
         }
         crash::point("remove sandbox: containers are removed");
+        operation.stage("storing that it is gone");
         self.objects().sandboxes.remove(&sandbox.id);
         sandbox.happened(Happening::Deleted);
         self.store_soon(sandbox.forget(&self.parts.database), &sandbox.id).await;

@@ -30,6 +30,7 @@ use crate::{
             key_of,
             unmake::Remains,
         },
+        stage,
         time::now,
     },
     spec::{
@@ -38,6 +39,7 @@ use crate::{
     },
     store::Batch,
     sys::process::Identity,
+    telemetry::Operation,
 };
 
 /// How long a pod waits for the file system of its logs: as long as the kubelet waits for an
@@ -98,7 +100,11 @@ impl Pods {
         handler: String,
     ) -> Result<SandboxId, Error> {
         // What nobody knows any more may still have the addresses that this one would get.
+        let name = format!("{}/{}", config.metadata.namespace, config.metadata.name);
+        let waiting = self.on_new("RunPodSandbox", "pod", &name);
+        waiting.stage("waiting for the end of pods that are not known");
         self.unknown_are_ended().await;
+        drop(waiting);
         if let Some(existing) = self.sandbox_with_key(&key) {
             return match existing.record().phase {
                 SandboxPhase::Ready => Ok(existing.id.clone()),
@@ -115,14 +121,15 @@ impl Pods {
             self.record_of(&id, config, handler),
             self.events.of_sandboxes(),
         );
-        sandbox.stage.enter("recording");
+        let operation = self.on_sandbox("RunPodSandbox", &sandbox);
+        operation.stage("recording");
         // Recorded before anything of it is made, so that a restart can undo it.
         let record = Batch::of(SANDBOXES, id.as_str(), &*sandbox.record())?;
         self.parts.database.submit(record).known().await?;
         crash::point("run: recorded");
-        let made = self.make_sandbox(&sandbox).instrument(span.clone()).await;
+        let made = self.make_sandbox(&sandbox, &operation).instrument(span.clone()).await;
         self.fill_pool();
-        sandbox.stage.leave();
+        let made = stage::ended(operation, made);
         match made {
             Ok(()) => {
                 self.objects().sandboxes.insert(id.clone(), Arc::clone(&sandbox));
@@ -171,28 +178,36 @@ impl Pods {
     }
 
     /// The steps in their order; [`Pods::undo_sandbox`] takes back whichever were done.
-    async fn make_sandbox(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> Result<(), Error> {
+    async fn make_sandbox(
+        self: &Arc<Self>,
+        sandbox: &Arc<Sandbox>,
+        operation: &Operation,
+    ) -> Result<(), Error> {
         let record = sandbox.record().clone();
         let directory = self.sandbox_directory(&sandbox.id);
         let hostname = hostname_of(&record.config)?;
-        sandbox.stage.enter("starting the monitor");
+        operation.stage("starting the monitor");
         let monitor = self.start_monitor(sandbox, &directory).await?;
+        operation.waits_for(sandbox.monitor_pid());
+        operation.stage("setting up the monitor");
         monitor.set_up(self.setup(&record, &directory, &hostname)?).await?;
         crash::point("run: monitor is set up");
         debug!("monitor is set up");
-        sandbox.stage.enter("setting up the network");
+        operation.waits_for(None);
+        operation.stage("setting up the network");
         let addresses = self.join_network(&record).await?;
         crash::point("run: network is set up");
         debug!(?addresses, "network is set up");
-        sandbox.stage.enter("writing the pod's files");
+        operation.stage("writing the pod's files");
         self.write_files(sandbox, &directory, hostname, &addresses).await?;
         crash::point("run: files are written");
-        sandbox.stage.enter("making the log directory");
+        operation.stage("making the log directory");
         self.make_log_directory(&record.config).await?;
         let is_gone = |sandbox: &Sandbox| sandbox.monitor().is_none_or(|one| one.is_gone());
         if sandbox.ending.is_cancelled() || is_gone(sandbox) {
             return Err(client::Error::Gone.into());
         }
+        operation.stage("storing that it is ready");
         sandbox.answers();
         // A fact: a restart that does not find it undoes the pod, as it does any that is not
         // whole.

@@ -8,6 +8,7 @@ use crate::pod::{
     Pods,
     error::Error,
     sandbox::{Sandbox, SandboxPhase},
+    stage,
 };
 
 impl Pods {
@@ -31,7 +32,9 @@ impl Pods {
                 return Ok(());
             }
         }
-        if let Err(error) = self.dismantle(sandbox).await {
+        let operation = self.on_sandbox("StopPodSandbox", sandbox);
+        let outcome = self.dismantle(sandbox, &operation).await;
+        if let Err(error) = stage::ended(operation, outcome) {
             self.dismantle_later(sandbox);
             return Err(error);
         }

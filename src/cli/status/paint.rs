@@ -1,0 +1,35 @@
+//! Colours, where somebody sees them (no-color.org).
+
+/// Whether there are colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Paint {
+    Coloured,
+    Plain,
+}
+
+/// ANSI codes of colours.
+const GREEN: u8 = 32;
+const RED: u8 = 31;
+
+impl Paint {
+    /// None where `NO_COLOR` says so, and where nobody sees them.
+    pub(super) fn of(is_terminal: bool) -> Self {
+        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let is_dumb = set("TERM").is_none_or(|term| term == "dumb");
+        if is_terminal && !is_dumb && set("NO_COLOR").is_none() {
+            Self::Coloured
+        } else {
+            Self::Plain
+        }
+    }
+
+    /// What is well, or is not.
+    pub(super) fn mark(self, text: &str, is_well: bool) -> String {
+        match self {
+            Self::Plain => text.to_owned(),
+            Self::Coloured => {
+                format!("\x1b[{}m{text}\x1b[0m", if is_well { GREEN } else { RED })
+            }
+        }
+    }
+}
