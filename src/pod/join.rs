@@ -50,6 +50,11 @@ where
         }
     }
 
+    /// Whether there is a task of this key.
+    pub(super) fn is_under_way(&self, key: &K) -> bool {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).contains_key(key)
+    }
+
     fn receiver<F>(&self, key: K, start: impl FnOnce() -> F) -> watch::Receiver<Outcome<T, E>>
     where
         F: Future<Output = Result<T, E>> + Send + 'static,

@@ -34,7 +34,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 impl Pods {
     /// Whether somebody is removing it.
     pub fn is_being_removed(&self, container: &Container) -> bool {
-        self.removals.under_way().iter().any(|(id, _)| *id == container.id)
+        self.removals.is_under_way(&container.id)
     }
 
     /// Removes a container, by force where it runs. Its log stays. A call while another one is
