@@ -149,9 +149,10 @@ async fn commands_run_inside() {
     assert_eq!(response.exit_code, 5);
     assert_eq!(node.output(&id, "echo $FROM_IMAGE; pwd").await, "yes\n/home");
 
-    // Each stream has a limit, which is no failure.
+    // An answer has a limit, which is no failure.
     let response = node.exec(&id, "dd if=/dev/zero bs=1M count=17 2>/dev/null", 60).await.unwrap();
-    assert_eq!((response.stdout.len(), response.exit_code), (16 << 20, 0));
+    assert!((15 << 20..16 << 20).contains(&response.stdout.len()), "{}", response.stdout.len());
+    assert_eq!(response.exit_code, 0);
 
     // A child that keeps the pipe open holds nobody up.
     let response = node.exec(&id, "echo done; sleep 500 & exit 0", 20).await.unwrap();

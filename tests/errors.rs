@@ -277,9 +277,9 @@ async fn images_and_calls_that_are_not_there() {
     let error = node.images.pull_image(pull("127.0.0.1:9/x:1")).await.unwrap_err();
     // The kubelet looks for this word, and only under this code.
     assert_status(&error, Code::Unknown, "RegistryUnavailable: registry 127.0.0.1:9");
-    let request = v1::ListMetricDescriptorsRequest::default();
-    let error = node.runtime.list_metric_descriptors(request).await.unwrap_err();
-    assert_status(&error, Code::Unimplemented, "ListMetricDescriptors");
+    let request = v1::CheckpointContainerRequest::default();
+    let error = node.runtime.checkpoint_container(request).await.unwrap_err();
+    assert_status(&error, Code::Unimplemented, "CheckpointContainer");
 }
 
 #[tokio::test(flavor = "multi_thread")]
