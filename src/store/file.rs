@@ -5,6 +5,7 @@
 //! older one is carried over in one transaction, after a copy was put beside it.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io,
     os::unix::fs::FileExt,
@@ -15,10 +16,13 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, params};
 use tracing::{error, info, warn};
 
-use super::{
-    Durability, Error,
-    thread::{Row, Rows},
-};
+use super::{Durability, Error};
+
+/// Key and body of a record.
+pub(super) type Row = (String, Vec<u8>);
+
+/// Records by collection, in the order of their keys.
+pub(super) type Rows = BTreeMap<String, Vec<Row>>;
 
 /// The version of records that this Criquet writes.
 pub(super) const VERSION: u32 = 1;

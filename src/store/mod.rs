@@ -24,8 +24,8 @@ use tokio::sync::oneshot;
 pub use batch::Batch;
 pub use error::Error;
 
-use file::Look;
-use thread::{Answer, Request, Row, Store};
+use file::{Look, Row};
+use thread::{Answer, Request, Store};
 
 /// Records that are worth a thread of their own to decode.
 const MANY: usize = 1000;

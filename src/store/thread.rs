@@ -18,15 +18,9 @@ use tracing::{info, warn};
 use super::{
     Batch, Durability, Error,
     batch::Change,
-    file::{self, Look},
+    file::{self, Look, Row, Rows},
     reserve::{self, Reserve},
 };
-
-/// Key and body of a record.
-pub(super) type Row = (String, Vec<u8>);
-
-/// Records by collection, in the order of their keys.
-pub(super) type Rows = BTreeMap<String, Vec<Row>>;
 
 /// Takes an answer to whoever asked.
 pub(super) type Answer<T> = Box<dyn FnOnce(T) + Send>;
