@@ -5,10 +5,11 @@ use super::{Container, Pods, error::Error, sandbox::Sandbox};
 use crate::telemetry::Operation;
 
 /// All operations, by name.
-pub const OPERATIONS: [&str; 12] = [
+pub const OPERATIONS: [&str; 13] = [
     "RunPodSandbox",
     "StopPodSandbox",
     "RemovePodSandbox",
+    "UpdatePodSandboxResources",
     "CreateContainer",
     "StartContainer",
     "StopContainer",

@@ -22,6 +22,13 @@ pub async fn life(node: &mut Node) -> String {
     let pod = node.pod("pod").await;
     let container = node.launch(&pod, requests::script("c", "sleep 1000")).await;
     assert_eq!(node.output(&container, "echo here").await, "here");
+    let resources = v1::LinuxContainerResources { cpu_shares: 512, ..Default::default() };
+    let update = v1::UpdatePodSandboxResourcesRequest {
+        pod_sandbox_id: pod.clone(),
+        resources: Some(resources),
+        ..Default::default()
+    };
+    node.runtime.update_pod_sandbox_resources(update).await.unwrap();
     let failed = node.start_container(&container).await.unwrap_err();
     assert_eq!(failed.code(), Code::FailedPrecondition, "{failed}");
     let image = v1::ImageSpec { image: "localhost:1/none:1".to_owned(), ..Default::default() };
@@ -98,6 +105,7 @@ async fn figures_are_what_has_happened() {
     for stage in ["starting the monitor", "setting up the network", "writing the pod's files"] {
         assert!(stages("RunPodSandbox").contains(stage), "{:?}", stages("RunPodSandbox"));
     }
+    assert!(stages("UpdatePodSandboxResources").contains("changing its cgroup"));
     assert!(stages("CreateContainer").contains("making its files"));
     assert!(stages("StartContainer").contains("starting its program"));
     assert!(stages("ExecSync").contains("running the command"));

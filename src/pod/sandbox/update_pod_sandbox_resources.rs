@@ -10,9 +10,11 @@ use crate::{
         Pods, blocking,
         error::Error,
         sandbox::{Sandbox, SandboxPhase},
+        stage,
     },
     runtime::cgroup::{Cgroup, Version},
     spec::{config::Resources, resources},
+    telemetry::Operation,
 };
 
 /// How long the disk is waited for.
@@ -33,6 +35,19 @@ impl Pods {
         for given in [&overhead, &needs].into_iter().flatten() {
             resources::build(given)?;
         }
+        let operation = self.on_sandbox("UpdatePodSandboxResources", sandbox);
+        let outcome = self.update_sandbox_anew(sandbox, overhead, needs, &operation).await;
+        stage::ended(operation, outcome)
+    }
+
+    async fn update_sandbox_anew(
+        self: &Arc<Self>,
+        sandbox: &Sandbox,
+        overhead: Option<Resources>,
+        needs: Option<Resources>,
+        operation: &Operation,
+    ) -> Result<(), Error> {
+        operation.stage("waiting for another update");
         let _guard = sandbox.limits.lock().await;
         let (limits, cgroup) = {
             let record = sandbox.record();
@@ -43,10 +58,12 @@ impl Pods {
             (resources::of_pod(overhead, needs)?, has_own.then(|| record.cgroup.clone()))
         };
         if let Some(cgroup) = cgroup {
+            operation.stage("changing its cgroup");
             let (version, ending) = (self.parts.cgroups, sandbox.ending.clone());
             blocking::own_files(move || apply(version, &cgroup, &limits, || ending.is_cancelled()))
                 .await?;
         }
+        operation.stage("storing its limits");
         let stored = sandbox.observe(&self.parts.database, |record| {
             record.config.overhead = overhead.or(record.config.overhead.take());
             record.config.resources = needs.or(record.config.resources.take());
