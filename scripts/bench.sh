@@ -16,6 +16,8 @@ WORK=$(mktemp -d /var/tmp/criquet-bench.XXXXXX)
 finish() {
     local status=$?
     trap '' INT TERM
+    # The one that was started last, by the benchmark itself.
+    [ ! -e "$WORK/daemon.pid" ] || stop "$(cat "$WORK/daemon.pid")"
     stop_all
     restore_forwarding
     for cgroup in "$NAME" "$NAME-server" "$NAME-containerd"; do
@@ -131,7 +133,7 @@ if [ -n "${PULL:-}" ]; then
     done
 fi
 if [ -n "${RESTART:-}" ]; then
-    ARGUMENTS+=(--restart "echo \$\$ > $(cpu_hierarchy)/$NAME-server/cgroup.procs &&
+    ARGUMENTS+=(--restart "echo \$\$ > $WORK/daemon.pid && echo \$\$ > $(cpu_hierarchy)/$NAME-server/cgroup.procs &&
         exec $CRIQUET serve --config $WORK/criquet.toml >> $WORK/criquet.log 2>&1")
 fi
 start_criquet

@@ -40,28 +40,44 @@ pub(super) struct Meters {
     budget: Budget,
     // Look-ups and insertions, never across a reading.
     known: Mutex<BTreeMap<String, Arc<Meter>>>,
-    round: tokio::sync::Mutex<Round>,
+    containers: tokio::sync::Mutex<Round<Reading>>,
+    sandboxes: tokio::sync::Mutex<Round<PodReading>>,
     kept: metrics::Kept,
 }
 
-/// Everything that was read at one time.
-#[derive(Default)]
-struct Round {
+/// What was read at one time, by id.
+struct Round<T> {
     at: Option<Instant>,
-    containers: Arc<BTreeMap<String, Reading>>,
-    sandboxes: Arc<BTreeMap<String, PodReading>>,
+    readings: Arc<BTreeMap<String, T>>,
 }
 
-impl Round {
-    /// Whether a container runs that was not read.
-    fn lacks(&self, container: &Container) -> bool {
-        container.is_running() && !self.containers.contains_key(container.id.as_str())
+impl<T> Default for Round<T> {
+    fn default() -> Self {
+        Self { at: None, readings: Arc::default() }
+    }
+}
+
+impl<T: Clone> Round<T> {
+    fn is_old(&self) -> bool {
+        self.at.is_none_or(|at| at.elapsed() > FRESH)
     }
 
-    /// The same of a pod that is ready.
-    fn lacks_pod(&self, sandbox: &Sandbox) -> bool {
-        !self.sandboxes.contains_key(sandbox.id.as_str())
-            && sandbox.record().phase == SandboxPhase::Ready
+    /// Whom to read: all where it is old, otherwise those that it lacks.
+    fn wanted<O>(
+        &self,
+        all: Vec<Arc<O>>,
+        lacks: impl Fn(&O, &BTreeMap<String, T>) -> bool,
+    ) -> Vec<Arc<O>> {
+        let is_old = self.is_old();
+        all.into_iter().filter(|one| is_old || lacks(one, &self.readings)).collect()
+    }
+
+    /// Adds to what is fresh, or begins anew.
+    fn add(&mut self, readings: Vec<(String, T)>) {
+        if self.is_old() {
+            *self = Self { at: Some(Instant::now()), readings: Arc::default() };
+        }
+        Arc::make_mut(&mut self.readings).extend(readings);
     }
 }
 
@@ -71,7 +87,8 @@ impl Meters {
         Self {
             budget: Budget::new(descriptors.min(DESCRIPTORS)),
             known: Mutex::default(),
-            round: tokio::sync::Mutex::default(),
+            containers: tokio::sync::Mutex::default(),
+            sandboxes: tokio::sync::Mutex::default(),
             kept: metrics::Kept::default(),
         }
     }
@@ -113,7 +130,18 @@ impl Pods {
     pub async fn containers_usage(
         self: &Arc<Self>,
     ) -> Result<Arc<BTreeMap<String, Reading>>, Error> {
-        self.usage_round().await.map(|(containers, _)| containers)
+        // Those who ask at the same time wait for the same round.
+        let mut round = self.meters.containers.lock().await;
+        // What began since the last one is told as well: whoever has started it may ask at once.
+        let wanted = round.wanted(self.containers(), |container, known| {
+            container.is_running() && !known.contains_key(container.id.as_str())
+        });
+        if !wanted.is_empty() || round.is_old() {
+            let pods = Arc::clone(self);
+            let read = move || Ok(pods.read_containers(&wanted));
+            round.add(blocking::own_files(read).await?);
+        }
+        Ok(Arc::clone(&round.readings))
     }
 
     /// What all pods use, by id, a second ago at most.
@@ -123,43 +151,17 @@ impl Pods {
     pub async fn sandboxes_usage(
         self: &Arc<Self>,
     ) -> Result<Arc<BTreeMap<String, PodReading>>, Error> {
-        self.usage_round().await.map(|(_, sandboxes)| sandboxes)
-    }
-
-    #[allow(clippy::type_complexity, reason = "two maps that are shared")]
-    async fn usage_round(
-        self: &Arc<Self>,
-    ) -> Result<(Arc<BTreeMap<String, Reading>>, Arc<BTreeMap<String, PodReading>>), Error> {
-        // Those who ask at the same time wait for the same round.
-        let mut round = self.meters.round.lock().await;
-        if round.at.is_none_or(|at| at.elapsed() > FRESH) {
+        let mut round = self.meters.sandboxes.lock().await;
+        let wanted = round.wanted(self.sandboxes(), |sandbox, known| {
+            let is_ready = sandbox.record().phase == SandboxPhase::Ready;
+            is_ready && !known.contains_key(sandbox.id.as_str())
+        });
+        if !wanted.is_empty() || round.is_old() {
             let pods = Arc::clone(self);
-            *round = blocking::own_files(move || Ok(pods.read_all())).await?;
+            let read = move || Ok(pods.read_sandboxes(&wanted));
+            round.add(blocking::own_files(read).await?);
         }
-        // What began since then is told as well: whoever has started it may ask at once.
-        let containers = self.containers();
-        let new: Vec<_> = containers.into_iter().filter(|c| round.lacks(c)).collect();
-        let sandboxes = self.sandboxes();
-        let new_pods: Vec<_> = sandboxes.into_iter().filter(|s| round.lacks_pod(s)).collect();
-        if !new.is_empty() || !new_pods.is_empty() {
-            let pods = Arc::clone(self);
-            let read = move || Ok((pods.read_containers(&new), pods.read_sandboxes(&new_pods)));
-            let (containers, sandboxes) = blocking::own_files(read).await?;
-            Arc::make_mut(&mut round.containers).extend(containers);
-            Arc::make_mut(&mut round.sandboxes).extend(sandboxes);
-        }
-        Ok((Arc::clone(&round.containers), Arc::clone(&round.sandboxes)))
-    }
-
-    fn read_all(&self) -> Round {
-        self.forget_meters();
-        let containers = self.read_containers(&self.containers());
-        let sandboxes = self.read_sandboxes(&self.sandboxes());
-        Round {
-            at: Some(Instant::now()),
-            containers: Arc::new(containers.into_iter().collect()),
-            sandboxes: Arc::new(sandboxes.into_iter().collect()),
-        }
+        Ok(Arc::clone(&round.readings))
     }
 
     fn read_containers(&self, containers: &[Arc<Container>]) -> Vec<(String, Reading)> {

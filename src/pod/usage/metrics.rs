@@ -78,7 +78,8 @@ impl Pods {
     /// # Errors
     /// When the reading was ended by a panic.
     pub async fn metrics(self: &Arc<Self>) -> Result<Metrics, Error> {
-        let (containers, sandboxes) = self.usage_round().await?;
+        let (containers, sandboxes) =
+            tokio::try_join!(self.containers_usage(), self.sandboxes_usage())?;
         let details = self.details_round().await?;
         let first = async {
             tokio::join!(self.look_at_disk(), self.measure_unknown(containers.keys()));
