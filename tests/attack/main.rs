@@ -10,6 +10,7 @@ mod descriptors;
 mod devices;
 mod keyring;
 mod masks;
+mod tokens;
 
 /// The program that runs scripts of Python, wherever this machine has it.
 fn python() -> String {
