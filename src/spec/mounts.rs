@@ -98,6 +98,7 @@ fn defaults(wishes: &Wishes) -> Vec<OciMount> {
 /// Files and memory that the containers of a sandbox share.
 fn of_sandbox(sandbox: &Sandbox, wishes: &Wishes) -> Vec<OciMount> {
     let access = if wishes.readonly_rootfs { "ro" } else { "rw" };
+    let options = ["rbind", "rprivate", "nosuid", "nodev", "noexec", access];
     let files = [
         ("/etc/hostname", &sandbox.hostname_file),
         ("/etc/hosts", &sandbox.hosts_file),
@@ -107,7 +108,7 @@ fn of_sandbox(sandbox: &Sandbox, wishes: &Wishes) -> Vec<OciMount> {
         .into_iter()
         .filter_map(|(destination, source)| {
             let source = source.as_ref()?.to_string_lossy();
-            Some(mount("bind", &source, destination, &["rbind", "rprivate", access]))
+            Some(mount("bind", &source, destination, &options))
         })
         .collect();
     if let Some(shm) = &sandbox.shm {

@@ -8,8 +8,10 @@ mod common;
 mod daemon_state;
 mod descriptors;
 mod devices;
+mod files;
 mod keyring;
 mod masks;
+mod pod_init;
 mod tokens;
 
 /// The program that runs scripts of Python, wherever this machine has it.

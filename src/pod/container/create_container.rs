@@ -22,7 +22,10 @@ use crate::{
         error::{During, Error, Reason},
         happening::Happening,
         id::ContainerId,
-        sandbox::{Sandbox, SandboxPhase, files::Files},
+        sandbox::{
+            Sandbox, SandboxPhase,
+            files::{Files, host_name},
+        },
         time::now,
     },
     runtime::bundle::{Bundle, Rootfs},
@@ -289,7 +292,8 @@ impl Pods {
         cgroup: &Path,
     ) -> Result<SpecSandbox, Error> {
         let record = sandbox.record();
-        let files = Files::of(&self.sandbox_directory(&sandbox.id));
+        let directory = self.sandbox_directory(&sandbox.id);
+        let files = Files::of(record.files.as_deref().unwrap_or(&directory));
         let shm = match config.security.namespaces.ipc {
             NamespaceMode::Node => Some(PathBuf::from("/dev/shm")),
             _ => record.shm.clone(),
@@ -299,7 +303,10 @@ impl Pods {
             hosts_file: Some(files.hosts),
             resolv_conf: Some(files.resolv_conf),
             shm,
-            hostname: record.config.hostname.clone(),
+            hostname: match record.config.hostname.as_str() {
+                "" => host_name()?,
+                name => name.to_owned(),
+            },
             monitor_pid: record.monitor_pid,
             netns: record.netns.clone(),
             cgroup: cgroup.to_owned(),
