@@ -46,7 +46,7 @@ impl Server {
         }
         let log = match request.log_path.as_str() {
             "" => None,
-            path => Some(open_log(&request.log_directory, path)?),
+            path => Some(open_log(&request.log_directory, path, request.terminal)?),
         };
         let namespace = self.pid_namespace(&request)?;
         let pid = match (request.pid_mode(), &namespace) {
@@ -234,11 +234,13 @@ fn streams(request: &v1::Start) -> Result<(ChildStdio, Ours), Error> {
 }
 
 /// A log lies beneath the log directory of its sandbox, or in its own.
-fn open_log(directory: &str, path: &str) -> Result<Log, Error> {
+fn open_log(directory: &str, path: &str, terminal: bool) -> Result<Log, Error> {
     let own = || Path::new(path).parent().unwrap_or(Path::new("/"));
     let directory = if directory.is_empty() { own() } else { Path::new(directory) };
-    match Log::open(directory, Path::new(path)) {
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::EINVAL)) => {
+    match Log::open(directory, Path::new(path), terminal) {
+        Err(error)
+            if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::EINVAL | libc::ENOTDIR)) =>
+        {
             let reason = format!("{path} is a link or no regular file; remove it");
             Err(Error::spec("log_path", reason))
         }
