@@ -12,6 +12,7 @@ mod files;
 mod keyring;
 mod masks;
 mod pod_init;
+mod requests;
 mod tokens;
 
 /// The program that runs scripts of Python, wherever this machine has it.

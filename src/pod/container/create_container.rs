@@ -8,7 +8,7 @@ use std::{
 };
 
 use oci_spec::runtime::Spec;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     crash,
@@ -143,6 +143,9 @@ impl Pods {
         let namespace = &sandbox_record.config.metadata.namespace;
         self.parts.images.admit(&image.id, config.image.as_the_user_knows_it(), namespace)?;
         self.check_container(sandbox, &config)?;
+        for name in spec::capabilities::unknown(&config.security) {
+            warn!(container.id = %id, name, "a capability that is not known is passed over");
+        }
         let filter = filters::own_filter(&config)?;
         check::share_namespaces(&sandbox_record.config, &mut config);
         let user = user_of(&config, &self.parts.images.users(&image.id)?, &image)?;
@@ -346,6 +349,9 @@ fn annotations(
         .collect()
 }
 
+/// `NGROUPS_MAX` of the kernel.
+const MAX_GROUPS: usize = 65_536;
+
 fn user_of(config: &ContainerConfig, users: &Users, image: &Image) -> Result<User, Error> {
     let security = &config.security;
     if security.run_as_group.is_some() && security.run_as.is_none() {
@@ -363,10 +369,19 @@ fn user_of(config: &ContainerConfig, users: &Users, image: &Image) -> Result<Use
         GroupsPolicy::Strict => Vec::new(),
     };
     let mut groups = vec![gid];
+    let mut known = std::collections::HashSet::from([gid]);
     for group in of_image.into_iter().chain(security.supplemental_groups.iter().copied()) {
-        if !groups.contains(&group) {
+        if known.insert(group) {
             groups.push(group);
         }
+    }
+    if groups.len() > MAX_GROUPS {
+        let reason = format!(
+            "{} groups, those of the image included, are more than the {MAX_GROUPS} that a \
+             process can have",
+            groups.len()
+        );
+        return Err(spec::Error::invalid("supplemental_groups", reason).into());
     }
     Ok(User { uid: found.uid, gid, groups, home: found.home })
 }
