@@ -43,6 +43,8 @@ async fn a_wrong_token_is_the_end_of_its_connection() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    // An answer that does not say so is followed by others, until a timeout ends it.
+    assert!(answer.to_ascii_lowercase().contains("connection: close"), "{answer}");
     // The guess has not used up what it was not for.
     let mut stream = target.connect().await;
     assert_eq!(target.upgrade(&mut stream, &UPGRADE).await.0, 101);
