@@ -19,6 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             .build_client(true)
             .build_server(true)
             .emit_rerun_if_changed(false)
+            .extern_path(".runtime.v1.Metric", "crate::cri::Metric")
             .compile_fds(cri)?;
         let admin = protox::compile(["criquet/v1/admin.proto"], ["proto"])?;
         let descriptor = prost::Message::encode_to_vec(&admin);

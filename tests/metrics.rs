@@ -9,7 +9,7 @@ use std::{
 };
 
 use common::{Node, answered, hang::Hanging, requests};
-use criquet::cri::v1;
+use criquet::cri::{Metric, PlainMetric, v1};
 use tokio_stream::StreamExt;
 
 const MEBIBYTE: u64 = 1 << 20;
@@ -27,16 +27,21 @@ async fn metrics(node: &mut Node) -> Vec<v1::PodSandboxMetrics> {
     node.runtime.list_pod_sandbox_metrics(request).await.unwrap().into_inner().pod_metrics
 }
 
+fn plain(metrics: &[Metric]) -> Vec<PlainMetric> {
+    metrics.iter().map(|metric| metric.plain().unwrap()).collect()
+}
+
 /// The labels of a metric by their keys; there is a value for each.
-fn labels<'a>(table: &'a Table, metric: &'a v1::Metric) -> BTreeMap<&'a str, &'a str> {
+fn labels<'a>(table: &'a Table, metric: &'a PlainMetric) -> BTreeMap<&'a str, &'a str> {
     let keys = &table[&metric.name];
     assert_eq!(keys.len(), metric.label_values.len(), "{metric:?}");
     keys.iter().map(String::as_str).zip(metric.label_values.iter().map(String::as_str)).collect()
 }
 
 /// The value of the metrics of a name, all together.
-fn value(metrics: &[v1::Metric], name: &str) -> Option<u64> {
-    let of_name = metrics.iter().filter(|metric| metric.name == name);
+fn value(metrics: &[Metric], name: &str) -> Option<u64> {
+    let metrics = plain(metrics).into_iter();
+    let of_name = metrics.filter(|metric| metric.name == name);
     of_name.map(|metric| metric.value.unwrap().value).reduce(|one, other| one + other)
 }
 
@@ -72,11 +77,11 @@ async fn a_new_container_has_all_its_metrics_in_the_first_answer() {
     assert_eq!(of_pod.pod_sandbox_id, pod);
     let [of_container] = of_pod.container_metrics.as_slice() else { panic!("{of_pod:?}") };
     assert_eq!(of_container.container_id, container);
-    let own = &of_container.metrics;
+    let (own, of_pod) = (&plain(&of_container.metrics), &plain(&of_pod.metrics));
 
     // All but what a kernel may not give.
     let told: BTreeSet<&str> =
-        own.iter().chain(&of_pod.metrics).map(|metric| metric.name.as_str()).collect();
+        own.iter().chain(of_pod).map(|metric| metric.name.as_str()).collect();
     let may_be_absent = |name: &str| {
         ["container_pressure_", "container_hugetlb_", "container_blkio_", "container_fs_reads_"]
             .iter()
@@ -99,7 +104,7 @@ async fn a_new_container_has_all_its_metrics_in_the_first_answer() {
         assert_eq!((labels["id"], labels["image"]), (id, common::image::NAME));
         assert!(metric.timestamp > 0, "{metric:?}");
     }
-    let value = |name: &str| value(own, name).unwrap();
+    let value = |name: &str| value(&of_container.metrics, name).unwrap();
     assert_eq!(value("container_spec_memory_limit_bytes"), 64 * MEBIBYTE);
     assert_eq!(value("container_spec_cpu_quota"), 20_000);
     let written = value("container_fs_usage_bytes");
@@ -110,7 +115,7 @@ async fn a_new_container_has_all_its_metrics_in_the_first_answer() {
     let usage = cgroup_file(id, ("memory", "memory.usage_in_bytes"), "memory.current");
     let told = value("container_memory_usage_bytes");
     assert!(told.abs_diff(usage) < usage / 20 + MEBIBYTE, "{told} beside {usage}");
-    let network = of_pod.metrics.iter().find(|m| m.name.starts_with("container_network_")).unwrap();
+    let network = of_pod.iter().find(|m| m.name.starts_with("container_network_")).unwrap();
     let labels = labels(&table, network);
     assert_eq!((labels["interface"], labels["name"], labels["pod"]), ("eth0", pod.as_str(), "pod"));
     node.remove_pod(&pod).await.unwrap();
@@ -157,6 +162,7 @@ async fn lists_and_streams_tell_each_metric_once_and_of_ready_pods_alone() {
             assert_eq!(pod.container_metrics.len(), 1, "those that run");
             let of_containers = pod.container_metrics.iter().flat_map(|c| &c.metrics);
             for metric in pod.metrics.iter().chain(of_containers) {
+                let metric = metric.plain().unwrap();
                 let key = (metric.name.clone(), metric.label_values.clone());
                 assert!(
                     seen.insert(key),
@@ -186,7 +192,8 @@ async fn counters_go_on_over_a_restart_of_the_daemon() {
         let all = all.flat_map(|pod| {
             pod.container_metrics.into_iter().flat_map(|c| c.metrics).chain(pod.metrics)
         });
-        all.filter(|metric| metric.metric_type() == v1::MetricType::Counter)
+        all.map(|metric| metric.plain().unwrap())
+            .filter(|metric| metric.metric_type() == v1::MetricType::Counter)
             .map(|metric| ((metric.name, metric.label_values), metric.value.unwrap().value))
             .collect()
     };

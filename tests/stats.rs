@@ -221,3 +221,27 @@ async fn a_pod_whose_monitor_does_not_answer_takes_no_figures_along() {
         node.remove_pod(&pod).await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn what_has_just_begun_is_in_the_next_list() {
+    requires_root!();
+    let mut node = Node::start().await;
+    for round in 0..4 {
+        // The pod alone first, and then with its container.
+        let pod = node.pod(&format!("p{round}")).await;
+        let request = v1::ListPodSandboxStatsRequest::default();
+        let pods = node.runtime.list_pod_sandbox_stats(request).await.unwrap().into_inner().stats;
+        let is_it = |stats: &v1::PodSandboxStats| stats.attributes.as_ref().unwrap().id == pod;
+        assert!(pods.iter().any(is_it), "round {round}");
+        let container = node.launch(&pod, requests::script("c", "sleep 1000")).await;
+        let request = v1::ListContainerStatsRequest::default();
+        let all = node.runtime.list_container_stats(request).await.unwrap().into_inner().stats;
+        let ids: Vec<_> = all.into_iter().map(|stats| stats.attributes.unwrap().id).collect();
+        assert!(ids.contains(&container), "round {round}: {ids:?}");
+        let request = v1::ListPodSandboxMetricsRequest::default();
+        let metrics = node.runtime.list_pod_sandbox_metrics(request).await.unwrap().into_inner();
+        let pods = metrics.pod_metrics;
+        let its = pods.iter().find(|metrics| metrics.pod_sandbox_id == pod).unwrap();
+        assert!(!its.metrics.is_empty() && its.container_metrics.len() == 1, "round {round}");
+    }
+}

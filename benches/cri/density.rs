@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use criquet::cri::v1::{ListContainersRequest, ListPodSandboxRequest};
+use criquet::cri::v1::{
+    ListContainerStatsRequest, ListContainersRequest, ListPodSandboxMetricsRequest,
+    ListPodSandboxRequest, ListPodSandboxStatsRequest,
+};
 
 use crate::{
     args::Args,
@@ -14,6 +17,10 @@ use crate::{
 /// How often each list is asked for.
 const LISTS: usize = 50;
 
+/// How often statistics are asked for, and how long after one another.
+const STATISTICS: usize = 10;
+const BETWEEN: Duration = Duration::from_millis(1100);
+
 /// Starts the pods, looks, and ends them.
 pub async fn measure(args: &Args, lab: &Lab, figures: &mut Figures) -> anyhow::Result<()> {
     let count = args.density;
@@ -23,6 +30,7 @@ pub async fn measure(args: &Args, lab: &Lab, figures: &mut Figures) -> anyhow::R
     eprintln!("  {count} pods that do nothing");
     let (pods, _) = start_many(args, lab, count).await?;
     lists(lab, count, figures).await?;
+    statistics(lab, count, figures).await?;
     execs(args, lab, &pods, figures).await?;
     // What starting has left to be done.
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -54,6 +62,36 @@ async fn lists(lab: &Lab, count: usize, figures: &mut Figures) -> anyhow::Result
     }
     figures.times(format!("ListPodSandbox, {count} pods"), &sandboxes, None);
     figures.times(format!("ListContainers, {count} pods"), &containers, None);
+    Ok(())
+}
+
+/// Each answer is of readings of its own: those of one are used for a second.
+async fn statistics(lab: &Lab, count: usize, figures: &mut Figures) -> anyhow::Result<()> {
+    let mut runtime = lab.client.runtime.clone();
+    let (mut containers, mut sandboxes, mut metrics) = (Vec::new(), Vec::new(), Vec::new());
+    let before = lab.usage.cpu()?;
+    for _ in 0..STATISTICS {
+        let request = ListContainerStatsRequest::default();
+        timed(&mut containers, runtime.list_container_stats(request)).await?;
+        tokio::time::sleep(BETWEEN).await;
+        let request = ListPodSandboxStatsRequest::default();
+        timed(&mut sandboxes, runtime.list_pod_sandbox_stats(request)).await?;
+        tokio::time::sleep(BETWEEN).await;
+    }
+    let cpu = lab.usage.cpu()?.saturating_sub(before);
+    let each = millis(cpu) / (2 * STATISTICS) as f64;
+    figures.times(format!("ListContainerStats, {count} pods"), &containers, None);
+    figures.times(format!("ListPodSandboxStats, {count} pods"), &sandboxes, None);
+    figures.value(format!("CPU time per list of statistics, {count} pods"), "ms", each, None);
+    for _ in 0..STATISTICS {
+        let request = ListPodSandboxMetricsRequest {};
+        match timed(&mut metrics, runtime.list_pod_sandbox_metrics(request)).await {
+            Ok(_) => tokio::time::sleep(BETWEEN).await,
+            // Not every runtime has them.
+            Err(_) => return Ok(()),
+        }
+    }
+    figures.times(format!("ListPodSandboxMetrics, {count} pods"), &metrics, None);
     Ok(())
 }
 

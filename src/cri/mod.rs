@@ -13,6 +13,7 @@ mod status;
 
 pub use deadline::DeadlineLayer;
 pub use image::ImageServer;
+pub use metrics::{Metric, PlainMetric};
 pub use runtime::RuntimeServer;
 
 /// The wire types and services, generated from `proto/runtime/v1/api.proto`.

@@ -52,6 +52,19 @@ struct Round {
     sandboxes: Arc<BTreeMap<String, PodReading>>,
 }
 
+impl Round {
+    /// Whether a container runs that was not read.
+    fn lacks(&self, container: &Container) -> bool {
+        container.is_running() && !self.containers.contains_key(container.id.as_str())
+    }
+
+    /// The same of a pod that is ready.
+    fn lacks_pod(&self, sandbox: &Sandbox) -> bool {
+        !self.sandboxes.contains_key(sandbox.id.as_str())
+            && sandbox.record().phase == SandboxPhase::Ready
+    }
+}
+
 impl Meters {
     /// Meters that keep so many descriptors at the most.
     pub(super) fn new(descriptors: usize) -> Self {
@@ -123,22 +136,42 @@ impl Pods {
             let pods = Arc::clone(self);
             *round = blocking::own_files(move || Ok(pods.read_all())).await?;
         }
+        // What began since then is told as well: whoever has started it may ask at once.
+        let containers = self.containers();
+        let new: Vec<_> = containers.into_iter().filter(|c| round.lacks(c)).collect();
+        let sandboxes = self.sandboxes();
+        let new_pods: Vec<_> = sandboxes.into_iter().filter(|s| round.lacks_pod(s)).collect();
+        if !new.is_empty() || !new_pods.is_empty() {
+            let pods = Arc::clone(self);
+            let read = move || Ok((pods.read_containers(&new), pods.read_sandboxes(&new_pods)));
+            let (containers, sandboxes) = blocking::own_files(read).await?;
+            Arc::make_mut(&mut round.containers).extend(containers);
+            Arc::make_mut(&mut round.sandboxes).extend(sandboxes);
+        }
         Ok((Arc::clone(&round.containers), Arc::clone(&round.sandboxes)))
     }
 
     fn read_all(&self) -> Round {
         self.forget_meters();
-        let containers = in_parallel(&self.containers(), |container| {
-            Some((container.id.to_string(), self.meter_of_container(container)?.read()))
-        });
-        let sandboxes = in_parallel(&self.sandboxes(), |sandbox| {
-            Some((sandbox.id.to_string(), self.read_sandbox(sandbox)?))
-        });
+        let containers = self.read_containers(&self.containers());
+        let sandboxes = self.read_sandboxes(&self.sandboxes());
         Round {
             at: Some(Instant::now()),
             containers: Arc::new(containers.into_iter().collect()),
             sandboxes: Arc::new(sandboxes.into_iter().collect()),
         }
+    }
+
+    fn read_containers(&self, containers: &[Arc<Container>]) -> Vec<(String, Reading)> {
+        in_parallel(containers, |container| {
+            Some((container.id.to_string(), self.meter_of_container(container)?.read()))
+        })
+    }
+
+    fn read_sandboxes(&self, sandboxes: &[Arc<Sandbox>]) -> Vec<(String, PodReading)> {
+        in_parallel(sandboxes, |sandbox| {
+            Some((sandbox.id.to_string(), self.read_sandbox(sandbox)?))
+        })
     }
 
     fn read_sandbox(&self, sandbox: &Sandbox) -> Option<PodReading> {

@@ -17,10 +17,13 @@ pub(in crate::cri) struct Labels<'a> {
     pub(in crate::cri) pod: &'a str,
 }
 
-impl Labels<'_> {
-    /// The values for these keys; those that are not here are in `more`.
-    pub(super) fn values(&self, keys: &[String], more: &[(&str, &str)]) -> Vec<String> {
-        let own = |key: &str| match key {
+impl<'a> Labels<'a> {
+    /// The value for a key; that of one that is not here is in `more`.
+    pub(super) fn value<'b>(&self, key: &str, more: &[(&str, &'b str)]) -> &'b str
+    where
+        'a: 'b,
+    {
+        match key {
             "container" => self.container,
             "id" => self.id,
             "image" => self.image,
@@ -28,7 +31,6 @@ impl Labels<'_> {
             "namespace" => self.namespace,
             "pod" => self.pod,
             other => more.iter().find(|(key, _)| *key == other).map_or("", |(_, value)| value),
-        };
-        keys.iter().map(|key| own(key).to_owned()).collect()
+        }
     }
 }

@@ -7,6 +7,7 @@
 
 mod figures;
 mod labels;
+mod message;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,8 @@ use serde::Deserialize;
 pub(super) use figures::{Facts, OfContainer};
 use figures::{Source, each};
 pub(super) use labels::Labels;
+use message::Encoder;
+pub use message::{Metric, PlainMetric};
 
 use super::v1;
 
@@ -80,22 +83,18 @@ impl Table {
         subject: Subject,
         labels: &Labels<'_>,
         facts: &Facts<'_>,
-    ) -> Vec<v1::Metric> {
-        let mut metrics = Vec::with_capacity(self.0.len() + 8);
+    ) -> Vec<Metric> {
+        let mut encoder = Encoder::default();
         for family in self.0.iter().filter(|family| family.of.contains(&subject)) {
+            let kind = match family.kind {
+                Type::Counter => v1::MetricType::Counter,
+                Type::Gauge => v1::MetricType::Gauge,
+            };
             each(family.source, facts, &mut |more, value, timestamp| {
-                metrics.push(v1::Metric {
-                    name: family.name.clone(),
-                    timestamp,
-                    metric_type: match family.kind {
-                        Type::Counter => v1::MetricType::Counter.into(),
-                        Type::Gauge => v1::MetricType::Gauge.into(),
-                    },
-                    label_values: labels.values(&family.labels, more),
-                    value: Some(v1::UInt64Value { value }),
-                });
+                let labels = family.labels.iter().map(|key| labels.value(key, more));
+                encoder.add(&family.name, timestamp, kind, labels, value);
             });
         }
-        metrics
+        encoder.metrics()
     }
 }

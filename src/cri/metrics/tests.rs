@@ -1,8 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Facts, Labels, OfContainer, Subject, Table};
+use super::{Facts, Labels, Metric, OfContainer, Subject, Table};
 use crate::{
-    cri::v1,
     pod::{Measured, Usage},
     spec::config::Resources,
     stats::{
@@ -15,9 +14,10 @@ const SECOND: u64 = 1_000_000_000;
 const OWN: [&str; 6] = ["container", "id", "image", "name", "namespace", "pod"];
 
 /// A metric by what Prometheus would show.
-fn shown(table: &Table, metrics: &[v1::Metric]) -> BTreeMap<String, (u64, i64)> {
+fn shown(table: &Table, metrics: &[Metric]) -> BTreeMap<String, (u64, i64)> {
     let descriptors = table.descriptors();
-    let line = |metric: &v1::Metric| {
+    let line = |metric: &Metric| {
+        let metric = metric.plain().unwrap();
         let descriptor = descriptors.iter().find(|d| d.name == metric.name).unwrap();
         assert_eq!(descriptor.label_keys.len(), metric.label_values.len(), "{metric:?}");
         let labels = descriptor.label_keys.iter().zip(&metric.label_values);

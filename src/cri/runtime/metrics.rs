@@ -10,7 +10,7 @@ use tonic::Status;
 use super::RuntimeServer;
 use crate::{
     cri::{
-        metrics::{Facts, Labels, OfContainer, Subject},
+        metrics::{Facts, Labels, Metric, OfContainer, Subject},
         v1,
     },
     image::ImageId,
@@ -95,7 +95,7 @@ impl RuntimeServer {
         container: &Container,
         pod: &Labels<'_>,
         round: &Round,
-    ) -> Vec<v1::Metric> {
+    ) -> Vec<Metric> {
         let id = container.id.as_str();
         let Some(reading) = round.read.containers.get(id).copied() else { return Vec::new() };
         let layer = self.pods.writable_layer(container);

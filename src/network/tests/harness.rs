@@ -49,6 +49,7 @@ pub struct Host {
     pub directory: tempfile::TempDir,
     pub options: Options,
     pub network: Network,
+    database: Arc<Database>,
 }
 
 impl Host {
@@ -65,13 +66,16 @@ impl Host {
             ..Options::default()
         };
         change(&mut options);
-        let network = open(&directory, &options);
-        Self { directory, options, network }
+        let database = database(&directory);
+        let network = Network::open(options.clone(), Arc::clone(&database)).unwrap();
+        Self { directory, options, network, database }
     }
 
-    /// The daemon is gone and comes back.
+    /// The daemon is gone, with all that it wrote, and comes back.
     pub fn restart(&mut self) {
-        self.network = open(&self.directory, &self.options);
+        block_on(self.database.settled());
+        self.database = database(&self.directory);
+        self.network = Network::open(self.options.clone(), Arc::clone(&self.database)).unwrap();
     }
 
     pub fn try_set_up(&self, pod: &Pod) -> Result<Addresses, Error> {
@@ -87,14 +91,13 @@ impl Host {
     }
 }
 
-fn open(directory: &tempfile::TempDir, options: &Options) -> Network {
-    try_open(directory, options).unwrap()
+fn database(directory: &tempfile::TempDir) -> Arc<Database> {
+    let path = directory.path().join("state.db");
+    Arc::new(Database::open(&path, Durability::Process).unwrap())
 }
 
 pub fn try_open(directory: &tempfile::TempDir, options: &Options) -> Result<Network, Error> {
-    let path = directory.path().join("state.db");
-    let database = Arc::new(Database::open(&path, Durability::Process).unwrap());
-    Network::open(options.clone(), database)
+    Network::open(options.clone(), database(directory))
 }
 
 /// A pod without processes.

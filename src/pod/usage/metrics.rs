@@ -17,7 +17,9 @@ use tokio::time::timeout;
 
 use super::{FRESH, PodReading};
 use crate::{
-    pod::{Container, Pods, blocking, error::Error, parallel::in_parallel, time},
+    pod::{
+        Container, Pods, Sandbox, SandboxPhase, blocking, error::Error, parallel::in_parallel, time,
+    },
     stats::{self, Details, DeviceNames, Disk, Processes, Reading},
 };
 
@@ -101,20 +103,39 @@ impl Pods {
             let pods = Arc::clone(self);
             *round = blocking::own_files(move || Ok(pods.read_details())).await?;
         }
+        let is_known = |id: &str| round.details.contains_key(id);
+        let mut new = self.containers();
+        new.retain(|c| c.is_running() && !is_known(c.id.as_str()));
+        let mut new_pods = self.sandboxes();
+        new_pods.retain(|s| s.record().phase == SandboxPhase::Ready && !is_known(s.id.as_str()));
+        if !new.is_empty() || !new_pods.is_empty() {
+            let pods = Arc::clone(self);
+            let read = move || Ok(pods.details_of(&new, &new_pods));
+            let details = blocking::own_files(read).await?;
+            Arc::make_mut(&mut round.details).extend(details);
+        }
         Ok(Arc::clone(&round.details))
     }
 
     fn read_details(&self) -> Round {
-        let containers = self.containers();
-        self.count_new(&containers);
+        let details = self.details_of(&self.containers(), &self.sandboxes());
+        Round { at: Some(Instant::now()), details: Arc::new(details.into_iter().collect()) }
+    }
+
+    fn details_of(
+        &self,
+        containers: &[Arc<Container>],
+        sandboxes: &[Arc<Sandbox>],
+    ) -> Vec<(String, Details)> {
+        self.count_new(containers);
         let pools = stats::hugepage_pools();
-        let mut details = in_parallel(&containers, |container| {
+        let mut details = in_parallel(containers, |container| {
             Some((container.id.to_string(), self.meter_of_container(container)?.details(&pools)))
         });
-        details.extend(in_parallel(&self.sandboxes(), |sandbox| {
+        details.extend(in_parallel(sandboxes, |sandbox| {
             Some((sandbox.id.to_string(), self.meter_of_sandbox(sandbox)?.details(&pools)))
         }));
-        Round { at: Some(Instant::now()), details: Arc::new(details.into_iter().collect()) }
+        details
     }
 
     /// Counts what those have open that were not counted yet.
