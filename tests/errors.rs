@@ -194,7 +194,7 @@ async fn containers() {
         (
             Box::new(|c| {
                 requests::security(c).capabilities = Some(v1::Capability {
-                    add_capabilities: vec!["FLY".to_owned()],
+                    add_ambient_capabilities: vec!["FLY".to_owned()],
                     ..Default::default()
                 });
             }),

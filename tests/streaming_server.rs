@@ -59,7 +59,7 @@ async fn sessions_are_limited_and_idle_ones_end() {
         remotes.push(remote);
     }
     let target = node.exec_url(&id, "true", PLAIN).await;
-    assert_eq!(status_of(&target, &UPGRADE).await, 0, "a third session is refused");
+    assert_eq!(status_of(&target, &UPGRADE).await, 503, "a third session is refused");
     // Nothing is said: both end, and make room.
     for remote in remotes {
         let mut receiver = remote.receiver;

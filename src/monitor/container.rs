@@ -19,7 +19,7 @@ use super::{log::Log, sources::Token, v1};
 use crate::{
     kind::Kind,
     runtime::{cgroup::Cgroup, error::Error},
-    sys::signal,
+    sys::{keyring::Keyring, signal},
 };
 
 /// Who waits for the answer to a request.
@@ -37,6 +37,8 @@ pub(super) struct Container {
     /// Until it has ended: a pod can have hundreds of those that have.
     pub pidfd: Option<OwnedFd>,
     pub phase: Phase,
+    /// The session keyring of its processes.
+    pub keyring: Keyring,
     pub log: Option<Log>,
     /// Sources of its output that have not ended.
     pub outputs: Vec<Token>,

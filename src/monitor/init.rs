@@ -3,9 +3,13 @@
 //! It is a copy of the monitor that executes nothing: its program is the monitor's, which no
 //! container can change, and its root is an empty read-only directory, so that nothing of the
 //! host can be reached through `/proc/1`. It has no capability either: a container that may
-//! trace the processes of its pod would make those its own. It ends with the monitor.
+//! trace the processes of its pod would make those its own. For the same reason it lies in a
+//! cgroup below the pod's that has no devices and one process, and behind a filter that leaves
+//! it what it needs to reap. It ends with the monitor.
 
 use std::{os::fd::OwnedFd, path::Path};
+
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxPids, LinuxResources};
 
 use rustix::{
     mount::{
@@ -18,40 +22,92 @@ use rustix::{
 
 use crate::{
     runtime::{
+        cgroup::{Cgroup, Version},
         error::{During, Error},
         process,
     },
     sys::{
         clone::{Cloned, SingleThreaded, clone3},
-        exec, signal,
+        exec, inherited, seccomp, signal,
     },
 };
+
+/// What [`reap_for_ever`] calls, and what the kernel calls for it.
+const CALLS: [libc::c_long; 7] = [
+    libc::SYS_wait4,
+    libc::SYS_waitid,
+    libc::SYS_rt_sigtimedwait,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_restart_syscall,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
 
 /// The running init.
 #[derive(Debug)]
 pub(super) struct Init {
     pub pid: Pid,
     pub pidfd: OwnedFd,
+    /// Its own; none where the daemon names none.
+    pub cgroup: Option<Cgroup>,
 }
 
-/// Starts the init of a new PID namespace. `mount_point` is any empty directory.
-pub(super) fn start(proof: &SingleThreaded, mount_point: &Path) -> Result<Init, Error> {
-    match clone3(proof, libc::CLONE_NEWPID | libc::CLONE_NEWNS, None)
-        .during("clone", "init of the pod")?
-    {
-        Cloned::Parent { pid, pidfd } => Ok(Init { pid, pidfd }),
-        Cloned::Child => {
+/// Starts the init of a new PID namespace in a cgroup that is made for it. `mount_point` is
+/// any directory.
+pub(super) fn start(
+    proof: &SingleThreaded,
+    mount_point: &Path,
+    cgroup: Option<&Path>,
+) -> Result<Init, Error> {
+    let cgroup = cgroup.map(make_cgroup).transpose()?;
+    let target = cgroup.as_ref().and_then(Cgroup::clone_target);
+    let cloned = clone3(proof, libc::CLONE_NEWPID | libc::CLONE_NEWNS, target)
+        .during("clone", "init of the pod");
+    match cloned {
+        Err(error) => {
+            // Nothing ever ran in it.
+            let _ = cgroup.map(|cgroup| cgroup.remove());
+            Err(error)
+        }
+        Ok(Cloned::Parent { pid, pidfd }) => Ok(Init { pid, pidfd, cgroup }),
+        Ok(Cloned::Child) => {
+            if cgroup.as_ref().is_some_and(|cgroup| cgroup.join().is_err()) {
+                exec::exit(1)
+            }
+            inherited::reset();
             signal::reset();
             signal::block(libc::SIGCHLD);
             for ignored in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
                 signal::ignore(ignored);
             }
-            if enter_empty_root(mount_point).is_err() || give_up_rights().is_err() {
+            if enter_empty_root(mount_point).is_err() {
                 exec::exit(1)
             }
             exec::close_all();
+            if give_up_rights().is_err() {
+                exec::exit(1)
+            }
             reap_for_ever()
         }
+    }
+}
+
+/// No devices, and no second process. A node whose cgroups do not count processes has the
+/// filter, which refuses them as well.
+fn make_cgroup(path: &Path) -> Result<Cgroup, Error> {
+    let version = Version::detect().during("inspect", "cgroups")?;
+    let mut none = LinuxDeviceCgroup::default();
+    none.set_allow(false).set_typ(Some(LinuxDeviceType::A)).set_access(Some("rwm".to_owned()));
+    let mut one = LinuxPids::default();
+    one.set_limit(1);
+    let mut limits = LinuxResources::default();
+    limits.set_devices(Some(vec![none])).set_pids(Some(one));
+    match Cgroup::create(version, path, Some(&limits)) {
+        Err(Error::Controller { .. }) => {
+            limits.set_pids(None);
+            Cgroup::create(version, path, Some(&limits))
+        }
+        created => created,
     }
 }
 
@@ -79,7 +135,8 @@ fn give_up_rights() -> Result<(), Error> {
     process::drop_all_capabilities()?;
     rustix::thread::set_no_new_privs(true).during("set", "no_new_privs of the pod's init")?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .during("tie to the monitor", "init of the pod")
+        .during("tie to the monitor", "init of the pod")?;
+    seccomp::load(&seccomp::only(&CALLS), 0).during("load", "filter of the pod's init")
 }
 
 /// Orphans of the pod become children of process 1 and would stay as zombies.

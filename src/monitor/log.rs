@@ -13,7 +13,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags};
 
 use crate::sys::path::Root;
 
@@ -28,10 +28,13 @@ const STREAMS: [&str; 2] = ["stdout", "stderr"];
 /// The log of a container.
 #[derive(Debug)]
 pub(super) struct Log {
-    directory: PathBuf,
+    /// Open as long as the log: what lies at its path later may be somebody else's.
+    directory: File,
     /// Relative to the directory.
     path: PathBuf,
     file: File,
+    /// Whether lines end as a terminal ends them, with a carriage return that is none of theirs.
+    terminal: bool,
     /// The unfinished line of each stream.
     pending: [Vec<u8>; 2],
     /// Lines that are not written yet; empty between calls.
@@ -40,11 +43,13 @@ pub(super) struct Log {
 
 impl Log {
     /// Opens the log at `path`, which lies beneath `directory`.
-    pub(super) fn open(directory: &Path, path: &Path) -> io::Result<Self> {
+    pub(super) fn open(directory: &Path, path: &Path, terminal: bool) -> io::Result<Self> {
         let path = path.strip_prefix(directory).unwrap_or(path).to_owned();
-        let file = open(directory, &path)?;
-        let directory = directory.to_owned();
-        Ok(Self { directory, path, file, pending: [Vec::new(), Vec::new()], batch: Vec::new() })
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = File::from(rustix::fs::open(directory, flags, Mode::empty())?);
+        let file = open(&directory, &path)?;
+        let (pending, batch) = ([Vec::new(), Vec::new()], Vec::new());
+        Ok(Self { directory, path, file, terminal, pending, batch })
     }
 
     /// Opens the file anew, after somebody moved it away. Keeps the old one on failure.
@@ -59,14 +64,15 @@ impl Log {
         let mut result = Ok(());
         while !data.is_empty() {
             let room = MAX_LINE - self.pending[stream].len();
-            let window = &data[..data.len().min(room)];
+            // One byte more than there is room for: it may be the end of a full line.
+            let window = &data[..data.len().min(room + 1)];
             match window.iter().position(|&byte| byte == b'\n') {
                 Some(end) => {
                     self.line(&time, stream, "F", &data[..end]);
                     data = &data[end + 1..];
                 }
-                None if window.len() == room => {
-                    self.line(&time, stream, "P", window);
+                None if window.len() > room => {
+                    self.line(&time, stream, "P", &data[..room]);
                     data = &data[room..];
                 }
                 None => {
@@ -91,12 +97,16 @@ impl Log {
     }
 
     fn line(&mut self, time: &str, stream: usize, tag: &str, text: &[u8]) {
-        let Self { batch, pending, .. } = self;
+        let Self { batch, pending, terminal, .. } = self;
         for part in [time, " ", STREAMS[stream], " ", tag, " "] {
             batch.extend_from_slice(part.as_bytes());
         }
+        let start = batch.len();
         batch.append(&mut pending[stream]);
         batch.extend_from_slice(text);
+        if *terminal && tag == "F" && batch.len() > start && batch.ends_with(b"\r") {
+            batch.pop();
+        }
         batch.push(b'\n');
         if pending[stream].capacity() > 0 {
             pending[stream] = Vec::new();
@@ -112,8 +122,7 @@ impl Log {
     }
 }
 
-fn open(directory: &Path, path: &Path) -> io::Result<File> {
-    let directory = File::open(directory)?;
+fn open(directory: &File, path: &Path) -> io::Result<File> {
     let file = Root::new(directory.as_fd()).append(path, Mode::from_raw_mode(0o640))?;
     Ok(file.into())
 }
@@ -172,7 +181,7 @@ mod tests {
 
     fn log() -> (tempfile::TempDir, Log) {
         let directory = tempfile::tempdir().unwrap();
-        let log = Log::open(directory.path(), &directory.path().join("0.log")).unwrap();
+        let log = Log::open(directory.path(), &directory.path().join("0.log"), false).unwrap();
         (directory, log)
     }
 
@@ -231,13 +240,48 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_line_after_a_full_buffer_is_kept() {
+    fn a_line_that_fills_the_buffer_is_whole() {
         let (directory, mut log) = log();
         log.write(0, &vec![b'x'; MAX_LINE]).unwrap();
         log.write(0, b"\n\n").unwrap();
         let lines = lines(&directory, "0.log");
         let tags: Vec<_> = lines.iter().map(|(_, tag, x)| (tag.as_str(), x.len())).collect();
-        assert_eq!(tags, [("P", MAX_LINE), ("F", 0), ("F", 0)]);
+        assert_eq!(tags, [("F", MAX_LINE), ("F", 0)]);
+        log.write(0, &vec![b'x'; MAX_LINE + 1]).unwrap();
+        log.write(0, b"\n").unwrap();
+        let lines = self::lines(&directory, "0.log");
+        let tags: Vec<_> = lines[2..].iter().map(|(_, tag, x)| (tag.as_str(), x.len())).collect();
+        assert_eq!(tags, [("P", MAX_LINE), ("F", 1)]);
+    }
+
+    #[test]
+    fn lines_of_a_terminal_have_no_carriage_return() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = Log::open(directory.path(), std::path::Path::new("0.log"), true).unwrap();
+        for chunk in ["one\r", "\ntwo\r\n\r\na\rb\n"] {
+            log.write(0, chunk.as_bytes()).unwrap();
+        }
+        let text = fs::read(directory.path().join("0.log")).unwrap();
+        let ends = [" F one\n", " F two\n", " F \n", " F a\rb\n"];
+        let lines: Vec<_> = text.split_inclusive(|&byte| byte == b'\n').collect();
+        assert_eq!(lines.len(), ends.len());
+        for (line, end) in lines.iter().zip(ends) {
+            assert!(line.ends_with(end.as_bytes()), "{}", String::from_utf8_lossy(line));
+        }
+    }
+
+    #[test]
+    fn a_log_directory_that_is_exchanged_leads_nowhere() {
+        let outer = tempfile::tempdir().unwrap();
+        let (directory, far) = (outer.path().join("logs"), outer.path().join("far"));
+        fs::create_dir(&directory).unwrap();
+        fs::create_dir(&far).unwrap();
+        let mut log = Log::open(&directory, std::path::Path::new("0.log"), false).unwrap();
+        fs::rename(&directory, outer.path().join("moved")).unwrap();
+        symlink(&far, &directory).unwrap();
+        log.reopen().unwrap();
+        assert_eq!(fs::read_dir(&far).unwrap().count(), 0);
+        assert!(Log::open(&directory, std::path::Path::new("1.log"), false).is_err());
     }
 
     #[test]
@@ -253,10 +297,10 @@ mod tests {
         rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, 0o666.into(), 0).unwrap();
         let reader = fs::File::options().read(true).write(true).open(&fifo).unwrap();
         for path in ["linked/0.log", "linked/1.log", "0.log", "fifo"] {
-            assert!(Log::open(&directory, &directory.join(path)).is_err(), "{path}");
+            assert!(Log::open(&directory, &directory.join(path), false).is_err(), "{path}");
         }
         drop(reader);
-        assert!(Log::open(&directory, &fifo).is_err());
+        assert!(Log::open(&directory, &fifo, false).is_err());
         assert_eq!(fs::read_dir(outer.path().join("far")).unwrap().count(), 1);
     }
 

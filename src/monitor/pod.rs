@@ -5,7 +5,7 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd},
     path::{Component, Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
@@ -38,6 +38,13 @@ pub(super) struct Pod {
     traces: Traces,
 }
 
+/// How long the init of a pod has to end.
+const END_LIMIT: Duration = Duration::from_secs(1);
+
+/// The most that the containers of a pod may write to its files, in bytes: a file of the
+/// host's names can have thousands of lines.
+const FILES_SIZE: u64 = 4 << 20;
+
 /// What outlives every process of a pod until it is taken away.
 #[derive(Debug, Clone, Default)]
 pub struct Traces {
@@ -45,6 +52,10 @@ pub struct Traces {
     pub netns: Option<PathBuf>,
     /// Where the memory filesystem is mounted.
     pub shm: Option<PathBuf>,
+    /// Where the memory filesystem for the pod's files is mounted.
+    pub files: Option<PathBuf>,
+    /// The cgroup of the init, which may lie in one that is not the pod's own.
+    pub init: Option<PathBuf>,
     /// The pod's own cgroup.
     pub cgroup: Option<PathBuf>,
 }
@@ -52,22 +63,39 @@ pub struct Traces {
 impl Traces {
     /// Takes away what is there. May be called again, and for a pod that was never whole.
     pub fn remove(&self) -> Result<(), Error> {
-        if let Some(path) = &self.shm {
+        for path in self.shm.iter().chain(&self.files) {
             detach(path, |path| fs::remove_dir(path))?;
         }
         if let Some(path) = &self.netns {
             detach(path, |path| fs::remove_file(path))?;
         }
-        if let Some(path) = &self.cgroup {
+        for (path, is_inits) in [(&self.init, true), (&self.cgroup, false)] {
+            let Some(path) = path else { continue };
             let version = Version::detect().during("inspect", "cgroups")?;
             match Cgroup::open(version, path) {
-                Ok(cgroup) => cgroup.remove()?,
+                Ok(cgroup) => {
+                    // Its monitor may be gone, and the kernel about to end it.
+                    if is_inits {
+                        end(&cgroup)?;
+                    }
+                    cgroup.remove()?;
+                }
                 Err(Error::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(())
     }
+}
+
+/// Ends the one process of a cgroup, which nothing holds up for long: it has no files.
+fn end(cgroup: &Cgroup) -> Result<(), Error> {
+    let give_up_at = Instant::now() + END_LIMIT;
+    while !cgroup.is_empty()? && Instant::now() < give_up_at {
+        cgroup.kill()?;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 fn detach(path: &Path, remove: impl Fn(&Path) -> io::Result<()>) -> Result<(), Error> {
@@ -104,15 +132,16 @@ impl Pod {
             traces: Traces {
                 netns: path(&setup.netns_path),
                 shm: path(&setup.shm_path),
+                files: path(&setup.files_path),
+                init: path(&setup.init_cgroup),
                 cgroup: path(&setup.cgroup),
             },
         };
+        let of_failed = Traces { cgroup: None, ..pod.traces.clone() };
         let result = pod.fill(proof, setup, prepared);
         result.inspect_err(|_| {
             // The first error says what is wrong; the daemon removes what stays as well.
-            let traces =
-                Traces { netns: path(&setup.netns_path), shm: path(&setup.shm_path), cgroup: None };
-            let _ = traces.remove();
+            let _ = of_failed.remove();
         })
     }
 
@@ -134,10 +163,14 @@ impl Pod {
             bind_network_namespace(path)?;
         }
         if let Some(path) = &self.traces.shm {
-            mount_shm(path, setup.shm_size)?;
+            mount_memory(path, "shm", &format!("mode=1777,size={}", setup.shm_size))?;
+        }
+        if let Some(path) = &self.traces.files {
+            let options = format!("mode=755,size={FILES_SIZE},nr_inodes=8");
+            mount_memory(path, "criquet", &options)?;
         }
         if setup.pid {
-            self.init = Some(init::start(proof, &self.directory)?);
+            self.init = Some(init::start(proof, &self.directory, self.traces.init.as_deref())?);
         }
         Ok(self)
     }
@@ -155,6 +188,9 @@ impl Pod {
         if let Some(init) = &self.init {
             // It may have ended already.
             let _ = signal::send(init.pidfd.as_fd(), libc::SIGKILL);
+            if let Some(cgroup) = &init.cgroup {
+                end(cgroup)?;
+            }
         }
         self.traces.remove()
     }
@@ -183,12 +219,13 @@ fn bind_network_namespace(path: &Path) -> Result<(), Error> {
     mount_bind("/proc/self/ns/net", path).during("bind network namespace to", path.display())
 }
 
-fn mount_shm(path: &Path, size: u64) -> Result<(), Error> {
+/// Memory that a pod's containers write to, within its size.
+fn mount_memory(path: &Path, name: &str, options: &str) -> Result<(), Error> {
     fs::create_dir_all(path).during("create", path.display())?;
-    let options = std::ffi::CString::new(format!("mode=1777,size={size}"))
-        .map_err(|_| Error::spec("shm", "bad size"))?;
+    let options =
+        std::ffi::CString::new(options).map_err(|_| Error::spec("mounts", "bad options"))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount("shm", path, "tmpfs", flags, Some(options.as_c_str())).during("mount", path.display())
+    mount(name, path, "tmpfs", flags, Some(options.as_c_str())).during("mount", path.display())
 }
 
 /// Network and IPC settings belong to the namespaces of the process that writes them.

@@ -235,6 +235,7 @@ mod tests {
             addresses: Vec::new(),
             netns: None,
             shm: None,
+            files: None,
             cgroup: "/x".into(),
             owns_cgroup: false,
             network: None,

@@ -36,7 +36,7 @@ pub(super) fn open(reporter: &Reporter, rows: u16, columns: u16) -> Result<Owned
     }
     reporter.terminal(master.as_fd()).during("hand over", "terminal")?;
     rustix::process::ioctl_tiocsctty(&slave).during("take control of", "terminal")?;
-    stdio::install(&slave, &slave, &slave)?;
+    stdio::install(Some(&slave), &slave, &slave)?;
     Ok(slave)
 }
 

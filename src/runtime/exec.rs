@@ -16,7 +16,10 @@ use super::{
     start::{Child, detach, finish, read_filter, read_json},
     stdio::{self, ChildStdio},
 };
-use crate::sys::clone::{Cloned, SingleThreaded, setns};
+use crate::sys::{
+    clone::{Cloned, SingleThreaded, setns},
+    keyring::Keyring,
+};
 
 /// What to execute, and where.
 #[derive(Debug)]
@@ -29,6 +32,8 @@ pub struct ExecRequest<'a> {
     pub cgroup: &'a Cgroup,
     /// The container's init process.
     pub init: BorrowedFd<'a>,
+    /// The session keyring of the container.
+    pub keyring: &'a Keyring,
     /// Standard streams.
     pub stdio: ChildStdio,
 }
@@ -50,14 +55,16 @@ pub fn exec(proof: &SingleThreaded, request: ExecRequest<'_>) -> Result<Child, E
 
 fn become_process(request: ExecRequest<'_>, reporter: &Reporter) -> Result<Infallible, Error> {
     request.cgroup.join()?;
-    detach()?;
+    detach(request.keyring)?;
     let ExecBundle { process, seccomp_flags } = read_json(request.bundle)?;
     let filter = request.filter.map(read_filter).transpose()?;
     process::prepare(&process)?;
     setns(request.init, libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP)
         .during("join", "namespaces of the container")?;
     match &request.stdio {
-        ChildStdio::Streams { stdin, stdout, stderr } => stdio::install(stdin, stdout, stderr)?,
+        ChildStdio::Streams { stdin, stdout, stderr } => {
+            stdio::install(stdin.as_ref(), stdout, stderr)?;
+        }
         ChildStdio::Terminal { rows, columns } => {
             console::open(reporter, *rows, *columns)?;
         }

@@ -6,14 +6,18 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-use rustix::fs::{FileType, OFlags, fstat};
+use rustix::{
+    fs::{FileType, OFlags, fstat},
+    mount::{OpenTreeFlags, open_tree},
+};
 
 use super::{
     detached,
     error::{During, Error},
+    stdio,
 };
 use crate::sys::{
     mount::{MountAttributes, mount_setattr},
@@ -47,11 +51,11 @@ pub(super) fn make_read_only(paths: &[String]) -> Result<(), Error> {
     let root = detached::root_directory()?;
     for path in paths {
         let Some(target) = find(root.as_fd(), Path::new(path))? else { continue };
-        let flags = rustix::mount::OpenTreeFlags::OPEN_TREE_CLONE
-            | rustix::mount::OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | rustix::mount::OpenTreeFlags::AT_RECURSIVE
-            | rustix::mount::OpenTreeFlags::AT_EMPTY_PATH;
-        let tree = rustix::mount::open_tree(&target, "", flags).during("open", path)?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_RECURSIVE
+            | OpenTreeFlags::AT_EMPTY_PATH;
+        let tree = open_tree(&target, "", flags).during("open", path)?;
         mount_setattr(tree.as_fd(), READ_ONLY, true).during("make read-only", path)?;
         detached::attach(tree.as_fd(), target.as_fd())
             .map_err(|error| named("make read-only", path, error))?;
@@ -79,14 +83,18 @@ fn named(operation: &'static str, path: &str, error: Error) -> Error {
 }
 
 /// The first cover is a filesystem of its own; later ones are clones of the attached one.
-fn empty_directory(first: &mut Option<PathBuf>, path: &str) -> Result<OwnedFd, Error> {
+/// That is named by its descriptor: what lies at its path now may be somebody else's.
+fn empty_directory(first: &mut Option<OwnedFd>, path: &str) -> Result<OwnedFd, Error> {
     if let Some(attached) = first {
-        return detached::clone_of(attached, false);
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH;
+        return open_tree(attached, "", flags).during("open", path);
     }
     let options = [("nr_blocks".to_owned(), Some("1".to_owned()))];
     let tree = detached::filesystem("tmpfs", Some(Path::new("tmpfs")), &options)?;
     mount_setattr(tree.as_fd(), READ_ONLY, false).during("make read-only", path)?;
-    *first = Some(PathBuf::from(path));
+    *first = Some(rustix::io::fcntl_dupfd_cloexec(&tree, 3).during("keep", path)?);
     Ok(tree)
 }
 
@@ -94,10 +102,7 @@ fn empty_directory(first: &mut Option<PathBuf>, path: &str) -> Result<OwnedFd, E
 fn null_device() -> Result<OwnedFd, Error> {
     let null = Path::new("/dev/null");
     let tree = detached::clone_of(null, false)?;
-    let stat = fstat(&tree).during("inspect", null.display())?;
-    let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-        && stat.st_rdev == rustix::fs::makedev(1, 3);
-    if !is_null {
+    if !stdio::is_null(tree.as_fd())? {
         let reason = "/dev/null of the container is not the null device, so nothing can be masked";
         return Err(Error::spec("linux.maskedPaths", reason));
     }

@@ -14,7 +14,7 @@ use std::{
 
 use oci_spec::runtime::Mount;
 use rustix::{
-    fs::{CWD, FileType, Mode, OFlags, fstat, statat, symlinkat},
+    fs::{CWD, FileType, Mode, OFlags, fstat, fstatfs, statat, symlinkat},
     mount::{OpenTreeFlags, open_tree},
 };
 
@@ -89,6 +89,7 @@ fn attach_one(root: Root<'_>, prepared: Prepared<'_>) -> Result<(), Error> {
     let destination = mount.destination();
     if let Some(tree) = source {
         let target = target_for(root, &tree, destination)?;
+        keep_proc(&tree, &target, destination)?;
         // Attributes of a shared tree change only for this clone of it.
         set_attributes(tree.as_fd(), &options, false)?;
         return attach(tree.as_fd(), target.as_fd());
@@ -115,6 +116,31 @@ fn attach_one(root: Root<'_>, prepared: Prepared<'_>) -> Result<(), Error> {
         }
     }
 }
+
+/// What the masks, the labels and we ourselves rely on is procfs: nothing else may lie at
+/// `/proc`, and nothing may come below it by way of a link.
+fn keep_proc(tree: &OwnedFd, target: &OwnedFd, destination: &Path) -> Result<(), Error> {
+    let is_proc = |fd: &OwnedFd| {
+        let stat = fstatfs(fd).during("inspect", destination.display())?;
+        Ok::<_, Error>(stat.f_type as u64 == PROC_SUPER_MAGIC)
+    };
+    let named = destination.starts_with("/proc");
+    let allowed = match destination == Path::new("/proc") {
+        true => is_proc(tree)?,
+        false => named || !is_proc(target)?,
+    };
+    if allowed {
+        return Ok(());
+    }
+    let reason = format!(
+        "{} would hide a part of /proc of the container; choose another place",
+        destination.display()
+    );
+    Err(Error::spec("mounts", reason))
+}
+
+/// Of `linux/magic.h`.
+const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 
 /// The place for a bind mount: a file for a file, a directory for a directory.
 fn target_for(root: Root<'_>, tree: &OwnedFd, destination: &Path) -> Result<OwnedFd, Error> {

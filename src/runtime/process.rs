@@ -93,6 +93,16 @@ pub(super) fn run(
     execute(arguments, environment)
 }
 
+/// Makes the working directory where the image lacks it, while the root can be written. What
+/// keeps it from being made is told when it is entered.
+pub(super) fn make_working_directory(cwd: &Path) {
+    if let Ok(root) = detached::root_directory()
+        && cwd.is_absolute()
+    {
+        let _ = Root::new(root.as_fd()).make_directory(cwd, Mode::from_raw_mode(0o755));
+    }
+}
+
 fn enter_working_directory(cwd: &Path) -> Result<(), Error> {
     if !cwd.is_absolute() {
         return Err(Error::spec("process.cwd", format!("{cwd:?} must be an absolute path")));
@@ -303,6 +313,10 @@ fn reason_of(path: &Path, error: &io::Error) -> String {
             format!(
                 "exec format error: {path} is no program for this machine and no script with #!"
             )
+        }
+        // No file refuses it so: the filter of system calls is in force by now.
+        Some(libc::EPERM) => {
+            format!("{path}: {error}; its seccomp profile may refuse execve, or it is set-user-ID")
         }
         _ => format!("{path}: {error}"),
     }

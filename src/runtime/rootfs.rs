@@ -60,6 +60,8 @@ fn overlay(layers: &Path, lower: &[PathBuf], upper: &Path, work: &Path) -> Resul
         fsconfig_set_string(context.as_fd(), key, path)
             .during("set overlay option", format!("{key}={}", path.display()))
     };
+    // What `df` and the mount table show.
+    set("source", Path::new("overlay"))?;
     for layer in lower {
         set("lowerdir+", &layers.join(layer))?;
     }

@@ -26,6 +26,8 @@ use super::{
 use crate::sys::{
     clone::{Cloned, SingleThreaded, unshare},
     exec::exit,
+    inherited,
+    keyring::Keyring,
     seccomp, signal,
 };
 
@@ -43,6 +45,8 @@ pub struct StartRequest<'a> {
     pub cgroup: &'a Cgroup,
     /// The PID namespace.
     pub pid: PidNamespace<'a>,
+    /// The session keyring that its processes get.
+    pub keyring: &'a Keyring,
     /// Standard streams.
     pub stdio: ChildStdio,
 }
@@ -88,7 +92,7 @@ pub(super) fn finish(reporter: &Reporter, result: Result<Infallible, Error>) -> 
 /// Every step in its order; each has the reason for its place in the function it calls.
 fn become_container(request: StartRequest<'_>, reporter: &Reporter) -> Result<Infallible, Error> {
     request.cgroup.join()?;
-    detach()?;
+    detach(request.keyring)?;
     let Bundle { spec, rootfs, mount_point } = read_json(request.bundle)?;
     let filter = request.filter.map(read_filter).transpose()?;
     let process = spec
@@ -109,7 +113,9 @@ fn become_container(request: StartRequest<'_>, reporter: &Reporter) -> Result<In
     drop(root);
 
     match &request.stdio {
-        ChildStdio::Streams { stdin, stdout, stderr } => stdio::install(stdin, stdout, stderr)?,
+        ChildStdio::Streams { stdin, stdout, stderr } => {
+            stdio::install(stdin.as_ref(), stdout, stderr)?;
+        }
         ChildStdio::Terminal { rows, columns } => {
             let terminal = console::open(reporter, *rows, *columns)?;
             console::bind(terminal.as_fd())?;
@@ -117,6 +123,7 @@ fn become_container(request: StartRequest<'_>, reporter: &Reporter) -> Result<In
     }
     mask::make_read_only(linux_list(&spec, |linux| linux.readonly_paths()))?;
     mask::mask(linux_list(&spec, |linux| linux.masked_paths()))?;
+    process::make_working_directory(process.cwd());
     let propagation = spec.linux().as_ref().and_then(|l| l.rootfs_propagation().clone());
     let read_only = spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false));
     rootfs::finish(propagation.as_deref(), read_only)?;
@@ -129,12 +136,23 @@ fn linux_list<T>(spec: &Spec, get: impl Fn(&oci_spec::runtime::Linux) -> &Option
     spec.linux().as_ref().and_then(|linux| get(linux).as_deref()).unwrap_or_default()
 }
 
-/// A session of its own, and signals as a program expects them.
-pub(super) fn detach() -> Result<(), Error> {
+/// A session of its own, the container's keyring, and nothing else of what the daemon was
+/// started with. Inside the cgroup, which says what processors there are.
+pub(super) fn detach(keyring: &Keyring) -> Result<(), Error> {
     setsid().during("create", "session")?;
+    join_keyring(keyring)?;
+    inherited::reset();
     signal::reset();
     rustix::process::umask(rustix::fs::Mode::empty());
     Ok(())
+}
+
+/// Where the quota of keys is used up, the keyring of the monitor stays, which has no keys.
+fn join_keyring(keyring: &Keyring) -> Result<(), Error> {
+    match keyring.join() {
+        Err(error) if error.raw_os_error() == Some(libc::EDQUOT) => Ok(()),
+        result => result.during("join", "session keyring"),
+    }
 }
 
 pub(super) fn read_json<T: DeserializeOwned>(file: OwnedFd) -> Result<T, Error> {

@@ -1,18 +1,26 @@
 //! Standard streams of a container's process.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+};
 
-use rustix::fs::{FileType, Uid, fchown, fstat};
+use rustix::fs::{FileType, Mode, OFlags, Uid, fchown, fstat, makedev, mknodat, openat};
 
-use super::error::{During, Error};
+use super::{
+    detached,
+    error::{During, Error},
+};
+use crate::sys::path::Root;
 
 /// What the child makes its descriptors 0, 1 and 2.
 #[derive(Debug)]
 pub enum ChildStdio {
     /// One descriptor for each stream.
     Streams {
-        /// Read by the program.
-        stdin: OwnedFd,
+        /// Read by the program; none for the null device of the container.
+        stdin: Option<OwnedFd>,
         /// Written by the program.
         stdout: OwnedFd,
         /// Written by the program.
@@ -42,8 +50,48 @@ pub(super) fn give_to(user: u32) -> Result<(), Error> {
     Ok(())
 }
 
-pub(super) fn install(stdin: &OwnedFd, stdout: &OwnedFd, stderr: &OwnedFd) -> Result<(), Error> {
-    rustix::stdio::dup2_stdin(stdin).during("install", "stdin")?;
-    rustix::stdio::dup2_stdout(stdout).during("install", "stdout")?;
-    rustix::stdio::dup2_stderr(stderr).during("install", "stderr")
+/// Makes these the standard streams, in the root of the container.
+///
+/// A null device among them is the host's: whoever holds it could change owner and mode of
+/// that file, for the whole node. The container's own takes its place.
+pub(super) fn install(
+    stdin: Option<&OwnedFd>,
+    stdout: &OwnedFd,
+    stderr: &OwnedFd,
+) -> Result<(), Error> {
+    let inside = |stream: Option<&OwnedFd>| match stream {
+        Some(stream) if !is_null(stream.as_fd())? => stream.try_clone().during("keep", "stream"),
+        _ => own_null(),
+    };
+    rustix::stdio::dup2_stdin(inside(stdin)?).during("install", "stdin")?;
+    rustix::stdio::dup2_stdout(inside(Some(stdout))?).during("install", "stdout")?;
+    rustix::stdio::dup2_stderr(inside(Some(stderr))?).during("install", "stderr")
+}
+
+/// Whether this is the null device (`null(4)`), by its number and not by its name.
+pub(super) fn is_null(fd: BorrowedFd<'_>) -> Result<bool, Error> {
+    let stat = fstat(fd).during("inspect", "null device")?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && stat.st_rdev == makedev(1, 3))
+}
+
+/// The null device of the current root, or one that nobody else has where something else lies
+/// at its place.
+fn own_null() -> Result<OwnedFd, Error> {
+    let root = detached::root_directory()?;
+    let open = |flags| Root::new(root.as_fd()).open_without_links(Path::new("/dev/null"), flags);
+    // Looked at before it is opened, since the opening of other devices does things.
+    if let Ok(place) = open(OFlags::PATH)
+        && is_null(place.as_fd())?
+        && let Ok(null) = open(OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY)
+        && is_null(null.as_fd())?
+    {
+        rustix::io::ioctl_fionbio(&null, false).during("prepare", "null device")?;
+        return Ok(null);
+    }
+    let tree = detached::filesystem("tmpfs", Some(Path::new("tmpfs")), &[])?;
+    let made = mknodat(&tree, "null", FileType::CharacterDevice, 0o666.into(), makedev(1, 3));
+    made.map_err(io::Error::from)
+        .and_then(|()| Ok(openat(&tree, "null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?))
+        .during("create", "null device")
 }

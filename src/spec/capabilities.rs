@@ -80,7 +80,7 @@ pub fn from_bits(bits: u64) -> Set {
 /// What a container may have at most, of what the daemon has itself (`available`).
 ///
 /// # Errors
-/// A name that is no capability, or one that is asked for and the daemon does not have.
+/// One that is asked for and the daemon does not have.
 pub fn permitted(security: &ContainerSecurity, available: &Set) -> Result<Set, Error> {
     if security.privileged {
         return Ok(available.clone());
@@ -93,11 +93,8 @@ pub fn permitted(security: &ContainerSecurity, available: &Set) -> Result<Set, E
     if has_all(&security.drop_capabilities) {
         set.clear();
     }
-    for name in named(&security.drop_capabilities) {
-        set.remove(&parse("capabilities.drop_capabilities", name)?);
-    }
     for name in named(&security.add_capabilities) {
-        let capability = parse("capabilities.add_capabilities", name)?;
+        let Some(capability) = find(name) else { continue };
         if !available.contains(&capability) {
             let reason =
                 format!("{name} is not among the capabilities that this node's daemon has");
@@ -105,8 +102,19 @@ pub fn permitted(security: &ContainerSecurity, available: &Set) -> Result<Set, E
         }
         set.insert(capability);
     }
+    // Last: what is in both lists is dropped.
+    for capability in named(&security.drop_capabilities).filter_map(|name| find(name)) {
+        set.remove(&capability);
+    }
     set.retain(|capability| available.contains(capability));
     Ok(set)
+}
+
+/// The names in both lists that are no capability, which mean nothing: one list is written for
+/// nodes with kernels of all ages.
+pub fn unknown(security: &ContainerSecurity) -> impl Iterator<Item = &str> {
+    let (add, drop) = (&security.add_capabilities, &security.drop_capabilities);
+    named(add).chain(named(drop)).filter(|name| find(name).is_none()).map(String::as_str)
 }
 
 /// What a program keeps without being root; each must be permitted.
@@ -137,18 +145,22 @@ fn named(names: &[String]) -> impl Iterator<Item = &String> {
 }
 
 fn parse(field: &'static str, name: &str) -> Result<Capability, Error> {
+    let reason = || format!("{name:?} is not a capability, such as NET_ADMIN");
+    find(name).ok_or_else(|| Error::invalid(field, reason()))
+}
+
+fn find(name: &str) -> Option<Capability> {
     let upper = name.to_ascii_uppercase();
     let short = upper.strip_prefix("CAP_").unwrap_or(&upper);
-    Capability::from_str(short).or_else(|_| Capability::from_str(&format!("CAP_{short}"))).map_err(
-        |_| Error::invalid(field, format!("{name:?} is not a capability, such as NET_ADMIN")),
-    )
+    let found = Capability::from_str(short);
+    found.or_else(|_| Capability::from_str(&format!("CAP_{short}"))).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use oci_spec::runtime::Capability;
 
-    use super::{ALL, Set, ambient, from_bits, permitted};
+    use super::{ALL, Set, ambient, from_bits, permitted, unknown};
     use crate::spec::config::ContainerSecurity;
 
     fn security(add: &[&str], drop: &[&str]) -> ContainerSecurity {
@@ -196,9 +208,17 @@ mod tests {
     }
 
     #[test]
-    fn unknown_names_are_refused() {
-        assert!(permitted(&security(&["NET_ADMINS"], &[]), &all()).is_err());
-        assert!(permitted(&security(&[], &["CAP_"]), &all()).is_err());
+    fn unknown_names_are_passed_over() {
+        let odd = security(&["NET_ADMINS", "NET_ADMIN"], &["CAP_"]);
+        let plain = security(&["NET_ADMIN"], &[]);
+        assert_eq!(permitted(&odd, &all()).unwrap(), permitted(&plain, &all()).unwrap());
+        assert_eq!(unknown(&odd).collect::<Vec<_>>(), ["NET_ADMINS", "CAP_"]);
+    }
+
+    #[test]
+    fn what_is_dropped_and_added_is_dropped() {
+        let set = permitted(&security(&["NET_ADMIN"], &["NET_ADMIN"]), &all()).unwrap();
+        assert!(!set.contains(&Capability::NetAdmin));
     }
 
     #[test]

@@ -338,6 +338,10 @@ pub struct ContainerSecurity {
     pub groups_policy: GroupsPolicy,
     /// Set `no_new_privs`.
     pub no_new_privs: bool,
+    /// Whether nothing is said about security, so that the default masks hold. Whoever says
+    /// something names the masks as well: the kubelet does, and for an unmasked `/proc` it
+    /// names none.
+    pub default_masks: bool,
     /// Paths that cannot be seen.
     pub masked_paths: Vec<String>,
     /// Paths that cannot be written.

@@ -40,7 +40,7 @@ pub struct Request<'a> {
 }
 
 /// Paths that hide what a container should not see unless it says otherwise.
-const MASKED_PATHS: [&str; 13] = [
+const MASKED_PATHS: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -51,7 +51,6 @@ const MASKED_PATHS: [&str; 13] = [
     "/proc/scsi",
     "/proc/timer_list",
     "/proc/timer_stats",
-    "/sys/devices/system/cpu/cpu0/thermal_throttle",
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
 ];
@@ -214,14 +213,20 @@ fn linux(request: &Request<'_>) -> Result<Linux, Error> {
     linux.set_devices(Some(devices.iter().map(|device| device.node.clone()).collect()));
     linux.set_rootfs_propagation(None);
     linux.set_seccomp(None);
-    let paths = |asked: &[String], default: &[&str]| match (security.privileged, asked) {
-        (true, _) => Vec::new(),
-        (false, []) => default.iter().map(|path| (*path).to_owned()).collect(),
-        (false, asked) => asked.to_vec(),
+    let (masked, read_only) = match (security.privileged, security.default_masks) {
+        (true, _) => (Vec::new(), Vec::new()),
+        (false, true) => (default_masked(request.node), READONLY_PATHS.map(str::to_owned).into()),
+        (false, false) => (security.masked_paths.clone(), security.readonly_paths.clone()),
     };
-    linux.set_masked_paths(Some(paths(&security.masked_paths, &MASKED_PATHS)));
-    linux.set_readonly_paths(Some(paths(&security.readonly_paths, &READONLY_PATHS)));
+    linux.set_masked_paths(Some(masked));
+    linux.set_readonly_paths(Some(read_only));
     Ok(linux)
+}
+
+fn default_masked(node: &Node) -> Vec<String> {
+    let of_processor = |n| format!("/sys/devices/system/cpu/cpu{n}/thermal_throttle");
+    let fixed = MASKED_PATHS.iter().map(|path| (*path).to_owned());
+    fixed.chain((0..node.processors).map(of_processor)).collect()
 }
 
 fn namespaces(request: &Request<'_>) -> Vec<LinuxNamespace> {
@@ -275,7 +280,10 @@ fn device_rules(privileged: bool, devices: &[DeviceNode]) -> Vec<LinuxDeviceCgro
         rule(true, C, None, None, "m"),
         rule(true, B, None, None, "m"),
     ];
-    let harmless = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)];
+    // Not 5:1, the console of the node. 10:200, `/dev/net/tun`, is open with the other
+    // runtimes, and there are users who make the node themselves; an interface it gives only
+    // to who has CAP_NET_ADMIN, and only in the network namespace of the pod.
+    let harmless = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2), (10, 200)];
     rules.extend(harmless.map(|(major, minor)| rule(true, C, Some(major), Some(minor), "rwm")));
     rules.push(rule(true, C, Some(136), None, "rwm"));
     rules.extend(devices.iter().map(|device| {
@@ -297,7 +305,11 @@ mod tests {
     use oci_spec::runtime::{LinuxDevice, LinuxNamespaceType, Spec};
 
     fn node() -> Node {
-        Node { capabilities: capabilities::from_bits(u64::MAX), lowest_oom_score_adj: -1000 }
+        Node {
+            capabilities: capabilities::from_bits(u64::MAX),
+            lowest_oom_score_adj: -1000,
+            processors: 2,
+        }
     }
 
     fn spec(config: &ContainerConfig, image: &ImageDefaults) -> Result<Spec, super::Error> {
@@ -363,8 +375,14 @@ mod tests {
         let linux = |config: &ContainerConfig| {
             spec(config, &ImageDefaults::default()).unwrap().linux().clone().unwrap()
         };
+        // Who says something about security and names no masks wants none.
+        assert!(linux(&config).masked_paths().as_ref().unwrap().is_empty());
+        config.security.default_masks = true;
+        for path in ["/proc/kcore", "/sys/devices/system/cpu/cpu1/thermal_throttle"] {
+            assert!(linux(&config).masked_paths().as_ref().unwrap().contains(&path.to_owned()));
+        }
         assert!(
-            linux(&config).masked_paths().as_ref().unwrap().contains(&"/proc/kcore".to_owned())
+            linux(&config).readonly_paths().as_ref().unwrap().contains(&"/proc/sys".to_owned())
         );
         config.security.privileged = true;
         let linux = linux(&config);

@@ -14,6 +14,8 @@ pub struct Node {
     /// The lowest OOM score adjustment that a process may be given; -1000 with
     /// `CAP_SYS_RESOURCE`.
     pub lowest_oom_score_adj: i32,
+    /// How many processors there can be.
+    pub processors: u32,
 }
 
 /// What a container takes from its sandbox.

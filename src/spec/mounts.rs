@@ -98,6 +98,7 @@ fn defaults(wishes: &Wishes) -> Vec<OciMount> {
 /// Files and memory that the containers of a sandbox share.
 fn of_sandbox(sandbox: &Sandbox, wishes: &Wishes) -> Vec<OciMount> {
     let access = if wishes.readonly_rootfs { "ro" } else { "rw" };
+    let options = ["rbind", "rprivate", "nosuid", "nodev", "noexec", access];
     let files = [
         ("/etc/hostname", &sandbox.hostname_file),
         ("/etc/hosts", &sandbox.hosts_file),
@@ -107,7 +108,7 @@ fn of_sandbox(sandbox: &Sandbox, wishes: &Wishes) -> Vec<OciMount> {
         .into_iter()
         .filter_map(|(destination, source)| {
             let source = source.as_ref()?.to_string_lossy();
-            Some(mount("bind", &source, destination, &["rbind", "rprivate", access]))
+            Some(mount("bind", &source, destination, &options))
         })
         .collect();
     if let Some(shm) = &sandbox.shm {
@@ -123,16 +124,53 @@ fn destination_of(mount: &Mount) -> Result<PathBuf, Error> {
     if mount.container_path.is_empty() {
         return Err(Error::invalid(field, "must not be empty"));
     }
-    if path.components().any(|part| part == Component::ParentDir) {
-        let reason = format!("{:?} must not contain \"..\"", mount.container_path);
-        return Err(Error::invalid(field, reason));
-    }
-    // A relative one counts from the root, as with the other runtimes.
-    let absolute: PathBuf = Path::new("/").join(path).components().collect();
+    let absolute = clean(path);
     if absolute == Path::new("/") {
         return Err(Error::invalid(field, "the root filesystem itself cannot be mounted over"));
     }
+    if let Ok(below) = absolute.strip_prefix("/proc")
+        && !below.as_os_str().is_empty()
+        && !BELOW_PROC.iter().any(|allowed| below == Path::new(allowed))
+    {
+        let reason = format!(
+            "{:?} lies in /proc, where only {} can be replaced",
+            mount.container_path,
+            BELOW_PROC.join(", ")
+        );
+        return Err(Error::invalid(field, reason));
+    }
     Ok(absolute)
+}
+
+/// What lies below `/proc` and may be shown as somebody else sees it, as with runc: figures
+/// that lxcfs makes.
+const BELOW_PROC: [&str; 11] = [
+    "cpuinfo",
+    "diskstats",
+    "loadavg",
+    "meminfo",
+    "net/dev",
+    "slabinfo",
+    "stat",
+    "swaps",
+    "sys/crypto/fips_enabled",
+    "sys/kernel/ns_last_pid",
+    "uptime",
+];
+
+/// The path as it is written from the root, without `.` and `..`; a relative one counts from
+/// the root, as with the other runtimes.
+fn clean(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::from("/"), |mut cleaned, part| {
+        match part {
+            Component::Normal(name) => cleaned.push(name),
+            Component::ParentDir => {
+                cleaned.pop();
+            }
+            _ => {}
+        }
+        cleaned
+    })
 }
 
 fn bind(mount: &Mount, destination: PathBuf) -> Result<OciMount, Error> {
@@ -266,11 +304,18 @@ mod tests {
     }
 
     #[test]
+    fn destinations_are_cleaned() {
+        let all = destinations(&[asked("/mnt/../work/./x", "/a"), asked("/proc/cpuinfo", "/b")]);
+        assert!(all.contains(&"/work/x".to_owned()) && all.contains(&"/proc/cpuinfo".to_owned()));
+    }
+
+    #[test]
     fn wrong_mounts_are_refused() {
         for (mount, word) in [
             (asked("", "/a"), "container_path"),
             (asked("/", "/a"), "root filesystem"),
-            (asked("/a/../b", "/a"), ".."),
+            (asked("/a/..", "/a"), "root filesystem"),
+            (asked("/x/../proc/sys", "/a"), "/proc"),
             (asked("/a", "relative"), "host_path"),
             (Mount { recursive_read_only: true, ..asked("/a", "/a") }, "readonly"),
             (

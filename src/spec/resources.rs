@@ -46,6 +46,16 @@ fn check(resources: &Resources) -> Result<(), Error> {
     };
     negative("resources.cpu_period", resources.cpu_period)?;
     negative("resources.cpu_shares", resources.cpu_shares)?;
+    for (field, list) in [
+        ("resources.cpuset_cpus", &resources.cpuset_cpus),
+        ("resources.cpuset_mems", &resources.cpuset_mems),
+    ] {
+        // The kernel takes more, such as a line that follows; nobody asks for that.
+        if !list.bytes().all(|byte| byte.is_ascii_digit() || b",-:/".contains(&byte)) {
+            let reason = format!("{list:?} must be a list such as 0-2,7");
+            return Err(Error::invalid(field, reason));
+        }
+    }
     if resources.memory_limit < -1 {
         let reason = format!("{} must be a number of bytes", resources.memory_limit);
         return Err(Error::invalid("resources.memory_limit_in_bytes", reason));
@@ -164,6 +174,8 @@ mod tests {
     fn wrong_numbers_are_named() {
         for (resources, field) in [
             (Resources { cpu_period: -1, ..Resources::default() }, "cpu_period"),
+            (Resources { cpuset_cpus: "0\n1".to_owned(), ..Resources::default() }, "cpuset_cpus"),
+            (Resources { cpuset_mems: "all".to_owned(), ..Resources::default() }, "cpuset_mems"),
             (Resources { oom_score_adj: 1001, ..Resources::default() }, "oom_score_adj"),
             (
                 Resources { memory_limit: 10, memory_swap_limit: 5, ..Resources::default() },

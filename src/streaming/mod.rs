@@ -18,6 +18,7 @@ pub mod spdy;
 mod tokens;
 mod transport;
 mod urls;
+mod waiting;
 pub mod websocket;
 
 pub use channel::{Chunk, Closed};

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,19 +17,25 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     error::Error,
-    handshake::{self, Purpose, refuse},
+    handshake::{self, Purpose, Refusal, refuse},
     options::Options,
     serve,
     transport::{Life, Transport},
     urls::{self, Urls},
+    waiting::{Place, Waiting},
 };
 use crate::{pod::Pods, tls::TlsFiles};
 
-/// How long a client may take for the handshake of TLS, and for the head of its request.
+/// How long a client may take to show its token: for the handshake of TLS, and for the head
+/// of its request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The longest head of a request, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
+
+/// How many clients there may be that have not shown a token yet. One more takes the place of
+/// the one that has waited longest: a client that means it needs its place for a moment.
+const MAX_WAITING: usize = 64;
 
 /// The most headers of a request.
 const MAX_HEADERS: usize = 64;
@@ -46,6 +52,9 @@ struct Shared {
     urls: Arc<Urls>,
     options: Options,
     stop: CancellationToken,
+    /// A slot for each session, which is had for a token alone.
+    slots: Arc<Semaphore>,
+    waiting: Arc<Waiting>,
 }
 
 impl Server {
@@ -62,7 +71,9 @@ impl Server {
         let base = format!("{scheme}://{}", listener.local_addr().map_err(failed)?);
         let urls = Arc::new(Urls::new(base));
         let stop = CancellationToken::new();
-        let shared = Arc::new(Shared { pods, urls, options, stop });
+        let slots = Arc::new(Semaphore::new(options.max_sessions));
+        let waiting = Arc::new(Waiting::new(MAX_WAITING));
+        let shared = Arc::new(Shared { pods, urls, options, stop, slots, waiting });
         let tasks = TaskTracker::new();
         tasks.spawn(Arc::clone(&shared).accept(listener, tls, tasks.clone()));
         Ok(Self { shared, tasks })
@@ -90,7 +101,6 @@ impl Shared {
         tls: Option<TlsAcceptor>,
         tasks: TaskTracker,
     ) {
-        let slots = Arc::new(Semaphore::new(self.options.max_sessions));
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -101,74 +111,72 @@ impl Shared {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-                tracing::warn!(max = self.options.max_sessions, "a stream too many is refused");
-                continue;
-            };
-            let shared = Arc::clone(&self);
-            tasks.spawn(shared.connection(stream, tls.clone(), tasks.clone(), slot));
+            let place = Waiting::enter(&self.waiting);
+            let (shared, tls, own) = (Arc::clone(&self), tls.clone(), tasks.clone());
+            tasks.spawn(async move {
+                tokio::select! {
+                    _ = timeout(PATIENCE, shared.connection(stream, tls, own, &place)) => {}
+                    () = place.lost() => {}
+                    () = shared.stop.cancelled() => {}
+                }
+            });
         }
     }
 
+    /// One request, which gets what its token is for or is refused, and is the last either way.
     async fn connection(
-        self: Arc<Self>,
+        self: &Arc<Self>,
         stream: TcpStream,
         tls: Option<TlsAcceptor>,
         tasks: TaskTracker,
-        slot: OwnedSemaphorePermit,
+        place: &Place,
     ) {
         // Keys that somebody types are not gathered.
         let _ = stream.set_nodelay(true);
         let transport = match tls {
             None => Transport::new(stream),
-            Some(tls) => match timeout(PATIENCE, tls.accept(stream)).await {
-                Ok(Ok(stream)) => Transport::new(stream),
+            Some(tls) => match tls.accept(stream).await {
+                Ok(stream) => Transport::new(stream),
                 // Nobody to tell: without TLS there is no common language.
-                _ => return,
+                Err(_) => return,
             },
         };
-        let stop = self.stop.clone();
-        let slot = Arc::new(slot);
         let service = service_fn(move |request| {
-            let response = self.respond(request, &tasks, &slot).map(|text| Full::new(text.into()));
-            std::future::ready(Ok::<Response<Full<Bytes>>, std::convert::Infallible>(response))
+            let response = self.respond(request, &tasks, place).unwrap_or_else(|mut refusal| {
+                // Another guess is another connection.
+                refusal.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                *refusal
+            });
+            let response = response.map(|text| Full::new(Bytes::from(text)));
+            std::future::ready(Ok::<_, std::convert::Infallible>(response))
         });
-        let connection = http1::Builder::new()
+        // What is not HTTP has been answered as far as it can be.
+        let _ = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(PATIENCE)
             .max_buf_size(MAX_HEAD)
             .max_headers(MAX_HEADERS)
             .serve_connection(TokioIo::new(transport), service)
-            .with_upgrades();
-        tokio::select! {
-            // What is not HTTP has been answered as far as it can be.
-            _ = connection => {}
-            () = stop.cancelled() => {}
-        }
+            .with_upgrades()
+            .await;
     }
 
     fn respond(
         self: &Arc<Self>,
         mut request: Request<Incoming>,
         tasks: &TaskTracker,
-        slot: &Arc<OwnedSemaphorePermit>,
-    ) -> Response<String> {
-        if ![Method::GET, Method::POST].contains(request.method()) {
-            return *refuse(StatusCode::METHOD_NOT_ALLOWED, "use GET or POST");
-        }
-        let Some(wanted) = self.urls.take(request.uri().path()) else {
-            return *refuse(StatusCode::NOT_FOUND, "there is no such URL, or it has been used");
-        };
+        place: &Place,
+    ) -> Result<Response<String>, Box<Refusal>> {
+        let (wanted, slot) =
+            self.admit(&request).map_err(|(status, reason)| refuse(status, reason))?;
+        place.leave();
         let purpose = match wanted {
             urls::Request::PortForward(..) => Purpose::Ports,
             _ => Purpose::Command,
         };
-        let (agreed, response) = match handshake::negotiate(purpose, request.headers()) {
-            Ok(agreed) => agreed,
-            Err(refusal) => return *refusal,
-        };
+        let (agreed, response) = handshake::negotiate(purpose, request.headers())?;
         let upgrade = hyper::upgrade::on(&mut request);
-        let (shared, slot) = (Arc::clone(self), Arc::clone(slot));
+        let shared = Arc::clone(self);
         tasks.spawn(async move {
             // A client that does not wait for the answer is gone.
             let Ok(upgraded) = upgrade.await else { return };
@@ -176,7 +184,27 @@ impl Shared {
             let life = Life { over: CancellationToken::new(), stop: shared.stop.clone() };
             shared.session(wanted, agreed, transport, life, slot).await;
         });
-        response
+        Ok(response)
+    }
+
+    /// What a token is for, and a slot for it. The token is used up only where there is one.
+    fn admit(
+        &self,
+        request: &Request<Incoming>,
+    ) -> Result<(urls::Request, OwnedSemaphorePermit), (StatusCode, &'static str)> {
+        if ![Method::GET, Method::POST].contains(request.method()) {
+            return Err((StatusCode::METHOD_NOT_ALLOWED, "use GET or POST"));
+        }
+        let unknown = (StatusCode::NOT_FOUND, "there is no such URL, or it has been used");
+        let path = request.uri().path();
+        if !self.urls.knows(path) {
+            return Err(unknown);
+        }
+        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
+            tracing::warn!(max = self.options.max_sessions, "a stream too many is refused");
+            return Err((StatusCode::SERVICE_UNAVAILABLE, "there are too many sessions"));
+        };
+        Ok((self.urls.take(path).ok_or(unknown)?, slot))
     }
 
     /// Serves a client to its end; its slot is free as soon as it is gone, whatever of its
@@ -187,7 +215,7 @@ impl Shared {
         agreed: handshake::Agreed,
         transport: Transport,
         life: Life,
-        slot: Arc<OwnedSemaphorePermit>,
+        slot: OwnedSemaphorePermit,
     ) {
         let (over, stop) = (life.over.clone(), life.stop.clone());
         let gone = async {

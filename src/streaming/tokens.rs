@@ -47,6 +47,13 @@ impl<T> Tokens<T> {
         self.take_at(Instant::now(), token)
     }
 
+    /// Whether a token is good, and its request is one of those.
+    pub(super) fn is_of(&self, token: &str, one_of_those: impl Fn(&T) -> bool) -> bool {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = waiting.get(token);
+        found.is_some_and(|(expires, request)| Instant::now() < *expires && one_of_those(request))
+    }
+
     fn insert_at(&self, now: Instant, request: T) -> Result<String, Error> {
         let token = random().map_err(Error::Random)?;
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);

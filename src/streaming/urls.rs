@@ -46,6 +46,13 @@ impl Urls {
         Ok(format!("{}/{path}/{token}", self.base))
     }
 
+    /// Whether a path stands for a request.
+    pub(super) fn knows(&self, path: &str) -> bool {
+        let parts = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+        parts
+            .is_some_and(|(kind, token)| self.tokens.is_of(token, |request| request.path() == kind))
+    }
+
     /// The request that a path stands for, which is used up by this.
     pub(super) fn take(&self, path: &str) -> Option<Request> {
         let (kind, token) = path.strip_prefix('/')?.split_once('/')?;

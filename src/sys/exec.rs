@@ -44,6 +44,13 @@ pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
     .map(drop)
 }
 
+/// Closes all but the standard streams: what the parent of this process has forgotten to keep
+/// to itself. To be called before this process has opened anything.
+pub fn close_inherited() {
+    // SAFETY: nothing is open yet that has an owner here.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+}
+
 /// Closes every descriptor of a process that will use none of them again.
 pub fn close_all() {
     // SAFETY: the caller is a child that from here on only waits; its owners of descriptors

@@ -8,6 +8,8 @@ pub mod clone;
 #[cfg(feature = "daemon")]
 pub mod descriptors;
 pub mod exec;
+pub mod inherited;
+pub mod keyring;
 #[cfg(feature = "daemon")]
 pub mod memory;
 pub mod mount;

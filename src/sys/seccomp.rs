@@ -46,6 +46,34 @@ pub fn load(filter: &[Instruction], flags: u32) -> io::Result<()> {
     .map(drop)
 }
 
+/// A filter that lets through these calls of this machine's own ABI, and refuses all others
+/// with `EPERM`.
+pub fn only(calls: &[libc::c_long]) -> Vec<Instruction> {
+    /// `BPF_LD | BPF_W | BPF_ABS`, of a word of `struct seccomp_data`.
+    const LOAD: u16 = 0x20;
+    /// `BPF_JMP | BPF_JEQ | BPF_K`.
+    const EQUAL: u16 = 0x15;
+    /// `BPF_RET | BPF_K`.
+    const RETURN: u16 = 0x06;
+    const NUMBER: u32 = 0;
+    const ARCHITECTURE: u32 = 4;
+    let native = if cfg!(target_arch = "aarch64") { 0xc000_00b7 } else { 0xc000_003e };
+    let one =
+        |code, jump_true, jump_false, operand| Instruction { code, jump_true, jump_false, operand };
+    let count = calls.len() as u8;
+    let mut program = vec![
+        one(LOAD, 0, 0, ARCHITECTURE),
+        one(EQUAL, 0, count + 1, native),
+        one(LOAD, 0, 0, NUMBER),
+    ];
+    for (position, &call) in calls.iter().enumerate() {
+        program.push(one(EQUAL, count - position as u8, 0, call as u32));
+    }
+    program.push(one(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32));
+    program.push(one(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
+    program
+}
+
 /// The filter as bytes, eight for an instruction, in the byte order of this machine.
 pub fn to_bytes(filter: &[Instruction]) -> Vec<u8> {
     filter

@@ -43,9 +43,20 @@ pub fn next_signal(fd: BorrowedFd<'_>) -> io::Result<u32> {
 /// them at its start.
 pub fn reset() {
     let none = set_of(&[]);
+    // `struct sigaction` of the kernel: no handler (`SIG_DFL`), no flags, no restorer, no mask.
+    let default = [0_u64; 4];
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL runs no code of ours. Those that cannot be changed are refused.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: SIG_DFL runs no code of ours. Those that cannot be changed are refused. The
+        // kernel is called itself, since C libraries keep two signals, 32 and 33, to themselves.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                ptr::null_mut::<u64>(),
+                size_of::<u64>(),
+            )
+        };
     }
     // SAFETY: `none` outlives the call.
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) };

@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags, fchmod, openat};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect,
@@ -33,15 +33,36 @@ const LONGEST_PATH: usize = 107;
 /// was stopped gets to it.
 const BACKLOG: i32 = 128;
 
-/// A listening socket at `path`, which must not exist.
+/// A listening socket at `path`, which must not exist, for its owner alone.
 ///
 /// # Errors
 /// Those of `socket(2)`, `bind(2)` and `listen(2)`.
 pub fn listen_at(path: &Path) -> io::Result<OwnedFd> {
     let socket = seqpacket()?;
+    make_private(&socket)?;
     with_address(path, |address| Ok(bind(&socket, address)?))?;
     listen(&socket, BACKLOG)?;
     Ok(socket)
+}
+
+/// The same for a stream of bytes.
+///
+/// # Errors
+/// Those of `socket(2)`, `bind(2)` and `listen(2)`.
+#[cfg(feature = "daemon")]
+pub fn listen_privately(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    make_private(&socket)?;
+    with_address(path, |address| Ok(bind(&socket, address)?))?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// The file of a socket has the mode that the socket has when it is bound: at no moment can
+/// anybody but the owner connect.
+fn make_private(socket: &OwnedFd) -> io::Result<()> {
+    Ok(fchmod(socket, Mode::from_raw_mode(0o600))?)
 }
 
 /// A connection to the socket at `path`.

@@ -52,6 +52,7 @@ pub struct Node {
     descriptors: Option<(u32, u32)>,
     environment: Option<(&'static str, String)>,
     program: Option<PathBuf>,
+    launcher: Vec<String>,
 }
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -94,6 +95,7 @@ impl Node {
             descriptors: None,
             environment: None,
             program: None,
+            launcher: Vec::new(),
         };
         node.start_daemon().await;
         node
@@ -123,6 +125,11 @@ impl Node {
         let own = Path::new(env!("CARGO_BIN_EXE_criquet"));
         let program = self.program.as_deref().unwrap_or(own).to_str().unwrap();
         let mut command = match self.descriptors {
+            None if !self.launcher.is_empty() => {
+                let mut command = self.inside(&self.launcher[0]);
+                command.args(&self.launcher[1..]).arg(program);
+                command
+            }
             None => self.inside(program),
             Some((soft, hard)) => {
                 let mut command = self.inside("prlimit");
@@ -166,6 +173,13 @@ impl Node {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// Starts the daemon by way of a program with arguments, which is to execute it.
+    pub async fn start_daemon_through(&mut self, launcher: &[&str]) {
+        self.launcher = launcher.iter().map(|word| (*word).to_owned()).collect();
+        self.start_daemon().await;
+        self.launcher = Vec::new();
     }
 
     /// Starts another program as the daemon, and waits until it answers.

@@ -47,6 +47,8 @@ pub fn script(name: &str, script: &str) -> v1::ContainerConfig {
         linux: Some(v1::LinuxContainerConfig {
             security_context: Some(v1::LinuxContainerSecurityContext {
                 namespace_options: Some(own_pids()),
+                masked_paths: MASKED.map(str::to_owned).into(),
+                readonly_paths: READ_ONLY.map(str::to_owned).into(),
                 ..Default::default()
             }),
             ..Default::default()
@@ -54,6 +56,11 @@ pub fn script(name: &str, script: &str) -> v1::ContainerConfig {
         ..Default::default()
     }
 }
+
+/// What a kubelet hides, and shows read-only, unless a pod wants another `/proc`.
+const MASKED: [&str; 4] = ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"];
+const READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The security context of a container.
 pub fn security(config: &mut v1::ContainerConfig) -> &mut v1::LinuxContainerSecurityContext {

@@ -7,7 +7,6 @@ mod signals;
 
 use std::{
     fs, io,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
@@ -39,7 +38,7 @@ use crate::{
     spec::{capabilities, container::Node},
     store::{self, Database, Durability},
     streaming,
-    sys::process::Identity,
+    sys::{process::Identity, socket},
     telemetry::{
         Calls, Operations, Tracing, TracingOptions,
         endpoint::{self, Endpoint},
@@ -158,6 +157,7 @@ pub type Reload = Box<dyn Fn() -> Result<image::Rules, config::Error> + Send + S
 /// # Errors
 /// What keeps the daemon from serving.
 pub async fn run(settings: Settings, reload: Reload) -> Result<(), Error> {
+    protect_process();
     // A disk that does not answer, or another process's lock, must not keep SIGTERM away.
     let opening = async {
         let locks = {
@@ -251,6 +251,16 @@ pub async fn run(settings: Settings, reload: Reload) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whatever the daemon was started with: its files have the modes that they are made with, and
+/// its memory, which holds credentials, goes into no core and to no other user.
+fn protect_process() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let behavior = rustix::process::DumpableBehavior::NotDumpable;
+    if let Err(error) = rustix::process::set_dumpable_behavior(behavior) {
+        warn!(%error, "a crash would leave the daemon's memory in a core");
+    }
+}
+
 /// Serves figures where somebody is to get them, as long as the endpoint is kept.
 async fn serve_metrics(
     settings: &Settings,
@@ -310,11 +320,9 @@ async fn listen(path: &Path) -> Result<UnixListener, Error> {
         }
         _ => {}
     }
-    let listener = UnixListener::bind(path).map_err(io_error("listen at", path))?;
     // Whoever can connect is root on this node.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
-        .map_err(io_error("protect", path))?;
-    Ok(listener)
+    let listener = socket::listen_privately(path).map_err(io_error("listen at", path))?;
+    UnixListener::from_std(listener).map_err(io_error("listen at", path))
 }
 
 async fn open(settings: &Settings, node: Node) -> Result<(Arc<Pods>, Arc<Database>), Error> {
@@ -362,7 +370,14 @@ fn node() -> Result<Node, Error> {
              this one"
         );
     }
-    Ok(Node { capabilities, lowest_oom_score_adj })
+    Ok(Node { capabilities, lowest_oom_score_adj, processors: processors() })
+}
+
+/// The last of `0-7` and one more; those that cannot be told are one.
+fn processors() -> u32 {
+    let possible = fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
+    let last = possible.trim().rsplit(['-', ',']).next().and_then(|last| last.parse().ok());
+    last.map_or(1, |last: u32| last.saturating_add(1))
 }
 
 fn notify(state: &[sd_notify::NotifyState<'_>]) {

@@ -2,7 +2,9 @@
 
 use super::{
     super::v1,
-    shared::{id, namespaces, no_selinux, profile, profile_by_path, resources, resources_out},
+    shared::{
+        has_selinux, id, namespaces, no_selinux, profile, profile_by_path, resources, resources_out,
+    },
 };
 use crate::{
     pod::{Container, ContainerPhase},
@@ -53,7 +55,10 @@ pub fn config(config: v1::ContainerConfig) -> Result<ContainerConfig, Error> {
         stdin_once: config.stdin_once,
         tty: config.tty,
         resources: linux.resources.map(resources),
-        security: security(linux.security_context.unwrap_or_default())?,
+        security: match linux.security_context {
+            None => ContainerSecurity { default_masks: true, ..ContainerSecurity::default() },
+            Some(context) => security(context)?,
+        },
         stop_signal,
     })
 }
@@ -94,7 +99,7 @@ fn mount(mount: v1::Mount) -> Result<Mount, Error> {
         let reason = at("id-mapped mounts; leave out the mappings");
         return Err(Error::unsupported("mounts.uidMappings", reason));
     }
-    if mount.selinux_relabel && std::path::Path::new("/sys/fs/selinux/enforce").exists() {
+    if mount.selinux_relabel && has_selinux() {
         let reason = at("labels of SELinux; leave out the relabelling");
         return Err(Error::unsupported("mounts.selinux_relabel", reason));
     }
@@ -192,6 +197,7 @@ fn security(context: v1::LinuxContainerSecurityContext) -> Result<ContainerSecur
             .collect::<Result<_, _>>()?,
         groups_policy: groups_policy(context.supplemental_groups_policy)?,
         no_new_privs: context.no_new_privs,
+        default_masks: false,
         masked_paths: context.masked_paths,
         readonly_paths: context.readonly_paths,
         seccomp,
@@ -362,11 +368,15 @@ mod tests {
             }),
             ..Default::default()
         });
+        if !super::has_selinux() {
+            assert!(config(selinux.clone()).is_ok(), "without SELinux labels mean nothing");
+            selinux = cdi.clone();
+        }
         for (request, field) in [
             (cdi, "CDI_devices"),
             (mapped, "uidMappings"),
             (bytes, "envs"),
-            (selinux, "selinux_options"),
+            (selinux, if super::has_selinux() { "selinux_options" } else { "CDI_devices" }),
         ] {
             let error = config(request).unwrap_err();
             assert_eq!(error.kind(), Kind::Unimplemented, "{error}");

@@ -60,9 +60,14 @@ pub(super) fn namespaces_out(namespaces: &Namespaces) -> v1::NamespaceOption {
     }
 }
 
+/// Whether the kernel has SELinux. Where it has not, labels mean nothing, and are passed over.
+pub(super) fn has_selinux() -> bool {
+    std::path::Path::new("/sys/fs/selinux/enforce").exists()
+}
+
 pub(super) fn no_selinux(options: Option<&v1::SeLinuxOption>) -> Result<(), Error> {
     match options {
-        Some(options) if *options != v1::SeLinuxOption::default() => {
+        Some(options) if has_selinux() && *options != v1::SeLinuxOption::default() => {
             Err(Error::unsupported("selinux_options", "labels of SELinux; leave the options out"))
         }
         _ => Ok(()),

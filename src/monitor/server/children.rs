@@ -212,10 +212,21 @@ impl Server {
     }
 }
 
+/// The status of a process that SIGKILL has ended, as the OOM killer does.
+const KILLED: i32 = 128 + libc::SIGKILL;
+
 fn killed_on_its_way(container: &str, exit_code: i32) -> Error {
+    let hint = match exit_code {
+        KILLED => "its memory or process limit may be too low",
+        // The kernel's SIGSYS, or what is left to a process that may not even end.
+        _ => {
+            "its seccomp profile has to allow execve, write and exit_group, which every program \
+             needs to be started"
+        }
+    };
     let reason = format!(
         "a process of container {container} ended with status {exit_code} before its program \
-         ran; its memory or process limit may be too low"
+         ran; {hint}"
     );
     Error::Child { kind: crate::kind::Kind::FailedPrecondition, message: reason }
 }

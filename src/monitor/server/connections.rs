@@ -6,7 +6,7 @@ use rustix::{
     net::{SocketFlags, accept_with},
 };
 
-use super::{Server, null_device};
+use super::{Server, nothing};
 use crate::monitor::{
     PROTOCOL,
     sources::{Meaning, Token},
@@ -34,7 +34,7 @@ impl Server {
                 if let Some(listener) = self.sources.fd(listener) {
                     drop(accept_with(listener, flags));
                 }
-                self.spare = null_device().ok();
+                self.spare = nothing().ok();
             }
             Err(_) => {}
         }

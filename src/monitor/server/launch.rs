@@ -8,7 +8,7 @@ use std::{
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::{Outcome, Server, null_device, requests::parse_resources};
+use super::{Outcome, Server, requests::parse_resources};
 use crate::{
     monitor::{
         START_LIMIT,
@@ -27,6 +27,7 @@ use crate::{
         start::{Child, StartRequest, start},
         stdio::ChildStdio,
     },
+    sys::keyring::Keyring,
 };
 
 impl Server {
@@ -45,7 +46,7 @@ impl Server {
         }
         let log = match request.log_path.as_str() {
             "" => None,
-            path => Some(open_log(&request.log_directory, path)?),
+            path => Some(open_log(&request.log_directory, path, request.terminal)?),
         };
         let namespace = self.pid_namespace(&request)?;
         let pid = match (request.pid_mode(), &namespace) {
@@ -55,6 +56,7 @@ impl Server {
         };
         let resources = parse_resources(&request.resources)?;
         let (stdio, ours) = streams(&request)?;
+        let keyring = Keyring::unique().during("name", "session keyring")?;
         let path = PathBuf::from(&request.cgroup);
         if let Some(pod) = &self.pod {
             ExitRecord::reserve(&pod.directory, id).during("reserve space for the end of", id)?;
@@ -69,6 +71,7 @@ impl Server {
                 filter_flags: request.filter_flags,
                 cgroup: &cgroup,
                 pid,
+                keyring: &keyring,
                 stdio,
             },
         );
@@ -90,6 +93,7 @@ impl Server {
             pid,
             pidfd: Some(pidfd),
             phase: Phase::Starting { caller: Some(caller), report, ready: false, failure: None },
+            keyring,
             log,
             outputs,
             stdin: ours.stdin,
@@ -154,7 +158,7 @@ impl Server {
             else {
                 return Err(missing());
             };
-            ChildStdio::Streams { stdin, stdout, stderr }
+            ChildStdio::Streams { stdin: Some(stdin), stdout, stderr }
         };
         let container = self.containers.get(&request.container);
         let Some((container, init)) = container.and_then(|c| Some((c, c.running()?))) else {
@@ -165,7 +169,10 @@ impl Server {
         };
         self.left_behind.retain(|left| !left.is_removed());
         let cgroup = container.cgroup.create_child(&format!("exec-{}", request.exec))?;
-        let child = exec(&self.proof, ExecRequest { bundle, filter, cgroup: &cgroup, init, stdio });
+        let keyring = &container.keyring;
+        let request_of_child =
+            ExecRequest { bundle, filter, cgroup: &cgroup, init, keyring, stdio };
+        let child = exec(&self.proof, request_of_child);
         let Child { pid, report, .. } = match child {
             Ok(child) => child,
             Err(error) => {
@@ -213,9 +220,9 @@ fn streams(request: &v1::Start) -> Result<(ChildStdio, Ours), Error> {
     let pipe = || pipe_with(PipeFlags::CLOEXEC).during("create", "pipe");
     let (stdin, our_stdin) = if request.stdin {
         let (read, write) = pipe()?;
-        (read, Some(write))
+        (Some(read), Some(write))
     } else {
-        (null_device()?, None)
+        (None, None)
     };
     let (our_stdout, stdout) = pipe()?;
     let (our_stderr, stderr) = pipe()?;
@@ -227,11 +234,13 @@ fn streams(request: &v1::Start) -> Result<(ChildStdio, Ours), Error> {
 }
 
 /// A log lies beneath the log directory of its sandbox, or in its own.
-fn open_log(directory: &str, path: &str) -> Result<Log, Error> {
+fn open_log(directory: &str, path: &str, terminal: bool) -> Result<Log, Error> {
     let own = || Path::new(path).parent().unwrap_or(Path::new("/"));
     let directory = if directory.is_empty() { own() } else { Path::new(directory) };
-    match Log::open(directory, Path::new(path)) {
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::EINVAL)) => {
+    match Log::open(directory, Path::new(path), terminal) {
+        Err(error)
+            if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::EINVAL | libc::ENOTDIR)) =>
+        {
             let reason = format!("{path} is a link or no regular file; remove it");
             Err(Error::spec("log_path", reason))
         }

@@ -16,12 +16,14 @@ mod timers;
 
 use std::{
     collections::BTreeMap,
-    fs::File,
     io::{self, Write as _},
     os::fd::{BorrowedFd, OwnedFd},
 };
 
-use rustix::process::setsid;
+use rustix::{
+    pipe::{PipeFlags, pipe_with},
+    process::setsid,
+};
 
 use super::{
     container::Container,
@@ -35,7 +37,7 @@ use crate::{
         cgroup::Version,
         error::{During, Error},
     },
-    sys::{clone::SingleThreaded, signal},
+    sys::{clone::SingleThreaded, exec, signal},
 };
 
 /// What a request comes to: an answer, or a child whose report will bring it.
@@ -83,6 +85,7 @@ pub fn run() -> Result<(), Error> {
 
 impl Server {
     fn new() -> Result<Self, Error> {
+        exec::close_inherited();
         let proof = SingleThreaded::prove().during("start", "monitor")?;
         // Not for those who look at /proc: descriptors of the host are open here, and for a
         // moment in children that already are in a container's PID namespace.
@@ -105,15 +108,15 @@ impl Server {
         let first = add(&mut sources, moved(rustix::stdio::stdout())?, Meaning::Connection)?;
         let signals = signal::signalfd(&[libc::SIGCHLD]).during("create", "signalfd")?;
         add(&mut sources, signals, Meaning::Signals)?;
-        let null = null_device()?;
-        rustix::stdio::dup2_stdin(&null).during("close", "stdin")?;
-        rustix::stdio::dup2_stdout(&null).during("close", "stdout")?;
+        let nothing = nothing()?;
+        rustix::stdio::dup2_stdin(&nothing).during("close", "stdin")?;
+        rustix::stdio::dup2_stdout(&nothing).during("close", "stdout")?;
         let mut server = Server {
             proof,
             version: Version::detect().during("inspect", "cgroups")?,
             sources,
             connections: BTreeMap::new(),
-            spare: Some(null),
+            spare: Some(nothing),
             pod: None,
             prepared: 0,
             containers: BTreeMap::new(),
@@ -156,9 +159,11 @@ fn complain(words: std::fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "criquet-monitor: {words}");
 }
 
-fn null_device() -> Result<OwnedFd, Error> {
-    let open = File::options().read(true).write(true).open("/dev/null");
-    open.map(OwnedFd::from).during("open", "/dev/null")
+/// A pipe that is at its end: nothing to read, and no file of the host, which children would
+/// have for a moment in a container.
+fn nothing() -> Result<OwnedFd, Error> {
+    let (read, _) = pipe_with(PipeFlags::CLOEXEC).during("create", "pipe")?;
+    Ok(read)
 }
 
 fn moved(fd: BorrowedFd<'_>) -> Result<OwnedFd, Error> {

@@ -26,6 +26,18 @@ pub(in crate::pod) fn check_container(
             return Err(spec::Error::invalid(field, reason));
         }
     }
+    for (field, mode) in
+        [("namespace_options.network", modes.network), ("namespace_options.ipc", modes.ipc)]
+    {
+        if mode == NamespaceMode::Target {
+            let reason = "is TARGET, which is for PID namespaces alone; leave it at POD";
+            return Err(spec::Error::invalid(field, reason));
+        }
+    }
+    if modes.pid == NamespaceMode::Node && of_sandbox.pid != NamespaceMode::Node {
+        let reason = format!("is NODE, and that of the sandbox is {:?}", of_sandbox.pid);
+        return Err(spec::Error::invalid("namespace_options.pid", reason));
+    }
     if modes.pid == NamespaceMode::Pod && of_sandbox.pid != NamespaceMode::Pod {
         let reason = "is POD, and the sandbox was made without a PID namespace of its own";
         return Err(spec::Error::invalid("namespace_options.pid", reason));
@@ -43,6 +55,20 @@ pub(in crate::pod) fn share_namespaces(sandbox: &SandboxConfig, config: &mut Con
 mod tests {
     use super::{check_container, share_namespaces};
     use crate::spec::config::{ContainerConfig, NamespaceMode, SandboxConfig};
+
+    #[test]
+    fn no_container_has_more_of_the_host_than_its_sandbox() {
+        let sandbox = SandboxConfig::default();
+        let with = |set: fn(&mut ContainerConfig)| {
+            let mut config = ContainerConfig::default();
+            set(&mut config);
+            check_container(&sandbox, &config)
+        };
+        assert!(with(|c| c.security.namespaces.pid = NamespaceMode::Node).is_err());
+        assert!(with(|c| c.security.namespaces.ipc = NamespaceMode::Target).is_err());
+        assert!(with(|c| c.security.namespaces.network = NamespaceMode::Target).is_err());
+        assert!(with(|c| c.security.namespaces.pid = NamespaceMode::Container).is_ok());
+    }
 
     #[test]
     fn containers_share_what_their_sandbox_shares() {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use oci_spec::runtime::Spec;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     crash,
@@ -22,7 +22,10 @@ use crate::{
         error::{During, Error, Reason},
         happening::Happening,
         id::ContainerId,
-        sandbox::{Sandbox, SandboxPhase, files::Files},
+        sandbox::{
+            Sandbox, SandboxPhase,
+            files::{Files, host_name},
+        },
         time::now,
     },
     runtime::bundle::{Bundle, Rootfs},
@@ -140,6 +143,9 @@ impl Pods {
         let namespace = &sandbox_record.config.metadata.namespace;
         self.parts.images.admit(&image.id, config.image.as_the_user_knows_it(), namespace)?;
         self.check_container(sandbox, &config)?;
+        for name in spec::capabilities::unknown(&config.security) {
+            warn!(container.id = %id, name, "a capability that is not known is passed over");
+        }
         let filter = filters::own_filter(&config)?;
         check::share_namespaces(&sandbox_record.config, &mut config);
         let user = user_of(&config, &self.parts.images.users(&image.id)?, &image)?;
@@ -289,7 +295,8 @@ impl Pods {
         cgroup: &Path,
     ) -> Result<SpecSandbox, Error> {
         let record = sandbox.record();
-        let files = Files::of(&self.sandbox_directory(&sandbox.id));
+        let directory = self.sandbox_directory(&sandbox.id);
+        let files = Files::of(record.files.as_deref().unwrap_or(&directory));
         let shm = match config.security.namespaces.ipc {
             NamespaceMode::Node => Some(PathBuf::from("/dev/shm")),
             _ => record.shm.clone(),
@@ -299,7 +306,10 @@ impl Pods {
             hosts_file: Some(files.hosts),
             resolv_conf: Some(files.resolv_conf),
             shm,
-            hostname: record.config.hostname.clone(),
+            hostname: match record.config.hostname.as_str() {
+                "" => host_name()?,
+                name => name.to_owned(),
+            },
             monitor_pid: record.monitor_pid,
             netns: record.netns.clone(),
             cgroup: cgroup.to_owned(),
@@ -339,6 +349,9 @@ fn annotations(
         .collect()
 }
 
+/// `NGROUPS_MAX` of the kernel.
+const MAX_GROUPS: usize = 65_536;
+
 fn user_of(config: &ContainerConfig, users: &Users, image: &Image) -> Result<User, Error> {
     let security = &config.security;
     if security.run_as_group.is_some() && security.run_as.is_none() {
@@ -356,10 +369,19 @@ fn user_of(config: &ContainerConfig, users: &Users, image: &Image) -> Result<Use
         GroupsPolicy::Strict => Vec::new(),
     };
     let mut groups = vec![gid];
+    let mut known = std::collections::HashSet::from([gid]);
     for group in of_image.into_iter().chain(security.supplemental_groups.iter().copied()) {
-        if !groups.contains(&group) {
+        if known.insert(group) {
             groups.push(group);
         }
+    }
+    if groups.len() > MAX_GROUPS {
+        let reason = format!(
+            "{} groups, those of the image included, are more than the {MAX_GROUPS} that a \
+             process can have",
+            groups.len()
+        );
+        return Err(spec::Error::invalid("supplemental_groups", reason).into());
     }
     Ok(User { uid: found.uid, gid, groups, home: found.home })
 }

@@ -7,6 +7,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use tracing::warn;
+
 use crate::{
     pod::{
         Pods, blocking,
@@ -16,7 +18,7 @@ use crate::{
     runtime::seccomp,
     spec::{
         self,
-        config::{ContainerConfig, Profile},
+        config::{ContainerConfig, ContainerSecurity, Profile},
     },
     sys::seccomp::to_bytes,
 };
@@ -69,7 +71,10 @@ impl Pods {
         let filter = match kept {
             Some(filter) => Arc::new(filter),
             // Of the release before this one, which kept none.
-            None => self.user_paths.run(move || local(Path::new(&profile))).await?,
+            None => {
+                let security = container.record().config.security.clone();
+                self.user_paths.run(move || local(Path::new(&profile), &security)).await?
+            }
         };
         if !container.has_ended() {
             container.set_filter(Some(Arc::clone(&filter)));
@@ -99,10 +104,7 @@ impl Filter {
 }
 
 impl Filters {
-    fn default_for(
-        &self,
-        security: &spec::config::ContainerSecurity,
-    ) -> Result<Arc<Filter>, Error> {
+    fn default_for(&self, security: &ContainerSecurity) -> Result<Arc<Filter>, Error> {
         // Everything that the daemon could give: those that it lacks open no system call.
         let all = spec::capabilities::from_bits(u64::MAX);
         let permitted = spec::capabilities::permitted(security, &all)?;
@@ -131,7 +133,7 @@ fn compile(profile: &oci_spec::runtime::LinuxSeccomp) -> Result<Filter, Error> {
 /// The largest profile, in bytes; Docker's has 15 thousand.
 const MAX_PROFILE: u64 = 4 << 20;
 
-fn local(path: &Path) -> Result<Arc<Filter>, Error> {
+fn local(path: &Path, security: &ContainerSecurity) -> Result<Arc<Filter>, Error> {
     let field = "security_context.seccomp.localhost_ref";
     if !path.is_absolute() {
         let reason = format!("{path:?} must be an absolute path of a profile on this node");
@@ -148,8 +150,21 @@ fn local(path: &Path) -> Result<Arc<Filter>, Error> {
         return Err(spec::Error::invalid(field, reason).into());
     }
     let json = fs::read(path).during("read seccomp profile", path)?;
-    let profile = spec::seccomp::parse(&json).map_err(Reason::from)?;
-    compile(&profile).map(Arc::new)
+    let all = spec::capabilities::from_bits(u64::MAX);
+    let capabilities = spec::capabilities::permitted(security, &all).map_err(Reason::from)?;
+    let machine = spec::seccomp::Machine { capabilities: &capabilities, kernel: kernel()? };
+    let parsed = spec::seccomp::parse(&json, &machine).map_err(Reason::from)?;
+    if !parsed.unknown.is_empty() {
+        let fields = parsed.unknown.join(", ");
+        warn!(profile = %path.display(), fields, "fields that are not known are passed over");
+    }
+    compile(&parsed.profile).map(Arc::new)
+}
+
+fn kernel() -> Result<(u32, u32), Error> {
+    let path = Path::new("/proc/sys/kernel/osrelease");
+    let release = fs::read_to_string(path).during("read", path)?;
+    Ok(spec::seccomp::version(&release).unwrap_or_default())
 }
 
 /// The filter that a container has for itself, from a profile of the node's; none for one that
@@ -160,7 +175,7 @@ fn local(path: &Path) -> Result<Arc<Filter>, Error> {
 pub(in crate::pod) fn own_filter(config: &ContainerConfig) -> Result<Option<Arc<Filter>>, Error> {
     match &config.security.seccomp {
         Some(Profile::Localhost(path)) if !config.security.privileged => {
-            local(Path::new(path)).map(Some)
+            local(Path::new(path), &config.security).map(Some)
         }
         _ => Ok(None),
     }

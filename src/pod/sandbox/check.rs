@@ -9,6 +9,7 @@ use crate::spec::{
 
 /// Checks what a sandbox may ask for.
 pub(in crate::pod) fn check_sandbox(config: &SandboxConfig) -> Result<(), spec::Error> {
+    check_names(config)?;
     let modes = &config.security.namespaces;
     for (field, mode) in
         [("namespace_options.network", modes.network), ("namespace_options.ipc", modes.ipc)]
@@ -31,6 +32,22 @@ pub(in crate::pod) fn check_sandbox(config: &SandboxConfig) -> Result<(), spec::
     config.sysctls.keys().try_for_each(|name| check_sysctl(name, config))
 }
 
+/// Names are handed to plugins as `NAME=VALUE;NAME=VALUE` (`CNI_ARGS`): none may add another.
+fn check_names(config: &SandboxConfig) -> Result<(), spec::Error> {
+    let metadata = &config.metadata;
+    for (field, name) in [
+        ("metadata.name", &metadata.name),
+        ("metadata.namespace", &metadata.namespace),
+        ("metadata.uid", &metadata.uid),
+    ] {
+        if name.chars().any(|c| c == ';' || c.is_control()) {
+            let reason = format!("{name:?} must not contain semicolons or control characters");
+            return Err(spec::Error::invalid(field, reason));
+        }
+    }
+    Ok(())
+}
+
 /// Only settings that belong to a namespace of the pod's own; any other is the host's.
 fn check_sysctl(name: &str, config: &SandboxConfig) -> Result<(), spec::Error> {
     const OF_IPC: [&str; 8] = [
@@ -46,7 +63,7 @@ fn check_sysctl(name: &str, config: &SandboxConfig) -> Result<(), spec::Error> {
     let field = "linux.sysctls";
     let dotted = name.replace('/', ".");
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b));
-    if !plain || dotted.contains("..") || dotted.starts_with('.') {
+    if !plain || dotted.contains("..") || dotted.starts_with('.') || dotted.ends_with('.') {
         return Err(spec::Error::invalid(field, format!("{name:?} is not the name of a sysctl")));
     }
     let modes = &config.security.namespaces;
@@ -78,9 +95,12 @@ pub(in crate::pod) fn check_cgroup_parent(parent: &str) -> Result<(), spec::Erro
         );
         return Err(spec::Error::invalid(field, reason));
     }
-    let plain =
-        Path::new(parent).components().skip(1).all(|part| matches!(part, Component::Normal(_)));
-    if !parent.starts_with('/') || parent == "/" || !plain {
+    let mut parts = Path::new(parent).components();
+    let is_absolute = parts.next() == Some(Component::RootDir);
+    // "//" and "/." are the root as well.
+    let names = parts.clone().count();
+    let plain = parts.all(|part| matches!(part, Component::Normal(_)));
+    if !is_absolute || names == 0 || !plain || parent.chars().any(char::is_control) {
         let reason = format!("{parent:?} must be an absolute path such as /kubepods/pod1");
         return Err(spec::Error::invalid(field, reason));
     }
@@ -107,15 +127,29 @@ mod tests {
         ] {
             assert!(check_sandbox(&with_sysctl(name)).is_ok(), "{name}");
         }
-        for name in
-            ["kernel.core_pattern", "vm.swappiness", "net..x", "kernel.shmmax+kernel.core_pattern"]
-        {
+        for name in [
+            "kernel.core_pattern",
+            "vm.swappiness",
+            "net..x",
+            "net.",
+            "net/ipv4/",
+            "kernel.shmmax+kernel.core_pattern",
+        ] {
             assert!(check_sandbox(&with_sysctl(name)).is_err(), "{name}");
         }
         let mut config = with_sysctl("net.ipv4.ip_forward");
         config.security.namespaces.network = NamespaceMode::Node;
         let error = check_sandbox(&config).unwrap_err();
         assert!(error.to_string().contains("would change the host"), "{error}");
+    }
+
+    #[test]
+    fn no_name_adds_an_argument_of_plugins() {
+        let mut config = SandboxConfig::default();
+        config.metadata.name = "pod;K8S_POD_NAMESPACE=kube-system".to_owned();
+        assert!(check_sandbox(&config).unwrap_err().to_string().contains("metadata.name"));
+        config.metadata.name = "pod-1.2_3".to_owned();
+        assert!(check_sandbox(&config).is_ok());
     }
 
     #[test]
@@ -126,6 +160,9 @@ mod tests {
         for (parent, word) in [
             ("kubepods", "absolute"),
             ("/", "absolute"),
+            ("//", "absolute"),
+            ("/.", "absolute"),
+            ("/a\nb", "absolute"),
             ("/a/../b", "absolute"),
             ("kubepods-pod1.slice", "cgroupDriver"),
         ] {

@@ -25,7 +25,12 @@ pub(in crate::pod) fn check(config: &SandboxConfig) -> Result<(), spec::Error> {
         let reason = format!("is longer than {MAX_HOSTNAME} bytes");
         return Err(spec::Error::invalid("hostname", reason));
     }
-    one_word("hostname", &config.hostname)?;
+    // It is shown in prompts and logs, and is a part of paths.
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    if !config.hostname.chars().all(plain) {
+        let reason = format!("{:?} may hold letters, digits, and - . _ alone", config.hostname);
+        return Err(spec::Error::invalid("hostname", reason));
+    }
     let Some(dns) = &config.dns else { return Ok(()) };
     for server in &dns.servers {
         one_word("dns_config.servers", server)?;
@@ -136,7 +141,7 @@ mod tests {
             ..SandboxConfig::default()
         };
         assert!(check(&with_hostname("pod-1.example")).is_ok());
-        for hostname in ["a\nb", "a b", "a\0", &"x".repeat(65)] {
+        for hostname in ["a\nb", "a b", "a\0", "a/b", "a\u{202e}b", &"x".repeat(65)] {
             assert!(check(&with_hostname(hostname)).is_err(), "{hostname:?}");
         }
         let dns = Dns { options: vec!["ndots:5\nnameserver 6.6.6.6".to_owned()], ..Dns::default() };

@@ -40,7 +40,7 @@ use crate::{
         happening::{Happening, Tell},
         id::SandboxId,
     },
-    spec::config::SandboxConfig,
+    spec::config::{NamespaceMode, SandboxConfig},
     store::{Batch, Database, Outcome},
     sys::process::Identity,
     telemetry::Stage,
@@ -74,6 +74,10 @@ pub struct SandboxRecord {
     pub netns: Option<PathBuf>,
     /// Where its `/dev/shm` is mounted; none with the host's IPC.
     pub shm: Option<PathBuf>,
+    /// Where the memory filesystem for its files is mounted; none in records of Criquet 0.1,
+    /// whose pods have them in their directory.
+    #[serde(default)]
+    pub files: Option<PathBuf>,
     /// The cgroup that its containers' cgroups lie in.
     pub cgroup: PathBuf,
     /// Whether that cgroup is Criquet's own and goes with the sandbox.
@@ -104,11 +108,19 @@ pub struct Trouble {
 }
 
 impl SandboxRecord {
+    /// The cgroup of the init of the PID namespace that its containers share.
+    pub(in crate::pod) fn init_cgroup(&self) -> Option<PathBuf> {
+        let shares = self.config.security.namespaces.pid == NamespaceMode::Pod;
+        shares.then(|| self.cgroup.join("init"))
+    }
+
     /// What outlives its processes.
     pub(in crate::pod) fn traces(&self) -> Traces {
         Traces {
             netns: self.netns.clone(),
             shm: self.shm.clone(),
+            files: self.files.clone(),
+            init: self.init_cgroup(),
             cgroup: self.owns_cgroup.then(|| self.cgroup.clone()),
         }
     }

@@ -167,6 +167,7 @@ impl Pods {
             addresses: Vec::new(),
             netns: own_network.then_some(netns),
             shm: own_ipc.then(|| directory.join("shm")),
+            files: Some(directory.join("files")),
             cgroup,
             owns_cgroup,
             boot_id: self.boot_id.clone(),
@@ -280,7 +281,11 @@ impl Pods {
         let addresses = addresses.to_vec();
         blocking::own_files(move || {
             Remains::of(&record).write(&directory)?;
-            Files::of(&directory).write(&record.config, &hostname, &addresses)
+            Files::of(record.files.as_deref().unwrap_or(&directory)).write(
+                &record.config,
+                &hostname,
+                &addresses,
+            )
         })
         .await
     }
@@ -332,6 +337,8 @@ impl Pods {
             netns_path: text(&record.netns),
             shm_path: text(&record.shm),
             shm_size: self.options.shm_size,
+            files_path: text(&record.files),
+            init_cgroup: text(&record.init_cgroup()),
             cgroup: text(&record.owns_cgroup.then(|| record.cgroup.clone())),
             ..v1::Setup::default()
         })

@@ -28,6 +28,10 @@ pub(in crate::pod) struct Remains {
     pub netns: Option<PathBuf>,
     /// Where its `/dev/shm` is mounted.
     pub shm: Option<PathBuf>,
+    /// Where the memory filesystem for its files is mounted.
+    pub files: Option<PathBuf>,
+    /// The cgroup of the init that its containers share.
+    pub init: Option<PathBuf>,
     /// The cgroup that its containers' cgroups lie in.
     pub cgroup: Option<PathBuf>,
     /// Whether that one goes with the pod.
@@ -40,6 +44,8 @@ impl Remains {
             monitor: record.monitor,
             netns: record.netns.clone(),
             shm: record.shm.clone(),
+            files: record.files.clone(),
+            init: record.init_cgroup(),
             cgroup: Some(record.cgroup.clone()),
             owns_cgroup: record.owns_cgroup,
         }
@@ -62,6 +68,8 @@ impl Remains {
         Traces {
             netns: self.netns.clone(),
             shm: self.shm.clone(),
+            files: self.files.clone(),
+            init: self.init.clone(),
             cgroup: self.cgroup.clone().filter(|_| self.owns_cgroup),
         }
     }

@@ -3,9 +3,11 @@
 //! Entry points: [`default_profile`] and [`parse`]. Both give what the spec holds; the
 //! runtime compiles it.
 
+mod condition;
 mod default;
 mod names;
 mod parse;
 
+pub use condition::{Machine, version};
 pub use default::default_profile;
-pub use parse::parse;
+pub use parse::{Parsed, parse};

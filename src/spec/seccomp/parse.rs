@@ -1,9 +1,8 @@
 //! Profiles from files, in the format of the OCI runtime spec.
 //!
-//! What Docker's own format adds is taken where it is harmless: comments, and `archMap` in
-//! place of `architectures`. Its conditional rules (`includes`, `excludes`) are refused: to
-//! leave out their conditions would allow what they forbid. Fields that are unknown are
-//! refused too, since a misspelt condition would be a rule without it.
+//! What Docker's own format adds is read as Docker reads it: comments, `archMap` in place of
+//! `architectures`, and conditions of rules (`includes`, `excludes`). Fields that are unknown
+//! are passed over, and named to the caller.
 
 use std::path::PathBuf;
 
@@ -14,24 +13,76 @@ use oci_spec::runtime::{
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 
+use super::condition::{Condition, Machine};
 use crate::spec::error::Error;
 
 const FIELD: &str = "security_context.seccomp.localhost_ref";
 
-/// Reads a profile.
+/// A profile that was read.
+#[derive(Debug)]
+pub struct Parsed {
+    /// The profile, with the rules whose conditions hold.
+    pub profile: LinuxSeccomp,
+    /// The places of fields that nobody knows.
+    pub unknown: Vec<String>,
+}
+
+/// Reads a profile, for a container on a machine.
 ///
 /// # Errors
 /// What is no profile, with the place and the name of the field; what is not supported.
-pub fn parse(json: &[u8]) -> Result<LinuxSeccomp, Error> {
-    let profile: Profile = serde_json::from_slice(json).map_err(|error| {
+pub fn parse(json: &[u8], machine: &Machine<'_>) -> Result<Parsed, Error> {
+    let no_profile = |error: serde_json::Error| {
         Error::invalid(FIELD, format!("the file is no seccomp profile of OCI: {error}"))
-    })?;
+    };
+    let mut profile: Profile = serde_json::from_slice(json).map_err(no_profile)?;
     profile.check()?;
-    profile.try_into()
+    let unknown = unknown_fields(&serde_json::from_slice(json).map_err(no_profile)?);
+    if let Some(rules) = &mut profile.syscalls {
+        rules.retain(|rule| {
+            rule.includes.as_ref().is_none_or(|condition| condition.all_hold(machine))
+                && !rule.excludes.as_ref().is_some_and(|condition| condition.any_holds(machine))
+        });
+    }
+    Ok(Parsed { profile: profile.try_into()?, unknown })
+}
+
+/// The fields of each level: of the profile, of a rule, of an argument.
+const KNOWN: [&[&str]; 3] = [
+    &[
+        "architectures",
+        "archMap",
+        "comment",
+        "defaultAction",
+        "defaultErrnoRet",
+        "flags",
+        "listenerMetadata",
+        "listenerPath",
+        "syscalls",
+    ],
+    &["action", "args", "comment", "errnoRet", "excludes", "includes", "name", "names"],
+    &["index", "op", "value", "valueTwo"],
+];
+
+fn unknown_fields(profile: &Value) -> Vec<String> {
+    let fields = |value: &Value, level: usize, place: &str| -> Vec<String> {
+        let names = value.as_object().into_iter().flat_map(serde_json::Map::keys);
+        let unknown = names.filter(|name| !KNOWN[level].contains(&name.as_str()));
+        unknown.map(|name| format!("{place}{name}")).collect()
+    };
+    let list = |value: &Value, name: &str| value[name].as_array().cloned().unwrap_or_default();
+    let mut unknown = fields(profile, 0, "");
+    for (position, rule) in list(profile, "syscalls").iter().enumerate() {
+        unknown.extend(fields(rule, 1, &format!("syscalls[{position}].")));
+        for argument in list(rule, "args") {
+            unknown.extend(fields(&argument, 2, &format!("syscalls[{position}].args.")));
+        }
+    }
+    unknown
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 struct Profile {
     default_action: LinuxSeccompAction,
     default_errno_ret: Option<u32>,
@@ -48,27 +99,30 @@ struct Profile {
 
 /// Docker's way to write architectures.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 struct Architectures {
     architecture: Arch,
     sub_architectures: Option<Vec<Arch>>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 struct Rule {
+    #[serde(default)]
     names: Vec<String>,
+    /// Docker's older way to name one.
+    name: Option<String>,
     action: LinuxSeccompAction,
     errno_ret: Option<u32>,
     args: Option<Vec<Argument>>,
     #[serde(rename = "comment")]
     _comment: Option<IgnoredAny>,
-    includes: Option<Value>,
-    excludes: Option<Value>,
+    includes: Option<Condition>,
+    excludes: Option<Condition>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 struct Argument {
     index: usize,
     value: u64,
@@ -93,17 +147,7 @@ impl Profile {
 impl Rule {
     fn check(&self, position: usize) -> Result<(), Error> {
         let at = |field: &str| format!("syscalls[{position}].{field}");
-        for (name, condition) in [("includes", &self.includes), ("excludes", &self.excludes)] {
-            if condition.as_ref().is_some_and(|condition| !is_empty(condition)) {
-                let reason = format!(
-                    "{} is of Docker's format and cannot be followed here; keep the rule without \
-                     it, or remove the rule",
-                    at(name)
-                );
-                return Err(Error::invalid(FIELD, reason));
-            }
-        }
-        if self.names.is_empty() {
+        if self.names.is_empty() && self.name.is_none() {
             return Err(Error::invalid(FIELD, format!("{} names no system call", at("names"))));
         }
         if self.action == LinuxSeccompAction::ScmpActNotify {
@@ -117,10 +161,6 @@ impl Rule {
         }
         check_errno(&at("errnoRet"), self.errno_ret)
     }
-}
-
-fn is_empty(condition: &Value) -> bool {
-    condition.is_null() || condition.as_object().is_some_and(serde_json::Map::is_empty)
 }
 
 fn notify(at: &str) -> Error {
@@ -181,7 +221,7 @@ impl TryFrom<Rule> for LinuxSyscall {
         let arguments: Vec<LinuxSeccompArg> =
             arguments.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
         let mut syscall = LinuxSyscall::default();
-        syscall.set_names(rule.names);
+        syscall.set_names(rule.names.into_iter().chain(rule.name).collect());
         syscall.set_action(rule.action);
         syscall.set_errno_ret(rule.errno_ret);
         syscall.set_args(Some(arguments));
@@ -205,8 +245,60 @@ impl TryFrom<Argument> for LinuxSeccompArg {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
-    use crate::kind::Kind;
+    use oci_spec::runtime::{Capability, LinuxSeccomp};
+
+    use super::{Machine, Parsed};
+    use crate::{
+        kind::Kind,
+        spec::{capabilities::Set, error::Error},
+    };
+
+    fn parse_for(json: &[u8], capabilities: &Set, kernel: (u32, u32)) -> Result<Parsed, Error> {
+        super::parse(json, &Machine { capabilities, kernel })
+    }
+
+    fn parse(json: &[u8]) -> Result<LinuxSeccomp, Error> {
+        parse_for(json, &Set::new(), (6, 1)).map(|parsed| parsed.profile)
+    }
+
+    #[test]
+    fn rules_of_docker_hold_where_their_conditions_do() {
+        let (own, other) =
+            if cfg!(target_arch = "aarch64") { ("arm64", "amd64") } else { ("amd64", "s390x") };
+        let json = |conditions: &str| {
+            let conditions = conditions.replace("OWN", own).replace("OTHER", other);
+            format!(
+                r#"{{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[
+                    {{"names":["mount"],"action":"SCMP_ACT_ALLOW",{conditions}}}]}}"#
+            )
+        };
+        let capabilities = Set::from([Capability::SysAdmin]);
+        for (conditions, holds) in [
+            (r#""includes":{"caps":["CAP_SYS_ADMIN"]}"#, true),
+            (r#""includes":{"caps":["CAP_SYS_ADMIN","CAP_BPF"]}"#, false),
+            (r#""excludes":{"caps":["CAP_SYS_ADMIN"]}"#, false),
+            (r#""excludes":{"caps":["CAP_BPF"]},"includes":{}"#, true),
+            (r#""includes":{"arches":["OWN"],"minKernel":"4.8"}"#, true),
+            (r#""includes":{"arches":["OTHER"]}"#, false),
+            (r#""includes":{"minKernel":"6.2"}"#, false),
+            (r#""excludes":{"minKernel":"6.2"}"#, true),
+            (r#""excludes":{"arches":["OWN"]}"#, false),
+        ] {
+            let parsed = parse_for(json(conditions).as_bytes(), &capabilities, (6, 1)).unwrap();
+            let rules = parsed.profile.syscalls().as_ref().unwrap().len();
+            assert_eq!(rules == 1, holds, "{conditions}");
+        }
+    }
+
+    #[test]
+    fn unknown_fields_are_passed_over_and_named() {
+        let json = br#"{"defaultAction":"SCMP_ACT_LOG","archs":[],"syscalls":[
+            {"names":["read"],"action":"SCMP_ACT_LOG","arg":[],
+             "args":[{"index":0,"value":18446744073709551615,"op":"SCMP_CMP_EQ","x":1}]}]}"#;
+        let parsed = parse_for(json, &Set::new(), (6, 1)).unwrap();
+        assert_eq!(parsed.unknown, ["archs", "syscalls[0].arg", "syscalls[0].args.x"]);
+        assert_eq!(parsed.profile.syscalls().as_ref().unwrap().len(), 1);
+    }
 
     #[test]
     fn a_profile_of_oci() {
@@ -235,13 +327,7 @@ mod tests {
         let cases = [
             ("{}".to_owned(), "defaultAction"),
             (r#"{"defaultAction": "SCMP_ACT_DENY"}"#.to_owned(), "SCMP_ACT_DENY"),
-            (r#"{"defaultAction": "SCMP_ACT_LOG", "archs": []}"#.to_owned(), "archs"),
-            (rule(r#"{"names":["read"],"action":"SCMP_ACT_LOG","arg":[]}"#), "arg"),
             (rule(r#"{"names":[],"action":"SCMP_ACT_LOG"}"#), "syscalls[0].names"),
-            (
-                rule(r#"{"names":["a"],"action":"SCMP_ACT_LOG","includes":{"caps":["X"]}}"#),
-                "syscalls[0].includes",
-            ),
             (rule(r#"{"names":["a"],"action":"SCMP_ACT_ERRNO","errnoRet":4096}"#), "errnoRet"),
             (
                 rule(

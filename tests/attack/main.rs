@@ -1,0 +1,23 @@
+//! Attacks, class by class: what a container tries in order to be more than it is, or to reach
+//! what is not its own. docs/threat-model.md names the classes.
+
+#[macro_use]
+#[path = "../common/mod.rs"]
+mod common;
+
+mod daemon_state;
+mod descriptors;
+mod devices;
+mod files;
+mod keyring;
+mod masks;
+mod pod_init;
+mod requests;
+mod tokens;
+
+/// The program that runs scripts of Python, wherever this machine has it.
+fn python() -> String {
+    let show = ["-c", "import os, sys; print(os.path.realpath(sys.executable))"];
+    let output = std::process::Command::new("python3").args(show).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
