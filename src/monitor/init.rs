@@ -7,7 +7,10 @@
 //! cgroup below the pod's that has no devices and one process, and behind a filter that leaves
 //! it what it needs to reap. It ends with the monitor.
 
-use std::{os::fd::OwnedFd, path::Path};
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+};
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxPids, LinuxResources};
 
@@ -17,6 +20,7 @@ use rustix::{
         UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change,
         move_mount, unmount,
     },
+    pipe::{PipeFlags, pipe_with},
     process::{Pid, Signal, WaitOptions, fchdir, pivot_root, wait},
 };
 
@@ -32,13 +36,14 @@ use crate::{
     },
 };
 
-/// What [`reap_for_ever`] calls, and what the kernel calls for it.
-const CALLS: [libc::c_long; 7] = [
+/// What [`reap_for_ever`] calls and what the kernel calls for it, and the end of [`start`].
+const CALLS: [libc::c_long; 8] = [
     libc::SYS_wait4,
     libc::SYS_waitid,
     libc::SYS_rt_sigtimedwait,
     libc::SYS_rt_sigreturn,
     libc::SYS_restart_syscall,
+    libc::SYS_close,
     libc::SYS_exit,
     libc::SYS_exit_group,
 ];
@@ -53,13 +58,14 @@ pub(super) struct Init {
 }
 
 /// Starts the init of a new PID namespace in a cgroup that is made for it. `mount_point` is
-/// any directory.
+/// any directory. Returns when it has no rights left: then containers may come and trace it.
 pub(super) fn start(
     proof: &SingleThreaded,
     mount_point: &Path,
     cgroup: Option<&Path>,
 ) -> Result<Init, Error> {
     let cgroup = cgroup.map(make_cgroup).transpose()?;
+    let (done, on_its_way) = pipe_with(PipeFlags::CLOEXEC).during("create", "pipe")?;
     let target = cgroup.as_ref().and_then(Cgroup::clone_target);
     let cloned = clone3(proof, libc::CLONE_NEWPID | libc::CLONE_NEWNS, target)
         .during("clone", "init of the pod");
@@ -69,7 +75,12 @@ pub(super) fn start(
             let _ = cgroup.map(|cgroup| cgroup.remove());
             Err(error)
         }
-        Ok(Cloned::Parent { pid, pidfd }) => Ok(Init { pid, pidfd, cgroup }),
+        Ok(Cloned::Parent { pid, pidfd }) => {
+            drop(on_its_way);
+            // Its end, by whatever, ends this as well, and is told by its parent's signal.
+            rustix::io::read(&done, &mut [0_u8]).during("wait for", "init of the pod")?;
+            Ok(Init { pid, pidfd, cgroup })
+        }
         Ok(Cloned::Child) => {
             if cgroup.as_ref().is_some_and(|cgroup| cgroup.join().is_err()) {
                 exec::exit(1)
@@ -83,10 +94,11 @@ pub(super) fn start(
             if enter_empty_root(mount_point).is_err() {
                 exec::exit(1)
             }
-            exec::close_all();
+            exec::close_all_but(on_its_way.as_fd());
             if give_up_rights().is_err() {
                 exec::exit(1)
             }
+            drop(on_its_way);
             reap_for_ever()
         }
     }

@@ -3,7 +3,7 @@
 use std::{
     ffi::{CStr, CString},
     io,
-    os::fd::RawFd,
+    os::fd::{AsRawFd, BorrowedFd, RawFd},
     ptr,
 };
 
@@ -51,11 +51,17 @@ pub fn close_inherited() {
     unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
 }
 
-/// Closes every descriptor of a process that will use none of them again.
-pub fn close_all() {
+/// Closes every other descriptor of a process that will use none of them again.
+pub fn close_all_but(kept: BorrowedFd<'_>) {
+    let kept = kept.as_raw_fd() as libc::c_uint;
     // SAFETY: the caller is a child that from here on only waits; its owners of descriptors
     // are never used or dropped, since it does not return from there.
-    unsafe { libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0) };
+    unsafe {
+        if let Some(last) = kept.checked_sub(1) {
+            libc::syscall(libc::SYS_close_range, 0, last, 0);
+        }
+        libc::syscall(libc::SYS_close_range, kept + 1, libc::c_uint::MAX, 0);
+    }
 }
 
 /// `setrlimit(2)` by the number of the resource (`RLIMIT_*`).
