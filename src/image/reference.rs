@@ -65,6 +65,9 @@ impl Reference {
         } else {
             repository.to_owned()
         };
+        if repository.len() > REPOSITORY_LENGTH {
+            return Err("its repository is longer than 255 characters");
+        }
         let version = match (digest, tag) {
             (Some(digest), _) => Version::Digest(digest),
             (None, Some(tag)) => Version::Tag(tag.to_owned()),
@@ -135,9 +138,6 @@ fn check_repository(repository: &str) -> Result<(), &'static str> {
     if repository.is_empty() {
         return Err("it names no repository");
     }
-    if repository.len() > REPOSITORY_LENGTH {
-        return Err("its repository is longer than 255 characters");
-    }
     if repository.len() == 64 && Digest::from_hex(repository).is_ok() {
         return Err("64 hex digits are an image id, not a repository");
     }
@@ -207,6 +207,8 @@ mod tests {
     fn wrong_references_are_refused() {
         let long = format!("a/{}", "b".repeat(300));
         let tag = format!("a:{}", "b".repeat(129));
+        // Docker Hub's own images get eight characters more.
+        let library = "b".repeat(250);
         for text in [
             "",
             "/",
@@ -236,6 +238,7 @@ mod tests {
             HEX,
             &format!("sha256:{HEX}"),
             &long,
+            &library,
             &tag,
         ] {
             let error = Reference::parse(text).expect_err(text);

@@ -52,7 +52,7 @@ use crate::{
 const TAKE_UP: Duration = Duration::from_secs(1);
 
 /// The same of a list, which is asked for more often and tells of more pods.
-const TAKE_UP_ALL: Duration = Duration::from_millis(50);
+const TAKE_UP_ALL: Duration = Duration::from_millis(30);
 
 /// Serves the RuntimeService.
 #[derive(Clone)]

@@ -66,6 +66,22 @@ impl Files {
         }
     }
 
+    /// Lets them be found in a directory where they are not, as the release before this one
+    /// looks for them in that of the pod.
+    pub(in crate::pod) fn link_into(&self, directory: &Path) -> Result<(), Error> {
+        let elsewhere = Self::of(directory);
+        for (file, link) in [
+            (&self.hostname, &elsewhere.hostname),
+            (&self.hosts, &elsewhere.hosts),
+            (&self.resolv_conf, &elsewhere.resolv_conf),
+        ] {
+            if file != link {
+                std::os::unix::fs::symlink(file, link).during("link", link)?;
+            }
+        }
+        Ok(())
+    }
+
     pub(in crate::pod) fn write(
         &self,
         config: &SandboxConfig,

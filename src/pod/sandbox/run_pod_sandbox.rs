@@ -281,11 +281,9 @@ impl Pods {
         let addresses = addresses.to_vec();
         blocking::own_files(move || {
             Remains::of(&record).write(&directory)?;
-            Files::of(record.files.as_deref().unwrap_or(&directory)).write(
-                &record.config,
-                &hostname,
-                &addresses,
-            )
+            let files = Files::of(record.files.as_deref().unwrap_or(&directory));
+            files.write(&record.config, &hostname, &addresses)?;
+            files.link_into(&directory)
         })
         .await
     }
