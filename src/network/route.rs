@@ -19,6 +19,7 @@ const CREATE: u16 = 0x400;
 const EXCLUSIVE: u16 = 0x200;
 const DUMP: u16 = 0x300;
 const UP: u32 = 0x1;
+const LOWER_UP: u32 = 0x1_0000;
 
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const ADDR_GEN_MODE_NONE: u8 = 1;
@@ -189,6 +190,8 @@ pub(super) struct Link {
     pub(super) mtu: u32,
     pub(super) master: u32,
     pub(super) is_bridge: bool,
+    /// Whether anything is on the other side (`IFF_LOWER_UP`); a bridge without ports has none.
+    pub(super) has_carrier: bool,
 }
 
 /// One link.
@@ -207,7 +210,8 @@ pub(super) fn links(socket: &mut Socket) -> io::Result<Vec<Link>> {
 }
 
 fn parse_link(body: &[u8]) -> Link {
-    let mut link = Link::default();
+    let flags = read_u32(body, 8).unwrap_or_default();
+    let mut link = Link { has_carrier: flags & LOWER_UP != 0, ..Link::default() };
     for (kind, payload) in attributes(body, LINK_HEADER) {
         match kind {
             IFLA_IFNAME => link.name = text(payload),

@@ -7,11 +7,17 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{super::Error, Builtin};
+use super::{
+    super::{Error, namespace::write_sysctl, route},
+    Builtin,
+};
 
-/// The node's routes, by family (proc_net(5)); of the calling thread's network namespace.
-const ROUTES: [(&str, Parse); 2] =
-    [("/proc/thread-self/net/route", parse_v4), ("/proc/thread-self/net/ipv6_route", parse_v6)];
+/// The node's routes, by family (proc_net(5)); of the calling thread's network namespace. The
+/// last is where the family's settings are.
+const ROUTES: [(&str, Parse, &str); 2] = [
+    ("/proc/thread-self/net/route", parse_v4, "ipv4"),
+    ("/proc/thread-self/net/ipv6_route", parse_v6, "ipv6"),
+];
 
 /// Reads one line of such a table; nothing of one that is no route.
 type Parse = fn(&str) -> Option<Route>;
@@ -25,23 +31,36 @@ struct Route {
 
 impl Builtin {
     /// Refuses subnets that another device has, whole or in part: the kernel would send there
-    /// what is meant for pods. A wider route, as that to a private network, is no conflict.
-    pub(super) fn check_conflicts(&self) -> Result<(), Error> {
-        for (path, parse) in ROUTES {
+    /// what is meant for pods. A wider route, as that to a private network, is no conflict, and
+    /// a device that nobody is on, as a bridge that was left behind, is passed by.
+    pub(super) fn check_conflicts(&mut self) -> Result<(), Error> {
+        for (path, parse, sysctl) in ROUTES {
             // A kernel without this family has no such file.
             let table = fs::read_to_string(path).unwrap_or_default();
-            let mut routes = table.lines().filter_map(parse);
-            let subnets = self.subnets();
-            let taken = routes.find_map(|route| {
-                let subnet = subnets.iter().find(|subnet| subnet.contains(&route.destination))?;
+            for route in table.lines().filter_map(parse) {
+                let subnets = self.subnets();
                 let is_own = [self.options.bridge.as_str(), "lo"].contains(&route.device.as_str());
-                (!is_own).then_some((*subnet, route))
-            });
-            if let Some((subnet, Route { destination, device })) = taken {
-                return Err(Error::SubnetTaken { subnet, destination, device });
+                let taken = subnets.into_iter().find(|subnet| subnet.contains(&route.destination));
+                let Some(subnet) = taken.filter(|_| !is_own) else { continue };
+                let Route { destination, device } = route;
+                // One that is gone meanwhile leads nowhere.
+                let link = route::link(&mut self.route, &device).unwrap_or_default();
+                if link.has_carrier {
+                    return Err(Error::SubnetTaken { subnet, destination, device });
+                }
+                pass_by(&device, sysctl);
             }
         }
         Ok(())
+    }
+}
+
+/// Has the kernel pass over the routes of a device for as long as nobody is on it.
+fn pass_by(device: &str, family: &str) {
+    tracing::warn!(device, "a device that nobody is on has addresses of pods; remove it");
+    let sysctl = format!("{family}/conf/{device}/ignore_routes_with_linkdown");
+    if let Err(error) = write_sysctl(&sysctl, "1") {
+        tracing::warn!(device, %error, "pods may not be reached while it is there");
     }
 }
 

@@ -176,27 +176,25 @@ fn nothing_is_made_before_the_first_pod() {
 }
 
 #[test]
-fn a_subnet_that_another_device_has_is_refused_until_it_has_it_no_more() {
+fn a_subnet_that_another_device_has_is_refused_as_long_as_somebody_is_on_it() {
     on_a_host(|| {
+        let other = Host::with(|options| {
+            options.bridge = "other0".to_owned();
+            options.name_prefix = "other".to_owned();
+        });
+        let (theirs, ours) = (Pod::new("theirs"), Pod::new("ours"));
+        other.set_up(&theirs);
         let host = Host::new();
-        let mut socket = Socket::route().unwrap();
-        for address in ["10.88.3.1/24", "fd4a:6b1d:88::77/112"] {
-            let mut messages = Messages::new();
-            route::add_bridge(&mut messages, "other0", [2, 0, 0, 0, 0, 1], 1500);
-            socket.send_all(messages).unwrap();
-            let index = route::index_of(&socket, "other0").unwrap();
-            let mut messages = Messages::new();
-            route::set_up(&mut messages, index);
-            route::add_address(&mut messages, index, address.parse().unwrap());
-            socket.send_all(messages).unwrap();
-            let pod = Pod::new("one");
-            let error = host.try_set_up(&pod).unwrap_err();
-            assert_eq!(error.kind(), Kind::FailedPrecondition);
-            assert!(error.to_string().contains("device other0"), "{error}");
-            let mut messages = Messages::new();
-            route::delete_link(&mut messages, "other0");
-            socket.send_all(messages).unwrap();
+        let error = host.try_set_up(&ours).unwrap_err();
+        assert_eq!(error.kind(), Kind::FailedPrecondition);
+        assert!(error.to_string().contains("device other0"), "{error}");
+        // Its bridge stays, with its addresses, and nobody is on it.
+        other.tear_down(&theirs);
+        super::harness::eventually("nobody is on it", || host.try_set_up(&ours).is_ok());
+        ours.serve(80, "ours");
+        for address in ["10.88.0.2:80", "[fd4a:6b1d:88::2]:80"] {
+            let reached = || fetch(address.parse().unwrap()).as_deref() == Some("ours");
+            super::harness::eventually(address, reached);
         }
-        host.set_up(&Pod::new("two"));
     });
 }
