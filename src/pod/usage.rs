@@ -58,25 +58,22 @@ impl<T> Default for Round<T> {
 }
 
 impl<T: Clone> Round<T> {
-    fn is_old(&self) -> bool {
-        self.at.is_none_or(|at| at.elapsed() > FRESH)
-    }
-
-    /// Whom to read: all where it is old, otherwise those that it lacks.
-    fn wanted<O>(
-        &self,
+    /// Begins anew where it is old, and tells whom it lacks. Its age is looked at here alone: a
+    /// round that grew old on the way would be taken for one of those few.
+    fn lacking<O>(
+        &mut self,
         all: Vec<Arc<O>>,
         lacks: impl Fn(&O, &BTreeMap<String, T>) -> bool,
     ) -> Vec<Arc<O>> {
-        let is_old = self.is_old();
-        all.into_iter().filter(|one| is_old || lacks(one, &self.readings)).collect()
+        if self.at.is_some_and(|at| at.elapsed() > FRESH) {
+            *self = Self::default();
+        }
+        all.into_iter().filter(|one| lacks(one, &self.readings)).collect()
     }
 
-    /// Adds to what is fresh, or begins anew.
+    /// Adds what was read; the first of it says how old the round is.
     fn add(&mut self, readings: Vec<(String, T)>) {
-        if self.is_old() {
-            *self = Self { at: Some(Instant::now()), readings: Arc::default() };
-        }
+        self.at.get_or_insert_with(Instant::now);
         Arc::make_mut(&mut self.readings).extend(readings);
     }
 }
@@ -133,12 +130,12 @@ impl Pods {
         // Those who ask at the same time wait for the same round.
         let mut round = self.meters.containers.lock().await;
         // What began since the last one is told as well: whoever has started it may ask at once.
-        let wanted = round.wanted(self.containers(), |container, known| {
+        let lacking = round.lacking(self.containers(), |container, known| {
             container.is_running() && !known.contains_key(container.id.as_str())
         });
-        if !wanted.is_empty() || round.is_old() {
+        if !lacking.is_empty() {
             let pods = Arc::clone(self);
-            let read = move || Ok(pods.read_containers(&wanted));
+            let read = move || Ok(pods.read_containers(&lacking));
             round.add(blocking::own_files(read).await?);
         }
         Ok(Arc::clone(&round.readings))
@@ -152,13 +149,13 @@ impl Pods {
         self: &Arc<Self>,
     ) -> Result<Arc<BTreeMap<String, PodReading>>, Error> {
         let mut round = self.meters.sandboxes.lock().await;
-        let wanted = round.wanted(self.sandboxes(), |sandbox, known| {
+        let lacking = round.lacking(self.sandboxes(), |sandbox, known| {
             let is_ready = sandbox.record().phase == SandboxPhase::Ready;
             is_ready && !known.contains_key(sandbox.id.as_str())
         });
-        if !wanted.is_empty() || round.is_old() {
+        if !lacking.is_empty() {
             let pods = Arc::clone(self);
-            let read = move || Ok(pods.read_sandboxes(&wanted));
+            let read = move || Ok(pods.read_sandboxes(&lacking));
             round.add(blocking::own_files(read).await?);
         }
         Ok(Arc::clone(&round.readings))
@@ -260,5 +257,34 @@ impl Pods {
                 meter.sample();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeMap,
+        sync::Arc,
+        time::{Duration, Instant},
+    };
+
+    use super::{FRESH, Round};
+
+    fn lacks(one: &String, known: &BTreeMap<String, u8>) -> bool {
+        !known.contains_key(one)
+    }
+
+    #[test]
+    fn a_round_that_grows_old_while_it_is_completed_keeps_everybody() {
+        let all = ["a", "b"].map(|name| Arc::new(name.to_owned()));
+        let mut round = Round::default();
+        assert_eq!(round.lacking(all[..1].to_vec(), lacks).len(), 1);
+        round.add(vec![("a".to_owned(), 1)]);
+        assert_eq!(round.lacking(all.to_vec(), lacks), all[1..], "what is fresh is kept");
+        // A second passes while the other one is read.
+        round.at = Instant::now().checked_sub(FRESH + Duration::from_millis(1));
+        round.add(vec![("b".to_owned(), 2)]);
+        assert_eq!(round.readings.len(), 2, "nobody is lost");
+        assert_eq!(round.lacking(all.to_vec(), lacks), all, "and now all are read anew");
     }
 }
