@@ -20,6 +20,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             .build_server(true)
             .emit_rerun_if_changed(false)
             .extern_path(".runtime.v1.Metric", "crate::cri::Metric")
+            .extern_path(".runtime.v1.ContainerAttributes", "crate::cri::ContainerAttributes")
+            .extern_path(".runtime.v1.PodSandboxAttributes", "crate::cri::PodSandboxAttributes")
             .compile_fds(cri)?;
         let admin = protox::compile(["criquet/v1/admin.proto"], ["proto"])?;
         let descriptor = prost::Message::encode_to_vec(&admin);

@@ -79,7 +79,8 @@ async fn lists_and_streams_tell_the_same_of_what_runs() {
     }
     running.sort();
     let ids = |stats: &[v1::ContainerStats]| {
-        let id = |stats: &v1::ContainerStats| stats.attributes.as_ref().unwrap().id.clone();
+        let id =
+            |stats: &v1::ContainerStats| stats.attributes.as_ref().unwrap().plain().unwrap().id;
         let mut ids: Vec<String> = stats.iter().map(id).collect();
         ids.sort();
         ids
@@ -122,7 +123,7 @@ async fn lists_and_streams_tell_the_same_of_what_runs() {
     let count: usize = messages.into_iter().map(|message| message.unwrap().containers.len()).sum();
     assert_eq!(count, 6);
     for pod in pods {
-        node.remove_pod(&pod.attributes.unwrap().id).await.unwrap();
+        node.remove_pod(&pod.attributes.unwrap().plain().unwrap().id).await.unwrap();
     }
 }
 
@@ -207,8 +208,10 @@ async fn a_pod_whose_monitor_does_not_answer_takes_no_figures_along() {
     let request = v1::ListContainerStatsRequest::default();
     let call = node.runtime.list_container_stats(request);
     let stats = common::answered("ListContainerStats", call).await.unwrap().into_inner().stats;
-    let mut ids: Vec<String> =
-        stats.iter().map(|stats| stats.attributes.as_ref().unwrap().id.clone()).collect();
+    let mut ids: Vec<String> = stats
+        .iter()
+        .map(|stats| stats.attributes.as_ref().unwrap().plain().unwrap().id.clone())
+        .collect();
     ids.sort();
     // The kernel tells of both; nobody else need be asked.
     assert_eq!(ids, running);
@@ -231,12 +234,15 @@ async fn what_has_just_begun_is_in_the_next_list() {
         let pod = node.pod(&format!("p{round}")).await;
         let request = v1::ListPodSandboxStatsRequest::default();
         let pods = node.runtime.list_pod_sandbox_stats(request).await.unwrap().into_inner().stats;
-        let is_it = |stats: &v1::PodSandboxStats| stats.attributes.as_ref().unwrap().id == pod;
+        let is_it = |stats: &v1::PodSandboxStats| {
+            stats.attributes.as_ref().unwrap().plain().unwrap().id == pod
+        };
         assert!(pods.iter().any(is_it), "round {round}");
         let container = node.launch(&pod, requests::script("c", "sleep 1000")).await;
         let request = v1::ListContainerStatsRequest::default();
         let all = node.runtime.list_container_stats(request).await.unwrap().into_inner().stats;
-        let ids: Vec<_> = all.into_iter().map(|stats| stats.attributes.unwrap().id).collect();
+        let ids: Vec<_> =
+            all.into_iter().map(|stats| stats.attributes.unwrap().plain().unwrap().id).collect();
         assert!(ids.contains(&container), "round {round}: {ids:?}");
         let request = v1::ListPodSandboxMetricsRequest::default();
         let metrics = node.runtime.list_pod_sandbox_metrics(request).await.unwrap().into_inner();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use criquet::cri::v1::{
     ListContainerStatsRequest, ListContainersRequest, ListPodSandboxMetricsRequest,
     ListPodSandboxRequest, ListPodSandboxStatsRequest,
@@ -21,6 +22,10 @@ const LISTS: usize = 50;
 const STATISTICS: usize = 10;
 const BETWEEN: Duration = Duration::from_millis(1100);
 
+/// How long what starting has left to be done takes: statistics are looked at for the first time
+/// within ten seconds.
+const SETTLE: Duration = Duration::from_secs(11);
+
 /// Starts the pods, looks, and ends them.
 pub async fn measure(args: &Args, lab: &Lab, figures: &mut Figures) -> anyhow::Result<()> {
     let count = args.density;
@@ -30,11 +35,9 @@ pub async fn measure(args: &Args, lab: &Lab, figures: &mut Figures) -> anyhow::R
     eprintln!("  {count} pods that do nothing");
     let (pods, _) = start_many(args, lab, count).await?;
     lists(lab, count, figures).await?;
-    statistics(lab, count, figures).await?;
     execs(args, lab, &pods, figures).await?;
-    // What starting has left to be done.
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    idle(args, lab, count, figures).await?;
+    tokio::time::sleep(SETTLE).await;
+    idle(args, lab, &format!("{count} pods"), figures).await?;
 
     let memory = lab.usage.memory()?;
     let per_pod = |kibibytes: u64| kibibytes as f64 / count as f64;
@@ -48,6 +51,7 @@ pub async fn measure(args: &Args, lab: &Lab, figures: &mut Figures) -> anyhow::R
     value(format!("memory of one workload process, {count} pods"), per_pod(memory.workload));
     let each = memory.processes as f64 / count as f64;
     figures.value(format!("processes per pod of the runtime, {count} pods"), "", each, None);
+    statistics(args, lab, &pods, figures).await?;
     end_many(args, lab, pods).await
 }
 
@@ -65,14 +69,29 @@ async fn lists(lab: &Lab, count: usize, figures: &mut Figures) -> anyhow::Result
     Ok(())
 }
 
-/// Each answer is of readings of its own: those of one are used for a second.
-async fn statistics(lab: &Lab, count: usize, figures: &mut Figures) -> anyhow::Result<()> {
+/// With a second container in each of the pods. Each answer is of readings of its own: those of
+/// one are used for a second.
+async fn statistics(
+    args: &Args,
+    lab: &Lab,
+    pods: &[Pod],
+    figures: &mut Figures,
+) -> anyhow::Result<()> {
+    for pod in pods {
+        lab.add_container(pod).await.context("a second container")?;
+    }
+    let of = format!("{} pods of two containers", pods.len());
+    tokio::time::sleep(SETTLE).await;
+    idle(args, lab, &of, figures).await?;
     let mut runtime = lab.client.runtime.clone();
     let (mut containers, mut sandboxes, mut metrics) = (Vec::new(), Vec::new(), Vec::new());
     let before = lab.usage.cpu()?;
     for _ in 0..STATISTICS {
         let request = ListContainerStatsRequest::default();
-        timed(&mut containers, runtime.list_container_stats(request)).await?;
+        // Not every runtime has them.
+        if timed(&mut containers, runtime.list_container_stats(request)).await.is_err() {
+            return Ok(());
+        }
         tokio::time::sleep(BETWEEN).await;
         let request = ListPodSandboxStatsRequest::default();
         timed(&mut sandboxes, runtime.list_pod_sandbox_stats(request)).await?;
@@ -80,18 +99,19 @@ async fn statistics(lab: &Lab, count: usize, figures: &mut Figures) -> anyhow::R
     }
     let cpu = lab.usage.cpu()?.saturating_sub(before);
     let each = millis(cpu) / (2 * STATISTICS) as f64;
-    figures.times(format!("ListContainerStats, {count} pods"), &containers, None);
-    figures.times(format!("ListPodSandboxStats, {count} pods"), &sandboxes, None);
-    figures.value(format!("CPU time per list of statistics, {count} pods"), "ms", each, None);
+    figures.times(format!("ListContainerStats, {of}"), &containers, None);
+    figures.times(format!("ListPodSandboxStats, {of}"), &sandboxes, None);
+    figures.value(format!("CPU time per list of statistics, {of}"), "ms", each, None);
+    let memory = lab.usage.memory()?;
+    figures.value(format!("memory of the daemon, {of}"), "KiB", memory.daemon as f64, None);
     for _ in 0..STATISTICS {
         let request = ListPodSandboxMetricsRequest {};
         match timed(&mut metrics, runtime.list_pod_sandbox_metrics(request)).await {
             Ok(_) => tokio::time::sleep(BETWEEN).await,
-            // Not every runtime has them.
             Err(_) => return Ok(()),
         }
     }
-    figures.times(format!("ListPodSandboxMetrics, {count} pods"), &metrics, None);
+    figures.times(format!("ListPodSandboxMetrics, {of}"), &metrics, None);
     Ok(())
 }
 
@@ -104,11 +124,11 @@ async fn execs(args: &Args, lab: &Lab, pods: &[Pod], figures: &mut Figures) -> a
     Ok(())
 }
 
-async fn idle(args: &Args, lab: &Lab, count: usize, figures: &mut Figures) -> anyhow::Result<()> {
+async fn idle(args: &Args, lab: &Lab, of: &str, figures: &mut Figures) -> anyhow::Result<()> {
     let before = lab.usage.cpu()?;
     tokio::time::sleep(Duration::from_secs(args.idle)).await;
     let cpu = lab.usage.cpu()?.saturating_sub(before);
     let each = millis(cpu) / args.idle.max(1) as f64;
-    figures.value(format!("CPU time per second of idleness, {count} pods"), "ms", each, None);
+    figures.value(format!("CPU time per second of idleness, {of}"), "ms", each, None);
     Ok(())
 }

@@ -59,6 +59,8 @@ pub struct Pod {
     pub container: String,
     /// The log of its container.
     pub log: PathBuf,
+    /// What it was asked for with.
+    config: PodSandboxConfig,
 }
 
 /// Times of the steps of pods' lives.
@@ -135,7 +137,7 @@ impl Lab {
                 command: command.iter().map(|&word| word.to_owned()).collect(),
                 ..self.container_config(network)
             }),
-            sandbox_config: Some(config),
+            sandbox_config: Some(config.clone()),
         };
         let container = timed(&mut times.create, runtime.create_container(request))
             .await
@@ -146,7 +148,25 @@ impl Lab {
         timed(&mut times.start, runtime.start_container(request))
             .await
             .context("StartContainer")?;
-        Ok(Pod { id, container, log })
+        Ok(Pod { id, container, log, config })
+    }
+
+    /// A second container in a pod of its own network that runs.
+    pub async fn add_container(&self, pod: &Pod) -> anyhow::Result<()> {
+        let mut runtime = self.client.runtime.clone();
+        let request = CreateContainerRequest {
+            pod_sandbox_id: pod.id.clone(),
+            config: Some(ContainerConfig {
+                metadata: Some(ContainerMetadata { name: "second".to_owned(), attempt: 0 }),
+                log_path: "second.log".to_owned(),
+                command: ["sleep", "100000"].map(str::to_owned).to_vec(),
+                ..self.container_config(Network::Pod)
+            }),
+            sandbox_config: Some(pod.config.clone()),
+        };
+        let container_id = runtime.create_container(request).await?.into_inner().container_id;
+        runtime.start_container(StartContainerRequest { container_id }).await?;
+        Ok(())
     }
 
     /// A pod with containers that have ended, for as long as the run.
@@ -181,12 +201,16 @@ impl Lab {
 
     /// StopPodSandbox, RemovePodSandbox.
     pub async fn end(&self, pod: Pod, times: &mut Times) -> anyhow::Result<()> {
+        self.end_by_id(pod.id, times).await
+    }
+
+    async fn end_by_id(&self, id: String, times: &mut Times) -> anyhow::Result<()> {
         let mut runtime = self.client.runtime.clone();
-        let request = StopPodSandboxRequest { pod_sandbox_id: pod.id.clone() };
+        let request = StopPodSandboxRequest { pod_sandbox_id: id.clone() };
         timed(&mut times.stop, runtime.stop_pod_sandbox(request))
             .await
             .context("StopPodSandbox")?;
-        let request = RemovePodSandboxRequest { pod_sandbox_id: pod.id };
+        let request = RemovePodSandboxRequest { pod_sandbox_id: id };
         timed(&mut times.remove, runtime.remove_pod_sandbox(request))
             .await
             .context("RemovePodSandbox")?;
@@ -224,8 +248,7 @@ impl Lab {
             }
             for id in pods {
                 quiet = 0;
-                let pod = Pod { id, container: String::new(), log: PathBuf::new() };
-                if let Err(error) = self.end(pod, &mut Times::default()).await {
+                if let Err(error) = self.end_by_id(id, &mut Times::default()).await {
                     last = format!("{error:#}");
                 }
             }

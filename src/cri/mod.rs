@@ -1,9 +1,11 @@
 //! The gRPC services of the CRI: they validate, translate between protobuf and Criquet's own
 //! types, and map errors to gRPC codes. How anything is done is not known here.
 
+mod attributes;
 mod chunks;
 pub mod convert;
 mod deadline;
+mod encoded;
 mod image;
 mod info;
 mod metrics;
@@ -11,7 +13,11 @@ mod node;
 mod runtime;
 mod status;
 
+pub use attributes::{
+    ContainerAttributes, PlainContainerAttributes, PlainPodSandboxAttributes, PodSandboxAttributes,
+};
 pub use deadline::DeadlineLayer;
+pub use encoded::Encoded;
 pub use image::ImageServer;
 pub use metrics::{Metric, PlainMetric};
 pub use runtime::RuntimeServer;

@@ -16,10 +16,13 @@ use super::{Pods, blocking, events::AGE};
 /// Records that have to be gone before it is worth the work.
 const MANY: usize = 500;
 
+/// The start of a pod or a container needs for a moment what many records take.
+pub(super) const PER_START: usize = 5;
+
 /// How often it is thought of.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// How many records were let go of since memory was given back.
+/// What was let go of since memory was given back, counted in records.
 #[derive(Default)]
 pub(super) struct Freed(AtomicUsize);
 

@@ -22,6 +22,9 @@ const FRESH: Duration = Duration::from_secs(1);
 /// How often processor time is sampled while nobody asks, so that its rate is known at once.
 const SAMPLE: Duration = Duration::from_secs(10);
 
+/// Cgroups that are read by one thread rather than several.
+const FEW: usize = 256;
+
 /// Descriptors of meters, at the most; others are opened for each reading. Sixteen for each of
 /// the three cgroups of a pod of two containers.
 const DESCRIPTORS: usize = 8192;
@@ -31,6 +34,8 @@ const DESCRIPTORS: usize = 8192;
 pub struct PodReading {
     /// Its cgroup.
     pub reading: Reading,
+    /// Processes and threads in it.
+    pub threads: Option<u64>,
     /// Its interfaces, and when they were read; none with the host's network.
     pub interfaces: Option<(i64, Vec<Interface>)>,
 }
@@ -162,13 +167,13 @@ impl Pods {
     }
 
     fn read_containers(&self, containers: &[Arc<Container>]) -> Vec<(String, Reading)> {
-        in_parallel(containers, |container| {
+        in_parallel(FEW, containers, |container| {
             Some((container.id.to_string(), self.meter_of_container(container)?.read()))
         })
     }
 
     fn read_sandboxes(&self, sandboxes: &[Arc<Sandbox>]) -> Vec<(String, PodReading)> {
-        in_parallel(sandboxes, |sandbox| {
+        in_parallel(FEW, sandboxes, |sandbox| {
             Some((sandbox.id.to_string(), self.read_sandbox(sandbox)?))
         })
     }
@@ -183,9 +188,12 @@ impl Pods {
         };
         // The cgroup of a pod is made with its first container; its network is there before.
         let nothing = || Reading { at: super::time::now(), ..Reading::default() };
-        let reading = self.meter_of_sandbox(sandbox).map_or_else(nothing, |meter| meter.read());
+        let meter = self.meter_of_sandbox(sandbox);
+        let threads = meter.as_ref().and_then(|meter| meter.threads());
+        let reading = meter.map_or_else(nothing, |meter| meter.read());
         let interfaces = has_network.then(|| network(pid).ok()).flatten();
-        Some(PodReading { reading, interfaces: interfaces.map(|all| (super::time::now(), all)) })
+        let interfaces = interfaces.map(|all| (super::time::now(), all));
+        Some(PodReading { reading, threads, interfaces })
     }
 
     fn meter_of_container(&self, container: &Container) -> Option<Arc<Meter>> {
@@ -210,6 +218,13 @@ impl Pods {
         let meter = Arc::new(meter);
         self.meters.known().insert(id.to_owned(), Arc::clone(&meter));
         Some(meter)
+    }
+
+    /// The limits of a pod or container were changed.
+    pub(super) fn limits_changed(&self, id: &str) {
+        if let Some(meter) = self.meters.known().get(id) {
+            meter.forget_limits();
+        }
     }
 
     /// Lets go of the meters of what runs no more.

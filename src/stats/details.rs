@@ -56,6 +56,8 @@ pub struct Details {
     pub devices: Option<BTreeMap<(u32, u32), Device>>,
     /// By size.
     pub hugepages: Vec<Hugepages>,
+    /// Processes and threads.
+    pub threads: Option<u64>,
     /// Processes and threads that there may be; 0 stands for any number.
     pub threads_max: Option<u64>,
 }
@@ -130,9 +132,9 @@ impl Sources {
     }
 
     pub(super) fn read(&self, at: i64, pools: &BTreeSet<String>) -> Details {
-        let one = |source: &Source| number(&source.read()?);
-        let events = self.events.read().unwrap_or_default();
-        let threads = self.threads_max.read();
+        let one = |source: &Source| source.read(number);
+        let events = self.events.read(|text| Some((keyed(text, "max"), keyed(text, "oom_kill"))));
+        let (limit_hits, oom_kills) = events.unwrap_or_default();
         let v1 = self.v1.as_ref();
         let hugepages = self.hugepages.iter().filter(|(size, ..)| pools.contains(size));
         let hugepages = hugepages.map(|(size, usage, most)| Hugepages {
@@ -144,34 +146,37 @@ impl Sources {
             at,
             times: v1.map(V1::times).unwrap_or_default(),
             max_usage: one(&self.max_usage),
-            limit_hits: v1.map_or_else(|| keyed(&events, "max"), |v1| one(&v1.limit_hits)),
+            limit_hits: v1.map_or(limit_hits, |v1| one(&v1.limit_hits)),
             kernel: v1.and_then(|v1| one(&v1.kernel)),
-            oom_kills: keyed(&events, "oom_kill"),
+            oom_kills,
             devices: self.devices(),
             hugepages: hugepages.filter(|pages| pages.usage.is_some()).collect(),
-            threads_max: threads.and_then(|text| unlimited(&text)),
+            threads: None,
+            threads_max: self.threads_max.read(unlimited),
         }
     }
 
-    fn devices(&self) -> Option<BTreeMap<(u32, u32), Device>> {
+    pub(super) fn devices(&self) -> Option<BTreeMap<(u32, u32), Device>> {
         let (bytes, requests) = &self.devices;
         match requests {
-            None => Some(v2_devices(&bytes.read()?)),
-            Some(requests) => Some(v1_devices(&bytes.read()?, &requests.read()?)),
+            None => bytes.read(|text| Some(v2_devices(text))),
+            Some(requests) => {
+                let devices = bytes.read(|text| Some(v1_devices(text, true, BTreeMap::new())))?;
+                requests.read(|text| Some(v1_devices(text, false, devices)))
+            }
         }
     }
 }
 
 impl V1 {
     fn times(&self) -> Times {
-        let throttling = self.throttling.read().unwrap_or_default();
-        Times {
-            user: self.user.read().as_deref().and_then(number),
-            system: self.system.read().as_deref().and_then(number),
-            periods: keyed(&throttling, "nr_periods"),
-            throttled_periods: keyed(&throttling, "nr_throttled"),
-            throttled: keyed(&throttling, "throttled_time"),
-        }
+        let throttling = self.throttling.read(|text| {
+            let keys = ["nr_periods", "nr_throttled", "throttled_time"];
+            Some(keys.map(|key| keyed(text, key)))
+        });
+        let [periods, throttled_periods, throttled] = throttling.unwrap_or_default();
+        let (user, system) = (self.user.read(number), self.system.read(number));
+        Times { user, system, periods, throttled_periods, throttled }
     }
 }
 
@@ -196,26 +201,28 @@ pub(super) fn v2_devices(text: &str) -> BTreeMap<(u32, u32), Device> {
     devices
 }
 
-/// `8:0 Read 1` for each device and kind of request, and a sum at the end.
-pub(super) fn v1_devices(bytes: &str, requests: &str) -> BTreeMap<(u32, u32), Device> {
-    let mut devices: BTreeMap<(u32, u32), Device> = BTreeMap::new();
-    for (text, in_bytes) in [(bytes, true), (requests, false)] {
-        for line in whole_lines(text) {
-            let mut fields = line.split(' ');
-            let (Some(numbers), Some(kind), Some(value)) =
-                (fields.next().and_then(device), fields.next(), fields.next())
-            else {
-                continue;
-            };
-            let Ok(value) = value.parse() else { continue };
-            let figures = devices.entry(numbers).or_default();
-            match (kind, in_bytes) {
-                ("Read", true) => figures.read_bytes = value,
-                ("Write", true) => figures.written_bytes = value,
-                ("Read", false) => figures.reads = value,
-                ("Write", false) => figures.writes = value,
-                _ => {}
-            }
+/// `8:0 Read 1` for each device and kind of request, and a sum at the end: in bytes in one
+/// file, in requests in another, of which one is added to the other.
+pub(super) fn v1_devices(
+    text: &str,
+    in_bytes: bool,
+    mut devices: BTreeMap<(u32, u32), Device>,
+) -> BTreeMap<(u32, u32), Device> {
+    for line in whole_lines(text) {
+        let mut fields = line.split(' ');
+        let (Some(numbers), Some(kind), Some(value)) =
+            (fields.next().and_then(device), fields.next(), fields.next())
+        else {
+            continue;
+        };
+        let Ok(value) = value.parse() else { continue };
+        let figures = devices.entry(numbers).or_default();
+        match (kind, in_bytes) {
+            ("Read", true) => figures.read_bytes = value,
+            ("Write", true) => figures.written_bytes = value,
+            ("Read", false) => figures.reads = value,
+            ("Write", false) => figures.writes = value,
+            _ => {}
         }
     }
     devices

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -18,6 +18,10 @@ use crate::runtime::cgroup::{Cgroup, Version};
 
 /// Two readings of processor time that are nearer than this tell nothing of its rate.
 const SHORTEST: Duration = Duration::from_secs(1);
+
+/// For so long a cgroup in which no program has run, and that has the same memory to the byte,
+/// is taken for unchanged.
+const UNCHANGED: Duration = Duration::from_secs(10);
 
 /// What is read of one cgroup.
 #[derive(Debug)]
@@ -37,6 +41,42 @@ pub struct Meter {
     directory: PathBuf,
     // Held for one comparison.
     rate: Mutex<Rate>,
+    // Held while they are read.
+    limits: Mutex<Option<Limits>>,
+    // Held for one comparison.
+    still: Mutex<Still>,
+}
+
+/// What was read when something last happened in a cgroup. Most containers of a node wait for
+/// something most of the time, and the long files are most of the work.
+#[derive(Debug, Default)]
+struct Still {
+    stat: Option<(State, Stat)>,
+    details: Option<(State, Details)>,
+}
+
+/// By which it is seen that something has happened.
+#[derive(Debug, Clone, Copy)]
+struct State {
+    cpu: Option<u64>,
+    memory: Option<u64>,
+    at: Instant,
+}
+
+impl State {
+    fn is_unchanged(self, now: State) -> bool {
+        self.cpu.is_some()
+            && self.memory.is_some()
+            && (self.cpu, self.memory) == (now.cpu, now.memory)
+            && now.at.saturating_duration_since(self.at) < UNCHANGED
+    }
+}
+
+/// Limits as the kernel has them, in bytes; none without one.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    memory: Option<u64>,
+    swap: Option<u64>,
 }
 
 /// From which the rate of processor time is known.
@@ -71,6 +111,8 @@ impl Meter {
                 details,
                 directory,
                 rate: Mutex::default(),
+                limits: Mutex::default(),
+                still: Mutex::default(),
             },
             Version::V1 => Self {
                 version,
@@ -85,15 +127,38 @@ impl Meter {
                 details,
                 directory,
                 rate: Mutex::default(),
+                limits: Mutex::default(),
+                still: Mutex::default(),
             },
         })
     }
 
-    /// Takes note of the processor time, so that its rate is known when somebody asks.
+    /// Takes note of the processor time, so that its rate is known when somebody asks, and
+    /// reads the limits anew at the next reading: who else has set them is seen by then.
     pub fn sample(&self) {
+        self.forget_limits();
         if let Some((usage, _)) = self.cpu_usage() {
             self.rate(usage);
         }
+    }
+
+    /// The limits have changed.
+    pub fn forget_limits(&self) {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Limits change seldom, and are a third of what there is to read.
+    fn limits(&self) -> Limits {
+        let mut known = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        *known.get_or_insert_with(|| Limits {
+            memory: self.memory_limit.read(number),
+            swap: self.swap_limit.read(number),
+        })
+    }
+
+    /// Processes and threads.
+    pub fn threads(&self) -> Option<u64> {
+        self.processes.read(number)
     }
 
     /// The directory whose `cgroup.procs` lists the processes.
@@ -101,20 +166,36 @@ impl Meter {
         &self.directory
     }
 
-    /// Reads what [`Meter::read`] leaves out, of huge pages of these sizes. Waits for the
-    /// kernel alone.
-    pub fn details(&self, hugepages: &BTreeSet<String>) -> Details {
-        self.details.read(now(), hugepages)
+    fn still(&self) -> MutexGuard<'_, Still> {
+        self.still.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads everything. Waits for the kernel alone.
+    /// Reads what [`Meter::read`] left out a moment ago, of huge pages of these sizes. Waits
+    /// for the kernel alone.
+    pub fn details(&self, reading: &Reading, hugepages: &BTreeSet<String>) -> Details {
+        let at = now();
+        let cpu = reading.cpu.map(|cpu| cpu.usage);
+        let state = State { cpu, memory: reading.memory.usage, at: Instant::now() };
+        let known = self.still().details.clone();
+        if let Some((_, details)) = known.filter(|(then, _)| then.is_unchanged(state)) {
+            // What others write for it to a disk is counted without it.
+            return Details { at, devices: self.details.devices(), ..details };
+        }
+        let details = Details { threads: self.threads(), ..self.details.read(at, hugepages) };
+        self.still().details = Some((state, details.clone()));
+        details
+    }
+
+    /// Reads everything else. Waits for the kernel alone.
     pub fn read(&self) -> Reading {
         let at = now();
         let [cpu, memory, io] = match &self.pressure {
-            Some(sources) => sources.each_ref().map(|source| pressure(&source.read()?)),
+            Some(sources) => sources.each_ref().map(|source| source.read(pressure)),
             None => [None; 3],
         };
         let usage = self.cpu_usage();
+        let limits = self.limits();
+        let used = self.memory(usage.map(|(usage, _)| usage), limits.memory);
         Reading {
             at,
             cpu: usage.map(|(usage, times)| Cpu {
@@ -123,28 +204,28 @@ impl Meter {
                 times,
                 pressure: cpu,
             }),
-            memory: Memory { pressure: memory, ..self.memory() },
-            swap: self.swap(),
+            swap: self.swap(&used, limits.swap),
+            memory: Memory { pressure: memory, ..used },
             io,
-            processes: self.processes.read().as_deref().and_then(number),
         }
     }
 
     /// In nanoseconds.
     fn cpu_usage(&self) -> Option<(u64, Times)> {
-        let text = self.cpu.read()?;
         if self.version == Version::V1 {
-            return Some((number(&text)?, Times::default()));
+            return Some((self.cpu.read(number)?, Times::default()));
         }
-        let nanoseconds = |key| keyed(&text, key)?.checked_mul(1000);
-        let times = Times {
-            user: nanoseconds("user_usec"),
-            system: nanoseconds("system_usec"),
-            periods: keyed(&text, "nr_periods"),
-            throttled_periods: keyed(&text, "nr_throttled"),
-            throttled: nanoseconds("throttled_usec"),
-        };
-        Some((nanoseconds("usage_usec")?, times))
+        self.cpu.read(|text| {
+            let nanoseconds = |key| keyed(text, key)?.checked_mul(1000);
+            let times = Times {
+                user: nanoseconds("user_usec"),
+                system: nanoseconds("system_usec"),
+                periods: keyed(text, "nr_periods"),
+                throttled_periods: keyed(text, "nr_throttled"),
+                throttled: nanoseconds("throttled_usec"),
+            };
+            Some((nanoseconds("usage_usec")?, times))
+        })
     }
 
     fn rate(&self, usage: u64) -> Option<u64> {
@@ -163,12 +244,18 @@ impl Meter {
         rate.nano_cores
     }
 
-    fn memory(&self) -> Memory {
-        let usage = self.memory.read().as_deref().and_then(number);
-        let limit = self.memory_limit.read().as_deref().and_then(number);
-        let stat = self.memory_stat.read();
-        let Stat { rss, faults, major_faults, parts } =
-            stat.map(|text| memory::parse(self.version, &text)).unwrap_or_default();
+    fn memory(&self, cpu: Option<u64>, limit: Option<u64>) -> Memory {
+        let usage = self.memory.read(number);
+        let state = State { cpu, memory: usage, at: Instant::now() };
+        let known = self.still().stat;
+        let known = known.filter(|(then, _)| then.is_unchanged(state)).map(|(_, stat)| stat);
+        let stat = known.unwrap_or_else(|| {
+            let read = self.memory_stat.read(|text| Some(memory::parse(self.version, text)));
+            let stat = read.unwrap_or_default();
+            self.still().stat = Some((state, stat));
+            stat
+        });
+        let Stat { rss, faults, major_faults, parts } = stat;
         let inactive = parts.inactive_file.unwrap_or(0);
         let working_set = usage.map(|usage| usage.saturating_sub(inactive));
         Memory {
@@ -184,9 +271,8 @@ impl Meter {
         }
     }
 
-    fn swap(&self) -> Option<Swap> {
-        let usage = number(&self.swap.read()?)?;
-        let limit = self.swap_limit.read().as_deref().and_then(number);
+    fn swap(&self, memory: &Memory, limit: Option<u64>) -> Option<Swap> {
+        let usage = self.swap.read(number)?;
         let left = |limit: u64, usage| limit.saturating_sub(usage);
         match self.version {
             Version::V2 => {
@@ -194,10 +280,8 @@ impl Meter {
             }
             // Memory and swap together.
             Version::V1 => {
-                let memory = number(&self.memory.read()?)?;
-                let memory_limit = self.memory_limit.read().as_deref().and_then(number);
-                let usage = usage.saturating_sub(memory);
-                let alone = limit.zip(memory_limit).map(|(both, one)| both.saturating_sub(one));
+                let usage = usage.saturating_sub(memory.usage?);
+                let alone = limit.zip(memory.limit).map(|(both, one)| both.saturating_sub(one));
                 Some(Swap { usage, available: alone.map(|limit| left(limit, usage)), limit })
             }
         }

@@ -141,6 +141,4 @@ pub struct Reading {
     pub swap: Option<Swap>,
     /// Waiting for devices.
     pub io: Option<Pressure>,
-    /// Processes and threads.
-    pub processes: Option<u64>,
 }

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io,
-    os::unix::fs::FileExt,
+    mem::MaybeUninit,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -57,12 +57,13 @@ impl Source {
         Self { path, budget: budget.clone(), kept: Mutex::new(Kept::Nothing) }
     }
 
-    /// What is in it now; nothing where it is not there.
-    pub(super) fn read(&self) -> Option<String> {
+    /// What `parse` makes of what is in it now; nothing where it is not there.
+    pub(super) fn read<T>(&self, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffer = [MaybeUninit::uninit(); MAX];
         match &*kept {
             Kept::Nothing => {}
-            Kept::Open(file) => return content(file),
+            Kept::Open(file) => return parse(content(file, &mut buffer)?),
             Kept::Absent => return None,
         }
         let file = match File::open(&self.path) {
@@ -72,11 +73,11 @@ impl Source {
             }
             file => file.ok()?,
         };
-        let text = content(&file);
-        if text.is_some() && self.budget.take() {
+        let text = content(&file, &mut buffer)?;
+        if self.budget.take() {
             *kept = Kept::Open(file);
         }
-        text
+        parse(text)
     }
 }
 
@@ -89,8 +90,8 @@ impl Drop for Source {
     }
 }
 
-fn content(file: &File) -> Option<String> {
-    let mut bytes = [0; MAX];
-    let length = file.read_at(&mut bytes, 0).ok()?;
-    String::from_utf8(bytes[..length].to_vec()).ok()
+/// The whole of it: the kernel makes it anew for every read from its beginning.
+fn content<'a>(file: &File, buffer: &'a mut [MaybeUninit<u8>; MAX]) -> Option<&'a str> {
+    let (bytes, _) = rustix::io::pread(file, buffer.as_mut_slice(), 0).ok()?;
+    str::from_utf8(bytes).ok()
 }

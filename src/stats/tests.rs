@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::{Device, Interface, Pressure, Waited, details, disk, memory, network, processes, text};
 use crate::runtime::cgroup::Version;
 
@@ -68,10 +70,10 @@ fn devices_of_both_versions() {
         "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=9 dios=9\n253:1 rbytes=5 wby",
     );
     assert_eq!(v2.into_iter().collect::<Vec<_>>(), [((8, 0), sda)], "whole lines alone");
-    let v1 = details::v1_devices(
-        "8:0 Read 1\n8:0 Write 2\n8:0 Total 3\nTotal 3\n",
-        "8:0 Read 3\n8:0 Write 4\n8:0 Sync 7\nTotal 7\n",
-    );
+    let bytes = "8:0 Read 1\n8:0 Write 2\n8:0 Total 3\nTotal 3\n";
+    let requests = "8:0 Read 3\n8:0 Write 4\n8:0 Sync 7\nTotal 7\n";
+    let v1 = details::v1_devices(bytes, true, BTreeMap::new());
+    let v1 = details::v1_devices(requests, false, v1);
     assert_eq!(v1.into_iter().collect::<Vec<_>>(), [((8, 0), sda)]);
 }
 

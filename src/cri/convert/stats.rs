@@ -4,7 +4,10 @@ use std::path::Path;
 
 use super::{container, sandbox};
 use crate::{
-    cri::v1,
+    cri::{
+        attributes::{PlainContainerAttributes, PlainPodSandboxAttributes, encoded_once},
+        v1,
+    },
     pod::{Container, Measured, PodReading, Sandbox},
     stats::{Interface, Pressure, Reading, Waited},
 };
@@ -86,14 +89,17 @@ pub fn of_container(
     root: &Path,
     written: Option<Measured>,
 ) -> v1::ContainerStats {
-    let item = container::list_item(container);
-    v1::ContainerStats {
-        attributes: Some(v1::ContainerAttributes {
+    let attributes = || {
+        let item = container::list_item(container);
+        PlainContainerAttributes {
             id: item.id,
             metadata: item.metadata,
             labels: item.labels,
             annotations: item.annotations,
-        }),
+        }
+    };
+    v1::ContainerStats {
+        attributes: Some(encoded_once(&container.attributes, attributes)),
         cpu: reading.and_then(cpu),
         memory: reading.and_then(memory),
         writable_layer: written.map(|measured| writable_layer(root, measured)),
@@ -127,21 +133,24 @@ pub fn of_sandbox(
     reading: Option<&PodReading>,
     containers: Vec<v1::ContainerStats>,
 ) -> v1::PodSandboxStats {
-    let item = sandbox::list_item(pod);
-    let of_cgroup = reading.map(|reading| &reading.reading);
-    let processes = of_cgroup.and_then(|reading| Some((reading.at, reading.processes?)));
-    v1::PodSandboxStats {
-        attributes: Some(v1::PodSandboxAttributes {
+    let attributes = || {
+        let item = sandbox::list_item(pod);
+        PlainPodSandboxAttributes {
             id: item.id,
             metadata: item.metadata,
             labels: item.labels,
             annotations: item.annotations,
-        }),
+        }
+    };
+    let of_cgroup = reading.map(|reading| &reading.reading);
+    let threads = reading.and_then(|reading| Some((reading.reading.at, reading.threads?)));
+    v1::PodSandboxStats {
+        attributes: Some(encoded_once(&pod.attributes, attributes)),
         linux: Some(v1::LinuxPodSandboxStats {
             cpu: of_cgroup.and_then(cpu),
             memory: of_cgroup.and_then(memory),
             network: reading.and_then(|reading| reading.interfaces.as_ref()).map(network),
-            process: processes.map(|(timestamp, count)| v1::ProcessUsage {
+            process: threads.map(|(timestamp, count)| v1::ProcessUsage {
                 timestamp,
                 process_count: Some(value(count)),
             }),

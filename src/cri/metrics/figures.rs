@@ -163,7 +163,6 @@ fn figure(source: Source, facts: &Facts<'_>) -> Option<(u64, i64)> {
             Source::StartTime => {
                 u64::try_from(facts.started_at).ok().map(|start| start / NANOSECONDS)
             }
-            Source::Threads => reading.processes,
             _ => None,
         });
     of_reading
@@ -224,6 +223,7 @@ fn detail(source: Source, details: &Details) -> Option<u64> {
         Source::MemoryLimitHits => details.limit_hits,
         Source::MemoryMaxUsage => details.max_usage,
         Source::OomKills => details.oom_kills,
+        Source::Threads => details.threads,
         Source::ThreadsMax => details.threads_max,
         _ => None,
     }

@@ -1,22 +1,18 @@
 //! The CRI's message of a metric, encoded from the beginning.
-//!
-//! A node with a hundred pods has ten thousand metrics, whose labels are the same again and
-//! again. As messages with a text for each label they cost more than all that is told by them,
-//! so that [`Metric`] holds the bytes of the wire, and many share one piece of memory.
 
-use std::fmt;
-
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use prost::{
-    DecodeError, Message,
-    encoding::{DecodeContext, WireType, decode_varint, encode_key, encode_varint, skip_field},
+    Message,
+    encoding::{WireType, encode_key, encode_varint},
 };
 
-use crate::cri::v1;
+use crate::cri::{
+    encoded::{Encoded, put_bytes},
+    v1,
+};
 
-/// A metric as it is on the wire (`Metric` of the CRI); [`Metric::plain`] has its fields.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Metric(Bytes);
+/// A metric as it is on the wire (`Metric` of the CRI).
+pub type Metric = Encoded<PlainMetric>;
 
 /// The fields of a metric.
 #[derive(Clone, PartialEq, Message)]
@@ -36,62 +32,6 @@ pub struct PlainMetric {
     /// Its value.
     #[prost(message, optional, tag = "5")]
     pub value: Option<v1::UInt64Value>,
-}
-
-impl Metric {
-    /// Its fields.
-    ///
-    /// # Errors
-    /// Where somebody else has encoded it and it is none.
-    pub fn plain(&self) -> Result<PlainMetric, DecodeError> {
-        PlainMetric::decode(self.0.clone())
-    }
-}
-
-impl fmt::Debug for Metric {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.plain().fmt(f)
-    }
-}
-
-impl Message for Metric {
-    fn encode_raw(&self, buf: &mut impl BufMut) {
-        buf.put_slice(&self.0);
-    }
-
-    fn encoded_len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn clear(&mut self) {
-        self.0.clear();
-    }
-
-    /// Keeps the field as it came.
-    fn merge_field(
-        &mut self,
-        tag: u32,
-        wire_type: WireType,
-        buf: &mut impl Buf,
-        context: DecodeContext,
-    ) -> Result<(), DecodeError> {
-        let mut bytes = Vec::from(std::mem::take(&mut self.0));
-        match wire_type {
-            WireType::Varint => {
-                encode_key(tag, wire_type, &mut bytes);
-                encode_varint(decode_varint(buf)?, &mut bytes);
-            }
-            WireType::LengthDelimited => {
-                let mut content = Vec::new();
-                prost::encoding::bytes::merge(wire_type, &mut content, buf, context)?;
-                put_bytes(tag, &content, &mut bytes);
-            }
-            // No field of a metric has another type.
-            _ => skip_field(wire_type, tag, buf, context)?,
-        }
-        self.0 = bytes.into();
-        Ok(())
-    }
 }
 
 /// Encodes the metrics of one pod or container, one after the other, into one piece of memory.
@@ -127,7 +67,7 @@ impl Encoder {
     pub(super) fn metrics(self) -> Vec<Metric> {
         let bytes = Bytes::from(self.bytes);
         let mut start = 0;
-        let metric = |end| Metric(bytes.slice(std::mem::replace(&mut start, end)..end));
+        let metric = |end| Metric::from_bytes(bytes.slice(std::mem::replace(&mut start, end)..end));
         self.ends.into_iter().map(metric).collect()
     }
 }
@@ -138,13 +78,6 @@ fn put_number(tag: u32, value: u64, bytes: &mut Vec<u8>) {
         encode_key(tag, WireType::Varint, bytes);
         encode_varint(value, bytes);
     }
-}
-
-/// A text or bytes, also an empty one: it has a place among others.
-fn put_bytes(tag: u32, content: &[u8], bytes: &mut Vec<u8>) {
-    encode_key(tag, WireType::LengthDelimited, bytes);
-    encode_varint(content.len() as u64, bytes);
-    bytes.extend_from_slice(content);
 }
 
 #[cfg(test)]

@@ -63,7 +63,6 @@ fn reading() -> Reading {
         },
         swap: Some(Swap { usage: 5, available: None, limit: None }),
         io: None,
-        processes: Some(11),
     }
 }
 
@@ -77,6 +76,7 @@ fn details() -> Details {
         oom_kills: Some(1),
         devices: Some([((4000, 1), device)].into()),
         hugepages: vec![Hugepages { size: "2MB".to_owned(), usage: Some(0), max_usage: None }],
+        threads: Some(11),
         threads_max: Some(0),
         ..Details::default()
     }
@@ -195,7 +195,7 @@ fn a_container_has_what_is_known_of_it() {
         ("blkio_device_usage_total{device=4000:1,major=4000,minor=1,operation=Write}", (2, 2_000)),
         ("hugetlb_usage_bytes{pagesize=2MB}", (0, 2_000)),
         ("processes{}", (2, 3_000)),
-        ("threads{}", (11, 1_000)),
+        ("threads{}", (11, 2_000)),
         ("threads_max{}", (0, 2_000)),
         ("file_descriptors{}", (9, 3_000)),
         ("sockets{}", (1, 3_000)),

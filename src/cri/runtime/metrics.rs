@@ -17,6 +17,9 @@ use crate::{
     pod::{Container, ContainerPhase, Metrics, Sandbox, in_parallel},
 };
 
+/// Pods whose metrics are put together by one thread rather than several.
+const FEW: usize = 32;
+
 impl RuntimeServer {
     /// The metrics of all pods that are ready.
     pub(super) async fn pod_metrics(&self) -> Result<Vec<v1::PodSandboxMetrics>, Status> {
@@ -50,7 +53,7 @@ impl RuntimeServer {
             pods.push(Pod { sandbox, containers, is_first });
         }
         let round = Round { read, images };
-        in_parallel(&pods, |pod| self.metrics_of_pod(pod, &round))
+        in_parallel(FEW, &pods, |pod| self.metrics_of_pod(pod, &round))
     }
 
     fn metrics_of_pod(&self, pod: &Pod, round: &Round) -> Option<v1::PodSandboxMetrics> {

@@ -51,8 +51,8 @@ impl RuntimeServer {
         &self,
         filter: &v1::PodSandboxStatsFilter,
     ) -> Result<Vec<v1::PodSandboxStats>, Status> {
-        let of_containers = self.pods.containers_usage().await?;
-        let of_sandboxes = self.pods.sandboxes_usage().await?;
+        let (of_containers, of_sandboxes) =
+            tokio::try_join!(self.pods.containers_usage(), self.pods.sandboxes_usage())?;
         let mut containers: BTreeMap<String, Vec<Arc<Container>>> = BTreeMap::new();
         for container in self.pods.containers() {
             let pod = container.record().sandbox.to_string();

@@ -72,11 +72,8 @@ impl Pods {
         sandbox: &Arc<Sandbox>,
         config: ContainerConfig,
     ) -> Result<ContainerId, Error> {
-        let with_key = |other: &Arc<Container>| {
-            let record = other.record();
-            record.sandbox == sandbox.id && key_of(&sandbox.id, &record.config) == key
-        };
-        if let Some(existing) = self.containers().into_iter().find(with_key) {
+        let with_key = |other: &Arc<Container>| key_of(&sandbox.id, &other.record().config) == key;
+        if let Some(existing) = self.containers_of(sandbox).into_iter().find(with_key) {
             let id = existing.id.clone();
             return match existing.record().phase {
                 ContainerPhase::Created => Ok(id),
@@ -127,6 +124,7 @@ impl Pods {
         }
         objects.add_container(Arc::clone(&container));
         container.happened(Happening::Created);
+        self.freed.add(crate::pod::memory::PER_START);
         Ok(())
     }
 

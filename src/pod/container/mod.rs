@@ -26,11 +26,12 @@ pub(super) mod usage;
 use std::{
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
 
+use bytes::Bytes;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex as AsyncMutex, watch};
@@ -85,6 +86,8 @@ pub struct Container {
     pub id: ContainerId,
     /// The calls that are under way with it.
     pub stage: Stage,
+    /// Who it is, in the words of those who ask, once somebody has asked: that never changes.
+    pub attributes: OnceLock<Bytes>,
     own: Weak<Self>,
     tell: Tell<Self>,
     // Held for reads and writes of memory, never across an await; `start` before `record`.
@@ -117,6 +120,7 @@ impl Container {
         Arc::new_cyclic(|own| Self {
             id,
             stage: Stage::default(),
+            attributes: OnceLock::new(),
             own: Weak::clone(own),
             tell,
             start: Mutex::default(),

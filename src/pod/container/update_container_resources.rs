@@ -67,6 +67,7 @@ impl Pods {
                 operation.stage("changing its cgroup");
                 let call = monitor.update(container.id.as_str(), &limits);
                 self.ask(&sandbox, "changing resources", call).await?;
+                self.limits_changed(container.id.as_str());
             }
         }
         operation.stage("storing its limits");

@@ -2,5 +2,5 @@
 
 pub(super) mod exits;
 pub(super) mod places;
-mod take_up;
+pub(super) mod take_up;
 pub(super) mod warm;

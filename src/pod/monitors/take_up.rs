@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::timeout,
+};
 use tracing::{info, warn};
 
 use super::exits;
@@ -38,6 +41,21 @@ const SUSPICION: Duration = Duration::from_secs(2);
 /// The pauses between attempts to reach a monitor: the first, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(10)];
 
+/// Pods that are asked at once, so that calls are answered beside that.
+const AT_ONCE: usize = 8;
+
+/// After so long the next pod has its turn as well.
+const TURN: Duration = Duration::from_millis(50);
+
+/// Whose turn it is to be taken up.
+pub(in crate::pod) struct Turns(Semaphore);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Semaphore::new(AT_ONCE))
+    }
+}
+
 /// What has become of an attempt to reach a monitor.
 enum Reached {
     /// It answers.
@@ -58,7 +76,7 @@ impl Pods {
             let mut pause = PAUSES[0];
             // Who ends the pod does without its monitor.
             while !sandbox.ending.is_cancelled() && sandbox.record().phase == SandboxPhase::Ready {
-                if pods.try_to_take_up(&sandbox).await {
+                if pods.try_in_turn(&sandbox).await {
                     return;
                 }
                 tokio::select! {
@@ -68,6 +86,20 @@ impl Pods {
                 pause = (pause * 2).min(PAUSES[1]);
             }
         });
+    }
+
+    /// Whether nothing is left to be tried. A pod that takes its time has its turn while others
+    /// have theirs: it keeps nobody waiting.
+    async fn try_in_turn(self: &Arc<Self>, sandbox: &Arc<Sandbox>) -> bool {
+        let turn = self.turns.0.acquire().await;
+        let mut attempt = std::pin::pin!(self.try_to_take_up(sandbox));
+        match timeout(TURN, &mut attempt).await {
+            Ok(is_done) => is_done,
+            Err(_) => {
+                drop(turn);
+                attempt.await
+            }
+        }
     }
 
     /// Whether nothing is left to be tried.

@@ -11,7 +11,13 @@ mod load;
 mod sweep;
 mod unknown;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{sync::watch, time::timeout};
 use tracing::info;
@@ -26,14 +32,19 @@ pub(super) use load::Left;
 /// How long a new pod waits for the end of those that nobody knows any more.
 const UNKNOWN_LIMIT: Duration = Duration::from_secs(10);
 
+/// More pods than a list waits for: a kubelet's own limit is 110, and these are a moment's work.
+const MANY: usize = 200;
+
 /// How far the recovery has come.
 pub(super) struct Progress {
     unknown_are_ended: watch::Sender<bool>,
+    /// Once all of them are, or are known not to answer.
+    are_taken_up: AtomicBool,
 }
 
 impl Default for Progress {
     fn default() -> Self {
-        Self { unknown_are_ended: watch::Sender::new(false) }
+        Self { unknown_are_ended: watch::Sender::new(false), are_taken_up: AtomicBool::new(false) }
     }
 }
 
@@ -92,14 +103,23 @@ impl Pods {
     }
 
     /// Waits a moment for pods that are being taken up, so that a list that is asked for right
-    /// after a restart tells how they are.
+    /// after a restart tells how they are. So many that it takes longer are not waited for.
     pub async fn taken_up(&self, limit: Duration) {
-        let sandboxes = self.sandboxes();
+        if self.recovery.are_taken_up.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut sandboxes = self.sandboxes();
+        sandboxes.retain(|sandbox| !sandbox.is_taken_up());
+        if sandboxes.len() > MANY {
+            return;
+        }
         let all = async {
             for sandbox in &sandboxes {
                 sandbox.taken_up(limit).await;
             }
         };
-        let _ = timeout(limit, all).await;
+        if timeout(limit, all).await.is_ok() {
+            self.recovery.are_taken_up.store(true, Ordering::Relaxed);
+        }
     }
 }

@@ -18,12 +18,13 @@ use std::{
     net::IpAddr,
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedSemaphorePermit, watch},
@@ -132,6 +133,8 @@ pub struct Sandbox {
     pub id: SandboxId,
     /// The calls that are under way with it.
     pub stage: Stage,
+    /// Who it is, in the words of those who ask, once somebody has asked: that never changes.
+    pub attributes: OnceLock<Bytes>,
     own: Weak<Self>,
     tell: Tell<Self>,
     // Held for reads and writes of memory, never across an await.
@@ -170,6 +173,7 @@ impl Sandbox {
         Arc::new_cyclic(|own| Self {
             id,
             stage: Stage::default(),
+            attributes: OnceLock::new(),
             own: Weak::clone(own),
             tell,
             record: Mutex::new(record),
@@ -304,16 +308,21 @@ impl Sandbox {
         self.record().phase == SandboxPhase::Ready && self.link().trouble.is_none()
     }
 
-    /// Waits until what happened before this daemon is known, or the pod does not answer, or
-    /// the time is over.
-    pub async fn taken_up(&self, limit: Duration) {
-        let mut changes = self.changes.subscribe();
+    /// Whether it is known what happened before this daemon, or that the pod does not answer.
+    pub(in crate::pod) fn is_taken_up(&self) -> bool {
         let is_decided = || {
             let link = self.link();
             link.is_known || link.trouble.is_some()
         };
+        self.record().phase != SandboxPhase::Ready || is_decided()
+    }
+
+    /// Waits until what happened before this daemon is known, or the pod does not answer, or
+    /// the time is over.
+    pub async fn taken_up(&self, limit: Duration) {
+        let mut changes = self.changes.subscribe();
         let decided = async {
-            while self.record().phase == SandboxPhase::Ready && !is_decided() {
+            while !self.is_taken_up() {
                 if changes.changed().await.is_err() {
                     return;
                 }

@@ -133,6 +133,7 @@ impl Pods {
         match made {
             Ok(()) => {
                 self.objects().sandboxes.insert(id.clone(), Arc::clone(&sandbox));
+                self.freed.add(crate::pod::memory::PER_START);
                 sandbox.happened(Happening::Created);
                 sandbox.happened(Happening::Started);
                 span.in_scope(|| info!("sandbox is ready"));

@@ -62,6 +62,7 @@ impl Pods {
             let (version, ending) = (self.parts.cgroups, sandbox.ending.clone());
             blocking::own_files(move || apply(version, &cgroup, &limits, || ending.is_cancelled()))
                 .await?;
+            self.limits_changed(sandbox.id.as_str());
         }
         operation.stage("storing its limits");
         let stored = sandbox.observe(&self.parts.database, |record| {

@@ -15,11 +15,9 @@ use std::{
 
 use tokio::time::timeout;
 
-use super::{FRESH, PodReading};
+use super::{FEW, FRESH, PodReading};
 use crate::{
-    pod::{
-        Container, Pods, Sandbox, SandboxPhase, blocking, error::Error, parallel::in_parallel, time,
-    },
+    pod::{Container, Pods, blocking, error::Error, parallel::in_parallel, time},
     stats::{self, Details, DeviceNames, Disk, Processes, Reading},
 };
 
@@ -80,7 +78,7 @@ impl Pods {
     pub async fn metrics(self: &Arc<Self>) -> Result<Metrics, Error> {
         let (containers, sandboxes) =
             tokio::try_join!(self.containers_usage(), self.sandboxes_usage())?;
-        let details = self.details_round().await?;
+        let details = self.details_round(&containers, &sandboxes).await?;
         let first = async {
             tokio::join!(self.look_at_disk(), self.measure_unknown(containers.keys()));
         };
@@ -98,45 +96,45 @@ impl Pods {
         &self.meters.kept.names
     }
 
-    async fn details_round(self: &Arc<Self>) -> Result<Arc<BTreeMap<String, Details>>, Error> {
+    async fn details_round(
+        self: &Arc<Self>,
+        containers: &Arc<BTreeMap<String, Reading>>,
+        sandboxes: &Arc<BTreeMap<String, PodReading>>,
+    ) -> Result<Arc<BTreeMap<String, Details>>, Error> {
         let mut round = self.meters.kept.round.lock().await;
-        if round.at.is_none_or(|at| at.elapsed() > FRESH) {
-            let pods = Arc::clone(self);
-            *round = blocking::own_files(move || Ok(pods.read_details())).await?;
+        if round.at.is_some_and(|at| at.elapsed() > FRESH) {
+            *round = Round::default();
         }
-        let is_known = |id: &str| round.details.contains_key(id);
+        let is_new = |id: &str| !round.details.contains_key(id);
         let mut new = self.containers();
-        new.retain(|c| c.is_running() && !is_known(c.id.as_str()));
+        new.retain(|container| is_new(container.id.as_str()));
         let mut new_pods = self.sandboxes();
-        new_pods.retain(|s| s.record().phase == SandboxPhase::Ready && !is_known(s.id.as_str()));
+        new_pods.retain(|sandbox| is_new(sandbox.id.as_str()));
         if !new.is_empty() || !new_pods.is_empty() {
-            let pods = Arc::clone(self);
-            let read = move || Ok(pods.details_of(&new, &new_pods));
+            let (pods, containers) = (Arc::clone(self), Arc::clone(containers));
+            let sandboxes = Arc::clone(sandboxes);
+            let read = move || {
+                pods.count_new(&new);
+                let pools = stats::hugepage_pools();
+                let mut details = in_parallel(FEW, &new, |container| {
+                    let id = container.id.as_str();
+                    let reading = containers.get(id)?;
+                    let meter = pods.meter_of_container(container)?;
+                    Some((id.to_owned(), meter.details(reading, &pools)))
+                });
+                details.extend(in_parallel(FEW, &new_pods, |sandbox| {
+                    let id = sandbox.id.as_str();
+                    let reading = &sandboxes.get(id)?.reading;
+                    let meter = pods.meter_of_sandbox(sandbox)?;
+                    Some((id.to_owned(), meter.details(reading, &pools)))
+                }));
+                Ok(details)
+            };
             let details = blocking::own_files(read).await?;
+            round.at.get_or_insert_with(Instant::now);
             Arc::make_mut(&mut round.details).extend(details);
         }
         Ok(Arc::clone(&round.details))
-    }
-
-    fn read_details(&self) -> Round {
-        let details = self.details_of(&self.containers(), &self.sandboxes());
-        Round { at: Some(Instant::now()), details: Arc::new(details.into_iter().collect()) }
-    }
-
-    fn details_of(
-        &self,
-        containers: &[Arc<Container>],
-        sandboxes: &[Arc<Sandbox>],
-    ) -> Vec<(String, Details)> {
-        self.count_new(containers);
-        let pools = stats::hugepage_pools();
-        let mut details = in_parallel(containers, |container| {
-            Some((container.id.to_string(), self.meter_of_container(container)?.details(&pools)))
-        });
-        details.extend(in_parallel(sandboxes, |sandbox| {
-            Some((sandbox.id.to_string(), self.meter_of_sandbox(sandbox)?.details(&pools)))
-        }));
-        details
     }
 
     /// Counts what those have open that were not counted yet.
