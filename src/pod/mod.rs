@@ -54,7 +54,7 @@ pub use execs::{Exec, ExecOutput, ExecRequest, MAX_OUTPUT};
 pub use happening::Happening;
 pub use health::StorageTrouble;
 pub use id::{ContainerId, SandboxId};
-pub use options::Options;
+pub use options::{ContainerOptions, ImageVolumes, Options};
 pub use parallel::in_parallel;
 pub use report::{Counts, Report, Silent};
 pub use sandbox::{Sandbox, SandboxPhase, SandboxRecord, Trouble};
@@ -212,6 +212,11 @@ impl Pods {
     /// The overlay's own directory for a container.
     fn work_directory(&self, id: &ContainerId) -> PathBuf {
         self.options.root.join("work").join(id.as_str())
+    }
+
+    /// What the volumes hold that a container's image declares.
+    fn volumes_directory(&self, id: &ContainerId) -> PathBuf {
+        self.options.root.join("volumes").join(id.as_str())
     }
 
     /// What a container is started from; a reboot takes it away with everything that runs.

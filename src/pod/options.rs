@@ -6,7 +6,30 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::error::{During, Error};
+
+/// What becomes of the volumes that an image declares (`VOLUME`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageVolumes {
+    /// Each is a directory of its own, filled with what the image has there, writable also
+    /// below a read-only root, and gone with the container.
+    #[default]
+    Bind,
+    /// Directories in the root filesystem where they are absent, and nothing else.
+    Mkdir,
+    /// Nothing.
+    Ignore,
+}
+
+/// What an administrator decides about containers.
+#[derive(Debug, Clone, Default)]
+pub struct ContainerOptions {
+    /// Volumes that images declare.
+    pub image_volumes: ImageVolumes,
+}
 
 /// What an administrator decides about pods.
 #[derive(Debug, Clone)]
@@ -30,6 +53,8 @@ pub struct Options {
     pub unprivileged_ports: bool,
     /// What a container may write to its layer, in bytes; 0 for any number.
     pub writable_layer_limit: u64,
+    /// Containers.
+    pub containers: ContainerOptions,
 }
 
 impl Options {
@@ -39,6 +64,7 @@ impl Options {
         for directory in [
             self.root.join("containers"),
             self.root.join("work"),
+            self.root.join("volumes"),
             self.root.join("trash"),
             self.state.join("pods"),
             self.state.join("bundles"),

@@ -15,6 +15,19 @@ pub struct Bundle {
     /// An empty directory of the host. The root filesystem is attached there, in the mount
     /// namespace of the container only, until it becomes the root.
     pub mount_point: PathBuf,
+    /// Volumes that the image declares; none from a daemon that does not know them.
+    #[serde(default)]
+    pub volumes: DeclaredVolumes,
+}
+
+/// Volumes that an image declares (`VOLUME`), none of which lies in another.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeclaredVolumes {
+    /// A directory of the host for what is in them, each by its number; none for empty
+    /// directories in the root filesystem instead.
+    pub directory: Option<PathBuf>,
+    /// Where they are in the container.
+    pub paths: Vec<PathBuf>,
 }
 
 /// Where a root filesystem comes from.

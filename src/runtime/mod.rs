@@ -8,6 +8,7 @@
 pub mod bundle;
 pub mod cgroup;
 mod console;
+mod declared;
 mod detached;
 mod devices;
 pub mod error;

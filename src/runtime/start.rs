@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use super::{
     bundle::Bundle,
     cgroup::Cgroup,
-    console, devices,
+    console, declared, devices,
     error::{During, Error},
     mask, mounts,
     namespaces::{PidNamespace, clone_into},
@@ -93,7 +93,7 @@ pub(super) fn finish(reporter: &Reporter, result: Result<Infallible, Error>) -> 
 fn become_container(request: StartRequest<'_>, reporter: &Reporter) -> Result<Infallible, Error> {
     request.cgroup.join()?;
     detach(request.keyring)?;
-    let Bundle { spec, rootfs, mount_point } = read_json(request.bundle)?;
+    let Bundle { spec, rootfs, mount_point, volumes } = read_json(request.bundle)?;
     let filter = request.filter.map(read_filter).transpose()?;
     let process = spec
         .process()
@@ -105,8 +105,10 @@ fn become_container(request: StartRequest<'_>, reporter: &Reporter) -> Result<In
 
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     let sources = mounts::prepare(mounts)?;
+    let volumes = declared::prepare(&volumes)?;
     rootfs::isolate()?;
     let root = rootfs::attach(&rootfs, &mount_point)?;
+    declared::attach(root.as_fd(), volumes)?;
     mounts::attach_all(root.as_fd(), sources)?;
     devices::create(root.as_fd(), linux_list(&spec, |linux| linux.devices()), mounts)?;
     rootfs::pivot(root.as_fd())?;

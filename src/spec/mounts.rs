@@ -173,6 +173,31 @@ fn clean(path: &Path) -> PathBuf {
     })
 }
 
+/// As many volumes as an image may declare; each costs a mount.
+const MOST_DECLARED: usize = 256;
+
+/// The places of volumes that an image declares, parents first. None where something is mounted
+/// already, nor below that: what is mounted may be kept longer than the container, and would be
+/// hidden by what goes with it. None in another volume either, which has that part of the image
+/// as well.
+///
+/// # Errors
+/// An image that declares too many.
+pub fn declared(volumes: &[String], mounts: &[OciMount]) -> Result<Vec<PathBuf>, Error> {
+    if volumes.len() > MOST_DECLARED {
+        let reason = format!("declares {} volumes, more than {MOST_DECLARED}", volumes.len());
+        return Err(Error::invalid("image", reason));
+    }
+    let is_mounted = |path: &Path| mounts.iter().any(|m| path.starts_with(m.destination()));
+    let makes_sense = |path: &PathBuf| path != Path::new("/") && !is_mounted(path);
+    let plain = volumes.iter().filter(|path| !path.contains('\0'));
+    let mut paths: Vec<_> = plain.map(|path| clean(Path::new(path))).filter(makes_sense).collect();
+    // By their names, parents come right before what lies in them.
+    paths.sort();
+    paths.dedup_by(|next, kept| next.starts_with(&kept));
+    Ok(paths)
+}
+
 fn bind(mount: &Mount, destination: PathBuf) -> Result<OciMount, Error> {
     if !Path::new(&mount.host_path).is_absolute() {
         let reason = format!(
@@ -301,6 +326,32 @@ mod tests {
         assert!(position("/data") < position("/data/deep"));
         assert_eq!(all.iter().filter(|path| *path == "/dev").count(), 1);
         assert_eq!(position("/dev/pts"), None);
+    }
+
+    #[test]
+    fn volumes_of_an_image_leave_mounts_alone() {
+        let given = [
+            "/data",
+            "/data/inner",
+            "data/../data",
+            "/",
+            "/database",
+            "/proc/x",
+            "/dev",
+            "/sys",
+            "/mine",
+            "/mine/too",
+            "/min",
+            "/a\0b",
+        ];
+        let mounts = build(&[asked("/mine", "/x")], &[], &Sandbox::default(), &PLAIN).unwrap();
+        let declared = |volumes: &[&str]| {
+            let volumes: Vec<_> = volumes.iter().map(|path| (*path).to_owned()).collect();
+            super::declared(&volumes, &mounts)
+        };
+        let paths = declared(&given).unwrap();
+        assert_eq!(paths, ["/data", "/database", "/min"].map(std::path::PathBuf::from));
+        assert!(declared(&["/x"; 257]).is_err());
     }
 
     #[test]

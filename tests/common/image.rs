@@ -45,9 +45,29 @@ pub fn import_other(directory: &Path, name: &str, differences: &[(&str, Instead)
     import_layer(directory, &format!("{name}:1"), &layer(differences));
 }
 
+/// Imports an image, `name:1`, with more in its layer and in its configuration.
+pub fn import_special(
+    directory: &Path,
+    name: &str,
+    add: impl FnOnce(&mut Tar),
+    config: serde_json::Value,
+) {
+    let mut tar = tar(&[]);
+    add(&mut tar);
+    let layer = tar.finish();
+    let mut whole: serde_json::Value = serde_json::from_str(&config_of(&layer)).unwrap();
+    let process = whole["config"].as_object_mut().unwrap();
+    process.extend(config.as_object().unwrap().clone());
+    import_archive(directory, &archive_with(&format!("{name}:1"), &layer, &whole.to_string()));
+}
+
 fn import_layer(directory: &Path, name: &str, layer: &[u8]) {
+    import_archive(directory, &archive_of(name, layer));
+}
+
+fn import_archive(directory: &Path, content: &[u8]) {
     let archive = directory.join("image.tar");
-    fs::write(&archive, archive_of(name, layer)).unwrap();
+    fs::write(&archive, content).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_criquet"))
         .args(["image", "import"])
         .arg(&archive)
@@ -69,6 +89,10 @@ fn busybox() -> Vec<u8> {
 
 /// The archive of the image's one layer.
 pub fn layer(differences: &[(&str, Instead)]) -> Vec<u8> {
+    tar(differences).finish()
+}
+
+fn tar(differences: &[(&str, Instead)]) -> Tar {
     let mut tar = Tar::default();
     for directory in ["bin/", "etc/", "home/", "home/user/", "proc/", "root/", "sys/", "tmp/"] {
         if differences.iter().any(|(path, _)| *path == directory.trim_end_matches('/')) {
@@ -94,7 +118,7 @@ pub fn layer(differences: &[(&str, Instead)]) -> Vec<u8> {
             Instead::Nothing => {}
         }
     }
-    tar.finish()
+    tar
 }
 
 /// An archive as `docker save` writes it.
@@ -152,7 +176,10 @@ pub fn lay_out(repository: &Path) {
 }
 
 fn archive_of(name: &str, layer: &[u8]) -> Vec<u8> {
-    let config = config_of(layer);
+    archive_with(name, layer, &config_of(layer))
+}
+
+fn archive_with(name: &str, layer: &[u8], config: &str) -> Vec<u8> {
     let config_name = format!("{}.json", hex(config.as_bytes()));
     let manifest = serde_json::json!([
         { "Config": config_name, "RepoTags": [name], "Layers": ["layer.tar"] }
@@ -172,13 +199,26 @@ pub struct Tar(Vec<u8>);
 impl Tar {
     /// An entry that belongs to root.
     pub fn add(&mut self, name: &str, kind: u8, mode: u32, content: &[u8], link: &str) {
+        self.add_owned(name, kind, mode, content, link, 0);
+    }
+
+    /// An entry that belongs to a user and the group of the same number.
+    pub fn add_owned(
+        &mut self,
+        name: &str,
+        kind: u8,
+        mode: u32,
+        content: &[u8],
+        link: &str,
+        owner: u32,
+    ) {
         let mut header = [0_u8; 512];
         let mut put =
             |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
         put(0, name);
         put(100, &format!("{mode:07o}"));
-        put(108, "0000000");
-        put(116, "0000000");
+        put(108, &format!("{owner:07o}"));
+        put(116, &format!("{owner:07o}"));
         put(124, &format!("{:011o}", content.len()));
         put(136, "00000000000");
         put(148, "        ");

@@ -30,6 +30,7 @@ pub fn traces(node: &Node) -> Traces {
     let names = |directory: &str| names_in(&node.path(directory));
     let mut directories = names("root/containers");
     directories.extend(names("root/work"));
+    directories.extend(names("root/volumes"));
     directories.extend(names("root/trash"));
     directories.extend(names("state/pods"));
     directories.extend(names("state/bundles"));

@@ -141,6 +141,7 @@ impl Pod {
     fn bundle_of(&self, request: &v1::Start, spec: Spec) -> OwnedFd {
         let root = self.directory.path().join("root");
         let bundle = Bundle {
+            volumes: Default::default(),
             spec,
             rootfs: Rootfs::Directory(root),
             mount_point: self.directory.path().join("mount"),

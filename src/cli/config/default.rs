@@ -5,8 +5,8 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use super::{
-    CniConfig, Config, ImageConfig, MetricsConfig, NetworkConfig, RegistryConfig, StreamingConfig,
-    TracingConfig,
+    CniConfig, Config, ContainersConfig, ImageConfig, MetricsConfig, NetworkConfig, RegistryConfig,
+    StreamingConfig, TracingConfig,
 };
 use crate::{image, network, streaming};
 
@@ -25,6 +25,7 @@ impl Default for Config {
             warm_monitors: 1,
             unprivileged_ports: true,
             writable_layer_limit: 0,
+            containers: ContainersConfig::default(),
             network: NetworkConfig::default(),
             cni: CniConfig::default(),
             image: ImageConfig::default(),

@@ -23,6 +23,8 @@ use std::{
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
+use crate::pod::ImageVolumes;
+
 pub(super) use command::command;
 pub use error::{Error, Place, Problem, Problems};
 pub use load::Overrides;
@@ -64,6 +66,8 @@ pub struct Config {
     /// What a container may write to its layer, in bytes; 0 for any number.
     #[serde(deserialize_with = "value::size")]
     pub writable_layer_limit: u64,
+    /// Containers.
+    pub containers: ContainersConfig,
     /// The built-in network.
     pub network: NetworkConfig,
     /// Networks of CNI plugins.
@@ -78,6 +82,14 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// Traces over OTLP.
     pub tracing: TracingConfig,
+}
+
+/// `[containers]`: what containers get besides what is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ContainersConfig {
+    /// What becomes of volumes that images declare.
+    pub image_volumes: ImageVolumes,
 }
 
 /// `[network]`: the built-in network.

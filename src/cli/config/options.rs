@@ -50,7 +50,13 @@ impl Config {
             warm_monitors: self.warm_monitors,
             unprivileged_ports: self.unprivileged_ports,
             writable_layer_limit: self.writable_layer_limit,
+            containers: self.container_options(),
         }
+    }
+
+    /// Containers.
+    pub fn container_options(&self) -> pod::ContainerOptions {
+        pod::ContainerOptions { image_volumes: self.containers.image_volumes }
     }
 
     /// Networks.

@@ -12,12 +12,12 @@ use tracing::{info, warn};
 
 use crate::{
     crash,
-    image::{Image, Users},
+    image::Image,
     pod::{
         CONTAINERS, Pods,
         container::{
             Container, ContainerPhase, ContainerRecord, apparmor, check, devices, filters, key_of,
-            log_path::log_path, propagation,
+            log_path::log_path, propagation, user,
         },
         error::{During, Error, Reason},
         happening::Happening,
@@ -28,10 +28,10 @@ use crate::{
         },
         time::now,
     },
-    runtime::bundle::{Bundle, Rootfs},
+    runtime::bundle::{Bundle, DeclaredVolumes, Rootfs},
     spec::{
         self,
-        config::{ContainerConfig, GroupsPolicy, Map, NamespaceMode, RunAs},
+        config::{ContainerConfig, Map, NamespaceMode},
         container::{ImageDefaults, Request, Sandbox as SpecSandbox, User},
         signal,
     },
@@ -146,7 +146,7 @@ impl Pods {
         }
         let filter = filters::own_filter(&config)?;
         check::share_namespaces(&sandbox_record.config, &mut config);
-        let user = user_of(&config, &self.parts.images.users(&image.id)?, &image)?;
+        let user = user::of(&config, &self.parts.images.users(&image.id)?, &image)?;
         let log_path = log_path(&sandbox_record.config.log_directory, &config.log_path)?;
         let stop_signal = stop_signal(&config, &image)?;
         operation.stage("looking at the sources of its mounts");
@@ -166,7 +166,8 @@ impl Pods {
         operation.stage("making its files");
         let volumes = self.with_empty_layer(volumes);
         let spec = self.build_spec(sandbox, &config, &image, &volumes, &user, &cgroup)?;
-        let bundle = self.bundle(id, spec, &layers);
+        let declared = self.declare_volumes(id, &image, &spec)?;
+        let bundle = self.bundle(id, spec, &layers, declared);
         // The writable directory shows as the container's root: it is what `/` of the image is.
         let root = images.root(&image.id)?;
         for path in [self.upper_directory(id), self.work_directory(id)] {
@@ -174,7 +175,9 @@ impl Pods {
             made.during("create directory", &path)?;
         }
         let (upper, work) = (self.upper_directory(id), self.work_directory(id));
-        let project = self.layers.make(id, [&upper, &work], limit)?;
+        let mut owned = vec![upper.as_path(), &work];
+        owned.extend(bundle.volumes.directory.as_deref());
+        let project = self.layers.make(id, &owned, limit)?;
         chown(&upper, Some(root.uid), Some(root.gid))
             .and_then(|()| fs::set_permissions(&upper, fs::Permissions::from_mode(root.mode)))
             .during("give to its owner", &upper)?;
@@ -270,7 +273,13 @@ impl Pods {
         Ok(spec)
     }
 
-    fn bundle(&self, id: &ContainerId, spec: Spec, layers: &[PathBuf]) -> Bundle {
+    fn bundle(
+        &self,
+        id: &ContainerId,
+        spec: Spec,
+        layers: &[PathBuf],
+        volumes: DeclaredVolumes,
+    ) -> Bundle {
         let parent = layers.first().and_then(|layer| layer.parent());
         let rootfs = Rootfs::Overlay {
             layers: parent.unwrap_or(Path::new("/")).to_owned(),
@@ -283,7 +292,7 @@ impl Pods {
             upper: self.upper_directory(id),
             work: self.work_directory(id),
         };
-        Bundle { spec, rootfs, mount_point: self.options.mount_point() }
+        Bundle { spec, rootfs, mount_point: self.options.mount_point(), volumes }
     }
 
     fn spec_sandbox(
@@ -345,43 +354,6 @@ fn annotations(
     own.into_iter()
         .map(|(name, value)| (format!("io.kubernetes.cri.{name}"), value.to_owned()))
         .collect()
-}
-
-/// `NGROUPS_MAX` of the kernel.
-const MAX_GROUPS: usize = 65_536;
-
-fn user_of(config: &ContainerConfig, users: &Users, image: &Image) -> Result<User, Error> {
-    let security = &config.security;
-    if security.run_as_group.is_some() && security.run_as.is_none() {
-        let reason = "needs run_as_user or run_as_username as well";
-        return Err(spec::Error::invalid("run_as_group", reason).into());
-    }
-    let found = match &security.run_as {
-        Some(RunAs::Uid(uid)) => users.by_uid(*uid)?,
-        Some(RunAs::Username(name)) => users.find(name)?,
-        None => users.find(&image.config.user)?,
-    };
-    let gid = security.run_as_group.unwrap_or(found.gid);
-    let of_image = match security.groups_policy {
-        GroupsPolicy::Merge => found.groups,
-        GroupsPolicy::Strict => Vec::new(),
-    };
-    let mut groups = vec![gid];
-    let mut known = std::collections::HashSet::from([gid]);
-    for group in of_image.into_iter().chain(security.supplemental_groups.iter().copied()) {
-        if known.insert(group) {
-            groups.push(group);
-        }
-    }
-    if groups.len() > MAX_GROUPS {
-        let reason = format!(
-            "{} groups, those of the image included, are more than the {MAX_GROUPS} that a \
-             process can have",
-            groups.len()
-        );
-        return Err(spec::Error::invalid("supplemental_groups", reason).into());
-    }
-    Ok(User { uid: found.uid, gid, groups, home: found.home })
 }
 
 fn stop_signal(config: &ContainerConfig, image: &Image) -> Result<i32, Error> {

@@ -105,7 +105,7 @@ impl Layers {
     pub(in crate::pod) fn make(
         &self,
         id: &ContainerId,
-        directories: [&Path; 2],
+        directories: &[&Path],
         limit: u64,
     ) -> Result<Option<u32>, Error> {
         let Some(root) = self.root.as_ref().filter(|_| self.support != Support::None) else {
@@ -119,7 +119,7 @@ impl Layers {
         }
         if self.support == Support::Enforced {
             let limited = quota::limit(root.as_fd(), project, limit);
-            limited.during("limit the project of", directories[0])?;
+            limited.during("limit a project for", Path::new(id.as_str()))?;
         }
         Ok(Some(project))
     }
@@ -182,6 +182,7 @@ mod tests {
             warm_monitors: 0,
             unprivileged_ports: false,
             writable_layer_limit: limit,
+            containers: Default::default(),
         }
     }
 

@@ -8,6 +8,7 @@
 pub(super) mod apparmor;
 pub(super) mod check;
 mod create_container;
+mod declared_volumes;
 pub(super) mod devices;
 pub(super) mod filters;
 mod image_volumes;
@@ -22,6 +23,7 @@ mod start_container;
 mod stop_container;
 mod update_container_resources;
 pub(super) mod usage;
+mod user;
 
 use std::{
     path::PathBuf,

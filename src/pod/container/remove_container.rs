@@ -151,6 +151,7 @@ impl Pods {
         let directories = [
             (self.upper_directory(id), trash.join(id.as_str())),
             (self.work_directory(id), trash.join(format!("{id}.work"))),
+            (self.volumes_directory(id), trash.join(format!("{id}.volumes"))),
         ];
         let mut moved = Vec::new();
         for (directory, target) in directories {

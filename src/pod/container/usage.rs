@@ -134,7 +134,14 @@ impl Pods {
         let is_final = container.has_ended();
         // One that cannot be read has no figures, and takes nobody else's along.
         let counted = self.layers.usage(container.record().project);
-        let walked = || tree::usage_at(&self.upper_directory(&container.id)).ok();
+        let walked = || {
+            let Usage { bytes, inodes } =
+                tree::usage_at(&self.upper_directory(&container.id)).ok()?;
+            // Most have none.
+            let volumes = tree::usage_at(&self.volumes_directory(&container.id));
+            let volumes = volumes.unwrap_or_default();
+            Some(Usage { bytes: bytes + volumes.bytes, inodes: inodes + volumes.inodes })
+        };
         let Some(usage) = counted.or_else(walked) else { return };
         let measured = Measured { usage, at: SystemTime::now(), is_final };
         self.measurements.lock().by_container.insert(container.id.clone(), measured);

@@ -105,6 +105,7 @@ impl Pods {
         };
         let mut directories = ids(&self.options.root.join("containers"))?;
         directories.extend(ids(&self.options.root.join("work"))?);
+        directories.extend(ids(&self.options.root.join("volumes"))?);
         let trash = self.options.root.join("trash");
         let remains = Remains {
             known,

@@ -1,8 +1,9 @@
-//! Trees that strangers made: removed and counted whatever their depth, width and rights.
+//! Trees that strangers made: removed, counted and copied whatever their depth, width and rights.
 //!
 //! Nothing here calls itself, no path is longer than one name, no link is followed, and what
 //! is mounted inside stays as it is. Of however many directories only some are open at once.
 
+mod copy;
 mod remove;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use std::{
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
+pub use copy::copy;
 pub use remove::{remove, remove_at};
 pub use usage::{Usage, usage, usage_at};
 

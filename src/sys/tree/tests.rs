@@ -12,7 +12,7 @@ use rustix::{
     thread::{CapabilitySet, capabilities, set_capabilities},
 };
 
-use super::{MOST_OPEN, remove_at, usage_at};
+use super::{MOST_OPEN, copy, remove_at, usage_at};
 
 fn open(path: &Path) -> OwnedFd {
     openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap()
@@ -183,4 +183,85 @@ fn what_is_mounted_inside_stays() {
     std::thread::spawn(inside).join().unwrap();
     remove_at(&root).unwrap();
     assert!(root.symlink_metadata().is_err());
+}
+
+/// Copies `from` into a new directory `to`.
+fn copied(from: &Path, to: &Path) -> std::io::Result<()> {
+    let links = to.with_extension("links");
+    fs::create_dir(to).unwrap();
+    fs::create_dir(&links).unwrap();
+    let copied = copy(open(from).as_fd(), open(to).as_fd(), open(&links).as_fd());
+    fs::remove_dir_all(links).unwrap();
+    copied
+}
+
+#[test]
+fn a_copy_is_what_the_tree_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+    fs::create_dir_all(from.join("inner")).unwrap();
+    fs::write(from.join("file"), "text").unwrap();
+    fs::hard_link(from.join("file"), from.join("inner/same")).unwrap();
+    symlink("/etc/passwd", from.join("link")).unwrap();
+    let sparse = fs::File::create(from.join("sparse")).unwrap();
+    std::os::unix::fs::FileExt::write_at(&sparse, b"end", 1 << 30).unwrap();
+    std::os::unix::fs::chown(from.join("file"), Some(1000), Some(50)).unwrap();
+    fs::set_permissions(from.join("file"), fs::Permissions::from_mode(0o4751)).unwrap();
+    fs::set_permissions(from.join("inner"), fs::Permissions::from_mode(0o2700)).unwrap();
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(from.join("file"), "user.kept", b"value", flags).unwrap();
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(CWD, from.join("fifo"), fifo, 0o600.into(), 0).unwrap();
+
+    copied(&from, &to).unwrap();
+    for name in ["", "file", "inner", "inner/same", "link", "sparse", "fifo"] {
+        let stat = |path: &Path| {
+            let of = fs::symlink_metadata(path.join(name)).unwrap();
+            (of.mode(), of.uid(), of.gid(), of.nlink(), of.mtime(), of.mtime_nsec(), of.size())
+        };
+        assert_eq!(stat(&from), stat(&to), "{name}");
+    }
+    assert_eq!(fs::read_to_string(to.join("inner/same")).unwrap(), "text");
+    let inode = |name: &str| fs::metadata(to.join(name)).unwrap().ino();
+    assert_eq!(inode("file"), inode("inner/same"));
+    assert_eq!(fs::read_link(to.join("link")).unwrap(), Path::new("/etc/passwd"));
+    let mut value = [0; 16];
+    let length = rustix::fs::getxattr(to.join("file"), "user.kept", &mut value[..]).unwrap();
+    assert_eq!(&value[..length], b"value");
+    let blocks = fs::metadata(to.join("sparse")).unwrap().blocks();
+    assert!(blocks < 1000, "a hole takes {blocks} blocks");
+}
+
+#[test]
+fn a_deep_tree_is_copied() {
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+    nest(&from, MOST_OPEN * 3);
+    let before = usage_at(&from).unwrap().inodes;
+    let (source, target) = (from.clone(), to.clone());
+    let copy = move || copied(&source, &target).unwrap();
+    std::thread::Builder::new().stack_size(256 * 1024).spawn(copy).unwrap().join().unwrap();
+    assert_eq!(usage_at(&to).unwrap().inodes, before);
+}
+
+#[test]
+fn what_is_mounted_inside_is_not_copied() {
+    let inside = || {
+        if let Err(error) = crate::sys::clone::unshare(libc::CLONE_NEWNS | libc::CLONE_FS) {
+            return eprintln!("SKIPPED: no mount namespace: {error}");
+        }
+        use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        mount_change("/", private).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+        fs::create_dir_all(from.join("mount")).unwrap();
+        mount("tmpfs", &from.join("mount"), "tmpfs", MountFlags::empty(), None).unwrap();
+        let error = copied(&from, &to).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EXDEV));
+        let detach = rustix::mount::UnmountFlags::DETACH;
+        rustix::mount::unmount(from.join("mount"), detach).unwrap();
+    };
+    // A thread, so that the rest of the tests does not see the mount.
+    std::thread::spawn(inside).join().unwrap();
 }
