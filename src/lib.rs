@@ -28,6 +28,9 @@ pub mod sys;
 /// What the `criquet` command asks of a running daemon.
 #[cfg(feature = "daemon")]
 pub mod admin;
+/// Devices by the Container Device Interface.
+#[cfg(feature = "daemon")]
+pub mod cdi;
 /// Command line: arguments, configuration, `serve`, `check`.
 #[cfg(feature = "daemon")]
 pub mod cli;

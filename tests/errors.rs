@@ -218,8 +218,8 @@ async fn containers() {
         ),
         (
             Box::new(|c| c.cdi_devices = vec![v1::CdiDevice { name: "a/b=c".to_owned() }]),
-            Code::Unimplemented,
-            "CDI_devices",
+            Code::NotFound,
+            "/etc/cdi, /var/run/cdi",
         ),
         (
             Box::new(|c| {

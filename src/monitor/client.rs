@@ -152,7 +152,8 @@ impl Monitor {
         let container = request.container.clone();
         let request = v1::Start { has_filter: filter.is_some(), ..request };
         let stop = v1::Stop { container, signal: libc::SIGKILL, timeout: 0 };
-        let answered = self.call_or_take_back(Call::Start(request), &fds, Call::Stop(stop)).await;
+        let call = if request.is_extended { Call::StartExtended } else { Call::Start };
+        let answered = self.call_or_take_back(call(request), &fds, Call::Stop(stop)).await;
         started(answered?).map(|(started, _)| started)
     }
 

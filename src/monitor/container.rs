@@ -87,7 +87,14 @@ pub(super) struct Reader {
 pub(super) enum Phase {
     /// Its first process has not executed the program yet. Whoever waits for that is none
     /// once it was told that the process does not end either.
-    Starting { caller: Option<Caller>, report: Token, ready: bool, failure: Option<Error> },
+    /// A hook may run still when the program has ended already: that is told afterwards.
+    Starting {
+        caller: Option<Caller>,
+        report: Token,
+        ready: bool,
+        failure: Option<Error>,
+        ended: Option<(i32, bool)>,
+    },
     /// The program runs.
     Running { started_at: i64 },
     /// It has ended.

@@ -8,7 +8,7 @@ use std::{
 
 use thiserror::Error;
 
-use crate::{image, kind::Kind, monitor::client, network, runtime, spec, store};
+use crate::{cdi, image, kind::Kind, monitor::client, network, runtime, spec, store};
 
 /// A failure of a call. Cheap to clone: several callers may wait for one task.
 #[derive(Debug, Clone, Error)]
@@ -173,6 +173,9 @@ pub enum Reason {
     /// The configuration is wrong.
     #[error(transparent)]
     Spec(#[from] spec::Error),
+    /// Devices by name.
+    #[error(transparent)]
+    Cdi(#[from] cdi::Error),
     /// Images.
     #[error(transparent)]
     Image(#[from] image::Error),
@@ -209,6 +212,7 @@ impl Error {
             Reason::Io { source, .. } => Kind::of_io(source),
             Reason::Aborted => Kind::Unavailable,
             Reason::Spec(error) => error.kind(),
+            Reason::Cdi(error) => error.kind(),
             Reason::Image(error) => error.kind(),
             Reason::Network(error) => error.kind(),
             Reason::Monitor(error) => error.kind(),

@@ -224,6 +224,11 @@ impl Pods {
         self.options.state.join("bundles").join(id.as_str())
     }
 
+    /// Where hooks find a container's spec, beside its bundle.
+    fn hooks_directory(&self, id: &ContainerId) -> PathBuf {
+        self.bundle_file(id).with_extension("oci")
+    }
+
     /// The filter of system calls of a container that has one of its own, beside its bundle.
     fn filter_file(&self, id: &ContainerId) -> PathBuf {
         self.bundle_file(id).with_extension("seccomp")

@@ -29,6 +29,9 @@ pub enum ImageVolumes {
 pub struct ContainerOptions {
     /// Volumes that images declare.
     pub image_volumes: ImageVolumes,
+    /// Directories of CDI specifications; of two descriptions of a device that in the later
+    /// one counts.
+    pub cdi_spec_dirs: Vec<PathBuf>,
 }
 
 /// What an administrator decides about pods.

@@ -18,6 +18,18 @@ pub struct Bundle {
     /// Volumes that the image declares; none from a daemon that does not know them.
     #[serde(default)]
     pub volumes: DeclaredVolumes,
+    /// What hooks are told, where the spec has any.
+    #[serde(default)]
+    pub hooks: Option<HookContext>,
+}
+
+/// What hooks are told of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookContext {
+    /// Its id.
+    pub id: String,
+    /// A directory of the host with its spec as `config.json`.
+    pub directory: PathBuf,
 }
 
 /// Volumes that an image declares (`VOLUME`), none of which lies in another.

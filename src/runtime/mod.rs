@@ -13,11 +13,13 @@ mod detached;
 mod devices;
 pub mod error;
 pub mod exec;
+pub mod hooks;
 mod mask;
 mod mounts;
 pub mod namespaces;
 mod options;
 pub mod process;
+mod program;
 pub mod report;
 mod rootfs;
 #[cfg(feature = "daemon")]

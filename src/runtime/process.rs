@@ -62,6 +62,16 @@ pub(super) fn run(
     filter: Option<(&[seccomp::Instruction], u32)>,
     reporter: &Reporter,
 ) -> Result<Infallible, Error> {
+    run_after(process, filter, reporter, || Ok(()))
+}
+
+/// The same, with a last step before the program, which has no more rights than that.
+pub(super) fn run_after(
+    process: &Process,
+    filter: Option<(&[seccomp::Instruction], u32)>,
+    reporter: &Reporter,
+    last_step: impl FnOnce() -> Result<(), Error>,
+) -> Result<Infallible, Error> {
     let arguments = process.args().as_deref().unwrap_or_default();
     let environment = process.env().as_deref().unwrap_or_default();
     let no_new_privileges = process.no_new_privileges().unwrap_or(false);
@@ -89,6 +99,7 @@ pub(super) fn run(
     if no_new_privileges {
         load(filter)?;
     }
+    last_step()?;
     reporter.ready().during("report to", "monitor")?;
     execute(arguments, environment)
 }

@@ -49,6 +49,11 @@ impl Reporter {
         Ok((Self(child), parent))
     }
 
+    /// Whoever closes the other end has lost interest.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
     pub(super) fn terminal(&self, master: BorrowedFd<'_>) -> io::Result<()> {
         socket::send(self.0.as_fd(), &[TERMINAL], &[master])
     }
@@ -91,12 +96,13 @@ pub fn receive(socket: BorrowedFd<'_>) -> io::Result<Report> {
 }
 
 /// The kinds that the runtime's errors have.
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 6] = [
     Kind::Internal,
     Kind::InvalidArgument,
     Kind::FailedPrecondition,
     Kind::ResourceExhausted,
     Kind::Unimplemented,
+    Kind::DeadlineExceeded,
 ];
 
 fn byte_of(kind: Kind) -> u8 {

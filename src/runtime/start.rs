@@ -2,9 +2,7 @@
 
 use std::{
     convert::Infallible,
-    fs::File,
-    io::{Read, Seek},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use oci_spec::runtime::Spec;
@@ -16,7 +14,7 @@ use super::{
     cgroup::Cgroup,
     console, declared, devices,
     error::{During, Error},
-    mask, mounts,
+    hooks, mask, mounts,
     namespaces::{PidNamespace, clone_into},
     process,
     report::Reporter,
@@ -49,6 +47,8 @@ pub struct StartRequest<'a> {
     pub keyring: &'a Keyring,
     /// Standard streams.
     pub stdio: ChildStdio,
+    /// Whether the spec has hooks that run outside the container.
+    pub has_outer_hooks: bool,
 }
 
 /// A child that is on its way to its program.
@@ -73,11 +73,24 @@ pub fn start(proof: &SingleThreaded, request: StartRequest<'_>) -> Result<Child,
         PidNamespace::Inherit => (libc::CLONE_NEWNS, None),
         PidNamespace::Join(namespace) => (libc::CLONE_NEWNS, Some(namespace)),
     };
+    let link = request.has_outer_hooks.then(hooks::Link::pair).transpose();
+    let (link, of_runner) = link.during("create", "socket for hooks")?.unzip();
     match clone_into(proof, flags, request.cgroup.clone_target(), join)? {
-        Cloned::Parent { pid, pidfd } => Ok(Child { pid, pidfd, report }),
+        Cloned::Parent { pid, pidfd } => {
+            drop(link);
+            if let Some(link) = of_runner {
+                let (bundle, pidfd) = (request.bundle.as_fd(), pidfd.as_fd());
+                let runner = hooks::Runner { link, reporter: &reporter, bundle, pid, pidfd };
+                hooks::launch(proof, runner)?;
+            }
+            Ok(Child { pid, pidfd, report })
+        }
         Cloned::Child => {
-            drop(report);
-            finish(&reporter, become_container(request, &reporter))
+            drop((report, of_runner));
+            let Err(error) = become_container(request, &reporter, link.as_ref());
+            reporter.failed(&error);
+            link.as_ref().map(hooks::Link::failed);
+            exit(128)
         }
     }
 }
@@ -90,10 +103,16 @@ pub(super) fn finish(reporter: &Reporter, result: Result<Infallible, Error>) -> 
 }
 
 /// Every step in its order; each has the reason for its place in the function it calls.
-fn become_container(request: StartRequest<'_>, reporter: &Reporter) -> Result<Infallible, Error> {
+fn become_container(
+    request: StartRequest<'_>,
+    reporter: &Reporter,
+    link: Option<&hooks::Link>,
+) -> Result<Infallible, Error> {
     request.cgroup.join()?;
     detach(request.keyring)?;
-    let Bundle { spec, rootfs, mount_point, volumes } = read_json(request.bundle)?;
+    let bundle: Bundle = read_json(request.bundle)?;
+    let hooks = hooks::Own::of(&bundle);
+    let Bundle { spec, rootfs, mount_point, volumes, .. } = &bundle;
     let filter = request.filter.map(read_filter).transpose()?;
     let process = spec
         .process()
@@ -105,12 +124,14 @@ fn become_container(request: StartRequest<'_>, reporter: &Reporter) -> Result<In
 
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     let sources = mounts::prepare(mounts)?;
-    let volumes = declared::prepare(&volumes)?;
+    let volumes = declared::prepare(volumes)?;
     rootfs::isolate()?;
-    let root = rootfs::attach(&rootfs, &mount_point)?;
+    let root = rootfs::attach(rootfs, mount_point)?;
     declared::attach(root.as_fd(), volumes)?;
     mounts::attach_all(root.as_fd(), sources)?;
-    devices::create(root.as_fd(), linux_list(&spec, |linux| linux.devices()), mounts)?;
+    devices::create(root.as_fd(), linux_list(spec, |linux| linux.devices()), mounts)?;
+    link.map_or(Ok(()), hooks::Link::created)?;
+    hooks.as_ref().map_or(Ok(()), |hooks| hooks.create_container(reporter))?;
     rootfs::pivot(root.as_fd())?;
     drop(root);
 
@@ -123,15 +144,18 @@ fn become_container(request: StartRequest<'_>, reporter: &Reporter) -> Result<In
             console::bind(terminal.as_fd())?;
         }
     }
-    mask::make_read_only(linux_list(&spec, |linux| linux.readonly_paths()))?;
-    mask::mask(linux_list(&spec, |linux| linux.masked_paths()))?;
+    mask::make_read_only(linux_list(spec, |linux| linux.readonly_paths()))?;
+    mask::mask(linux_list(spec, |linux| linux.masked_paths()))?;
     process::make_working_directory(process.cwd());
     let propagation = spec.linux().as_ref().and_then(|l| l.rootfs_propagation().clone());
     let read_only = spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false));
     rootfs::finish(propagation.as_deref(), read_only)?;
 
     let filter = filter.as_deref().map(|filter| (filter, request.filter_flags));
-    process::run(process, filter, reporter)
+    process::run_after(process, filter, reporter, || {
+        hooks.as_ref().map_or(Ok(()), |hooks| hooks.start_container(reporter))?;
+        link.map_or(Ok(()), hooks::Link::executing)
+    })
 }
 
 fn linux_list<T>(spec: &Spec, get: impl Fn(&oci_spec::runtime::Linux) -> &Option<Vec<T>>) -> &[T] {
@@ -158,18 +182,31 @@ fn join_keyring(keyring: &Keyring) -> Result<(), Error> {
 }
 
 pub(super) fn read_json<T: DeserializeOwned>(file: OwnedFd) -> Result<T, Error> {
+    read_json_at(file.as_fd())
+}
+
+/// The same of a file that others read too, each from its beginning.
+pub(super) fn read_json_at<T: DeserializeOwned>(file: BorrowedFd<'_>) -> Result<T, Error> {
     let bytes = read_whole(file)?;
     serde_json::from_slice(&bytes)
         .map_err(|error| Error::spec("spec", format!("does not parse: {error}")))
 }
 
 pub(super) fn read_filter(file: OwnedFd) -> Result<Vec<seccomp::Instruction>, Error> {
-    Ok(seccomp::from_bytes(&read_whole(file)?))
+    Ok(seccomp::from_bytes(&read_whole(file.as_fd())?))
 }
 
-fn read_whole(file: OwnedFd) -> Result<Vec<u8>, Error> {
-    let mut file = File::from(file);
-    let mut bytes = Vec::new();
-    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).during("read", "bundle")?;
+/// By positions of its own: the position of the descriptor belongs to all who have it.
+fn read_whole(file: BorrowedFd<'_>) -> Result<Vec<u8>, Error> {
+    let size = rustix::fs::fstat(file).during("inspect", "bundle")?.st_size;
+    let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match rustix::io::pread(file, &mut bytes[filled..], filled as u64) {
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(0) => bytes.truncate(filled),
+            length => filled += length.during("read", "bundle")?,
+        }
+    }
     Ok(bytes)
 }

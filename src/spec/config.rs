@@ -179,6 +179,8 @@ pub struct ContainerConfig {
     pub mounts: Vec<Mount>,
     /// Devices of the host.
     pub devices: Vec<Device>,
+    /// Devices by their CDI names.
+    pub cdi_devices: Vec<String>,
     /// For users.
     pub labels: Map,
     /// For tools.

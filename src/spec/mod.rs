@@ -6,6 +6,7 @@
 pub mod capabilities;
 pub mod config;
 pub mod container;
+pub mod edits;
 pub mod error;
 mod given;
 pub mod mounts;

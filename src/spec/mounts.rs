@@ -160,7 +160,7 @@ const BELOW_PROC: [&str; 11] = [
 
 /// The path as it is written from the root, without `.` and `..`; a relative one counts from
 /// the root, as with the other runtimes.
-fn clean(path: &Path) -> PathBuf {
+pub(super) fn clean(path: &Path) -> PathBuf {
     path.components().fold(PathBuf::from("/"), |mut cleaned, part| {
         match part {
             Component::Normal(name) => cleaned.push(name),

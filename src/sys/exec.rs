@@ -64,6 +64,22 @@ pub fn close_all_but(kept: BorrowedFd<'_>) {
     }
 }
 
+/// Closes every descriptor from `first` on but these, in a process that will use none of the
+/// others again.
+pub fn close_from_but(first: RawFd, kept: &[RawFd]) {
+    let mut kept: Vec<libc::c_uint> = kept.iter().map(|fd| *fd as libc::c_uint).collect();
+    kept.sort_unstable();
+    let mut next = first as libc::c_uint;
+    for fd in kept.into_iter().chain([libc::c_uint::MAX]) {
+        if next < fd {
+            // SAFETY: as in `close_all_but`: the caller ends with `exit`, so that owners of the
+            // others are never used or dropped.
+            unsafe { libc::syscall(libc::SYS_close_range, next, fd - 1, 0) };
+        }
+        next = fd.saturating_add(1);
+    }
+}
+
 /// `setrlimit(2)` by the number of the resource (`RLIMIT_*`).
 ///
 /// # Errors

@@ -142,6 +142,7 @@ impl Pod {
         let root = self.directory.path().join("root");
         let bundle = Bundle {
             volumes: Default::default(),
+            hooks: None,
             spec,
             rootfs: Rootfs::Directory(root),
             mount_point: self.directory.path().join("mount"),

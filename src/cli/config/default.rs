@@ -8,7 +8,7 @@ use super::{
     CniConfig, Config, ContainersConfig, ImageConfig, MetricsConfig, NetworkConfig, RegistryConfig,
     StreamingConfig, TracingConfig,
 };
-use crate::{image, network, streaming};
+use crate::{image, network, pod::ImageVolumes, streaming};
 
 impl Default for Config {
     fn default() -> Self {
@@ -33,6 +33,15 @@ impl Default for Config {
             streaming: StreamingConfig::default(),
             metrics: MetricsConfig::default(),
             tracing: TracingConfig::default(),
+        }
+    }
+}
+
+impl Default for ContainersConfig {
+    fn default() -> Self {
+        Self {
+            image_volumes: ImageVolumes::default(),
+            cdi_spec_dirs: ["/etc/cdi", "/var/run/cdi"].map(Into::into).into(),
         }
     }
 }

@@ -85,11 +85,13 @@ pub struct Config {
 }
 
 /// `[containers]`: what containers get besides what is asked for.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ContainersConfig {
     /// What becomes of volumes that images declare.
     pub image_volumes: ImageVolumes,
+    /// Directories of CDI specifications.
+    pub cdi_spec_dirs: Vec<PathBuf>,
 }
 
 /// `[network]`: the built-in network.

@@ -56,7 +56,11 @@ impl Config {
 
     /// Containers.
     pub fn container_options(&self) -> pod::ContainerOptions {
-        pod::ContainerOptions { image_volumes: self.containers.image_volumes }
+        let containers = &self.containers;
+        pod::ContainerOptions {
+            image_volumes: containers.image_volumes,
+            cdi_spec_dirs: containers.cdi_spec_dirs.clone(),
+        }
     }
 
     /// Networks.

@@ -29,6 +29,9 @@ pub(super) fn validate(config: &Config) -> Vec<Problem> {
     if config.warm_monitors > 100 {
         checks.fail("warm_monitors", "must be at most 100; each is a process that waits");
     }
+    for directory in &config.containers.cdi_spec_dirs {
+        checks.absolute("containers.cdi_spec_dirs", directory);
+    }
     checks.network(config);
     checks.cni(config);
     checks.image(config);

@@ -22,9 +22,6 @@ pub fn config(config: v1::ContainerConfig) -> Result<ContainerConfig, Error> {
     if config.windows.is_some() {
         return Err(Error::invalid("windows", "this is not a Windows node"));
     }
-    if !config.cdi_devices.is_empty() {
-        return Err(Error::unsupported("CDI_devices", "devices by CDI name; use devices instead"));
-    }
     let metadata = config
         .metadata
         .ok_or_else(|| Error::invalid("metadata", "is missing; it is the container's identity"))?;
@@ -48,6 +45,7 @@ pub fn config(config: v1::ContainerConfig) -> Result<ContainerConfig, Error> {
                 permissions: device.permissions,
             })
             .collect(),
+        cdi_devices: config.cdi_devices.into_iter().map(|device| device.name).collect(),
         labels: config.labels.into_iter().collect(),
         annotations: config.annotations.into_iter().collect(),
         log_path: config.log_path,

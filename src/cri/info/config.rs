@@ -22,6 +22,7 @@ pub(super) fn of_container(config: &ContainerConfig) -> Value {
             "permissions": device.permissions,
         })
     });
+    let cdi_devices = config.cdi_devices.iter().map(|name| json!({ "name": name }));
     without_empty(json!({
         "metadata": { "name": config.metadata.name, "attempt": config.metadata.attempt },
         "image": image(&config.image),
@@ -31,6 +32,7 @@ pub(super) fn of_container(config: &ContainerConfig) -> Value {
         "envs": envs.collect::<Value>(),
         "mounts": config.mounts.iter().map(mount).collect::<Value>(),
         "devices": devices.collect::<Value>(),
+        "CDI_devices": cdi_devices.collect::<Value>(),
         "labels": config.labels,
         "annotations": config.annotations,
         "log_path": config.log_path,

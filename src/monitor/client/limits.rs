@@ -19,7 +19,7 @@ pub(super) fn of(call: &Call) -> (&'static str, Duration) {
         Call::Setup(_) => ("setup", KERNEL),
         Call::Prepare(_) => ("prepare", KERNEL),
         Call::State(_) => ("state", AT_ONCE),
-        Call::Start(_) => ("start", START_LIMIT + AT_ONCE),
+        Call::Start(_) | Call::StartExtended(_) => ("start", START_LIMIT + AT_ONCE),
         Call::Exec(_) => ("exec", START_LIMIT + AT_ONCE),
         // Before the grace is over nothing else would be better for the container.
         Call::Stop(stop) => ("stop", AT_ONCE.saturating_add(Duration::from_millis(stop.timeout))),

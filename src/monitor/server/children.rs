@@ -27,7 +27,8 @@ use crate::{
 impl Server {
     pub(super) fn container_report(&mut self, id: &str) {
         let Some(container) = self.containers.get_mut(id) else { return };
-        let Phase::Starting { caller, report: token, ready, failure } = &mut container.phase else {
+        let Phase::Starting { caller, report: token, ready, failure, ended } = &mut container.phase
+        else {
             return;
         };
         let (caller, token) = (*caller, *token);
@@ -57,8 +58,12 @@ impl Server {
             }
         }
         self.sources.remove(token);
+        let ended = ended.take();
         if !*ready || failure.is_some() {
             // The end of the process brings the answer.
+            if let Some((exit_code, _)) = ended {
+                self.start_failed(id, exit_code);
+            }
             return;
         }
         let started_at = now();
@@ -69,6 +74,9 @@ impl Server {
         let pid = container.pid.as_raw_nonzero().get();
         if let Some(caller) = caller {
             self.answer(caller, Answer::Started(v1::Started { pid, started_at }), &[]);
+        }
+        if let Some((exit_code, was_killed)) = ended {
+            self.container_ended(id, exit_code, was_killed);
         }
     }
 
@@ -157,22 +165,13 @@ impl Server {
     pub(super) fn container_ended(&mut self, id: &str, exit_code: i32, was_killed: bool) {
         self.container_report(id);
         let Some(container) = self.containers.get_mut(id) else { return };
-        if let Phase::Starting { caller, failure, report, .. } = &mut container.phase {
-            let (caller, report) = (*caller, *report);
-            let error = failure.take().unwrap_or_else(|| killed_on_its_way(id, exit_code));
-            self.sources.remove(report);
-            if let Some(container) = self.containers.remove(id) {
-                container.outputs.iter().for_each(|&token| drop(self.sources.remove(token)));
-                // Its one process has ended; a directory that stays is found by the daemon.
-                let _ = container.cgroup.remove();
+        if let Phase::Starting { failure, ready, report, ended, .. } = &mut container.phase {
+            if *ready && failure.is_none() && self.sources.fd(*report).is_some() {
+                // Its program has run, and somebody reports still: a hook after the start.
+                *ended = Some((exit_code, was_killed));
+                return;
             }
-            if let Some(pod) = &self.pod {
-                ExitRecord::remove(&pod.directory, id);
-            }
-            if let Some(caller) = caller {
-                self.fail(caller, &error);
-            }
-            return;
+            return self.start_failed(id, exit_code);
         }
         let Phase::Running { started_at } = container.phase else { return };
         // Where that cannot be read, it is better killed in vain than left.
@@ -202,6 +201,32 @@ impl Server {
         }
         self.record(id, &exit);
         self.tell(Content::ContainerExited(exit));
+    }
+
+    /// A start has come to nothing, and the process has ended.
+    pub(super) fn start_failed(&mut self, id: &str, exit_code: i32) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        let Phase::Starting { caller, failure, report, ready, .. } = &mut container.phase else {
+            return;
+        };
+        let (caller, report) = (*caller, *report);
+        let error = failure.take().unwrap_or_else(|| killed_on_its_way(id, exit_code));
+        if *ready {
+            // Its program may have started others before a hook after the start failed.
+            let _ = container.cgroup.kill();
+        }
+        self.sources.remove(report);
+        if let Some(container) = self.containers.remove(id) {
+            container.outputs.iter().for_each(|&token| drop(self.sources.remove(token)));
+            // Its one process has ended; a directory that stays is found by the daemon.
+            let _ = container.cgroup.remove();
+        }
+        if let Some(pod) = &self.pod {
+            ExitRecord::remove(&pod.directory, id);
+        }
+        if let Some(caller) = caller {
+            self.fail(caller, &error);
+        }
     }
 
     pub(super) fn record(&self, id: &str, exit: &v1::ContainerExited) {

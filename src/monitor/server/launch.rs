@@ -73,6 +73,7 @@ impl Server {
                 pid,
                 keyring: &keyring,
                 stdio,
+                has_outer_hooks: request.has_outer_hooks,
             },
         );
         let Child { pid, pidfd, report } = match child {
@@ -92,7 +93,13 @@ impl Server {
             cgroup,
             pid,
             pidfd: Some(pidfd),
-            phase: Phase::Starting { caller: Some(caller), report, ready: false, failure: None },
+            phase: Phase::Starting {
+                caller: Some(caller),
+                report,
+                ready: false,
+                failure: None,
+                ended: None,
+            },
             keyring,
             log,
             outputs,

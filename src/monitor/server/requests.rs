@@ -63,7 +63,9 @@ impl Server {
             Some(Call::Setup(_)) if self.pod.is_some() => {
                 Err(failed_precondition("the pod is set up already".to_owned()))
             }
-            Some(Call::Start(_) | Call::Exec(_)) if self.shutdown.is_some() => {
+            Some(Call::Start(_) | Call::StartExtended(_) | Call::Exec(_))
+                if self.shutdown.is_some() =>
+            {
                 Err(failed_precondition("the pod is being ended".to_owned()))
             }
             Some(Call::Setup(setup)) => {
@@ -77,7 +79,9 @@ impl Server {
                 Ok(DONE)
             }
             Some(Call::State(_)) => Ok(Outcome::Now(Answer::States(self.states()))),
-            Some(Call::Start(request)) => self.start(request, fds, caller),
+            Some(Call::Start(request) | Call::StartExtended(request)) => {
+                self.start(request, fds, caller)
+            }
             Some(Call::Exec(request)) => self.exec(request, fds, caller),
             Some(Call::Attach(request)) => self.attach(&request, fds, caller),
             Some(Call::CloseInput(request)) => {

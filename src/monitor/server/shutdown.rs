@@ -72,6 +72,9 @@ impl Server {
             if !matches!(container.phase, Phase::Exited { .. }) {
                 let _ = container.kill();
             }
+            if let Phase::Starting { ended: Some(_), .. } = container.phase {
+                container.deadline = Some(Instant::now());
+            }
             // What does not end is told at the end.
             let _ = container.cgroup.kill();
         }

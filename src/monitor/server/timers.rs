@@ -47,21 +47,26 @@ impl Server {
     }
 
     fn end_overdue(&mut self, now: Instant) {
-        let mut given_up = Vec::new();
+        let (mut given_up, mut over) = (Vec::new(), Vec::new());
         for (id, container) in &mut self.containers {
             if container.deadline.is_none_or(|deadline| deadline > now) {
                 continue;
             }
-            if let Phase::Starting { failure, .. } = &mut container.phase
-                && container.killed_at.is_none()
-            {
-                failure.get_or_insert_with(|| too_late(id));
+            if let Phase::Starting { failure, ended, .. } = &mut container.phase {
+                if container.killed_at.is_none() {
+                    failure.get_or_insert_with(|| too_late(id));
+                }
+                // A hook runs still, and nobody waits for it any more.
+                over.extend(ended.map(|(exit_code, _)| (id.clone(), exit_code)));
             }
             // Those that do not end now are in the kernel's hands.
             let _ = container.kill();
             let ended = matches!(container.phase, Phase::Exited { .. });
             container.deadline = (!ended).then_some(now + AGAIN);
             given_up.extend(caller_of_hopeless(container, now).map(|caller| (id.clone(), caller)));
+        }
+        for (id, exit_code) in over {
+            self.start_failed(&id, exit_code);
         }
         for (id, caller) in given_up {
             let error = self.containers.get(&id).map(|container| container.lingering(&id));

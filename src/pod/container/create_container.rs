@@ -11,13 +11,13 @@ use oci_spec::runtime::Spec;
 use tracing::{info, warn};
 
 use crate::{
-    crash,
+    cdi, crash,
     image::Image,
     pod::{
         CONTAINERS, Pods,
         container::{
-            Container, ContainerPhase, ContainerRecord, apparmor, check, devices, filters, key_of,
-            log_path::log_path, propagation, user,
+            Container, ContainerPhase, ContainerRecord, apparmor, check, devices, filters, hooks,
+            key_of, log_path::log_path, propagation, user,
         },
         error::{During, Error, Reason},
         happening::Happening,
@@ -167,7 +167,8 @@ impl Pods {
         let volumes = self.with_empty_layer(volumes);
         let spec = self.build_spec(sandbox, &config, &image, &volumes, &user, &cgroup)?;
         let declared = self.declare_volumes(id, &image, &spec)?;
-        let bundle = self.bundle(id, spec, &layers, declared);
+        let hooks = self.prepare_hooks(id, &spec)?;
+        let bundle = Bundle { hooks, ..self.bundle(id, spec, &layers, declared) };
         // The writable directory shows as the container's root: it is what `/` of the image is.
         let root = images.root(&image.id)?;
         for path in [self.upper_directory(id), self.work_directory(id)] {
@@ -197,6 +198,7 @@ impl Pods {
             stop_signal,
             cgroup,
             project,
+            has_last_hooks: hooks::are_last(&bundle.spec),
         };
         if let Some(filter) = &filter {
             filter.write(&self.filter_file(id))?;
@@ -260,7 +262,7 @@ impl Pods {
             working_dir: image.config.working_dir.clone(),
         };
         let devices = devices::look_up(config)?;
-        let spec = spec::container::build(&Request {
+        let mut spec = spec::container::build(&Request {
             config,
             image: &defaults,
             volumes,
@@ -270,6 +272,10 @@ impl Pods {
             devices: &devices,
             apparmor: apparmor::apparmor_profile(config)?,
         })?;
+        let named = cdi::names(&config.cdi_devices, &config.annotations)?;
+        for edits in cdi::resolve(&self.options.containers.cdi_spec_dirs, &named)? {
+            spec::edits::apply(&mut spec, &edits);
+        }
         Ok(spec)
     }
 
@@ -292,7 +298,7 @@ impl Pods {
             upper: self.upper_directory(id),
             work: self.work_directory(id),
         };
-        Bundle { spec, rootfs, mount_point: self.options.mount_point(), volumes }
+        Bundle { spec, rootfs, mount_point: self.options.mount_point(), volumes, hooks: None }
     }
 
     fn spec_sandbox(

@@ -11,6 +11,7 @@ mod create_container;
 mod declared_volumes;
 pub(super) mod devices;
 pub(super) mod filters;
+mod hooks;
 mod image_volumes;
 pub(super) mod layer;
 mod log_path;
@@ -80,6 +81,9 @@ pub struct ContainerRecord {
     /// The project of its writable layer; none where the disk has none.
     #[serde(default)]
     pub project: Option<u32>,
+    /// Whether hooks are to be run when it is gone.
+    #[serde(default)]
+    pub has_last_hooks: bool,
 }
 
 /// A container.

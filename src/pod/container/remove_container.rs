@@ -83,6 +83,8 @@ impl Pods {
             operation.stage("removing its cgroup");
             self.remove_cgroup(container).await?;
         }
+        operation.stage("running its last hooks");
+        self.run_last_hooks(container).await;
         operation.stage("removing its files and its record");
         self.forget_container(container).await?;
         info!(container.id = %container.id, "container is removed");
@@ -131,6 +133,13 @@ impl Pods {
     }
 
     pub(in crate::pod) fn remove_bundle(&self, id: &ContainerId) -> Result<(), Error> {
+        let directory = self.hooks_directory(id);
+        match fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).during("remove", &directory);
+            }
+            _ => {}
+        }
         // The bundle last: what lies beside it is found again by its name.
         for path in [self.filter_file(id), self.bundle_file(id)] {
             match fs::remove_file(&path) {

@@ -22,7 +22,7 @@ use crate::{
         stage,
         time::now,
     },
-    runtime::bundle::Bundle,
+    runtime::{bundle::Bundle, hooks},
     spec::config::NamespaceMode,
     telemetry::Operation,
 };
@@ -166,5 +166,7 @@ fn request(container: &Container, spec: &Spec, filter_flags: u32) -> Result<v1::
         filter_flags,
         log_directory: String::new(),
         stdin_once: record.config.stdin_once,
+        is_extended: spec.hooks().is_some(),
+        has_outer_hooks: spec.hooks().as_ref().is_some_and(hooks::need_runner),
     })
 }
