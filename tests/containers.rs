@@ -455,3 +455,37 @@ async fn a_container_can_have_hundreds_of_devices() {
     let (status, text) = node.result_of(&pod, config).await;
     assert_eq!((status.exit_code, text.trim()), (0, "700"));
 }
+
+#[tokio::test]
+async fn the_environment_is_bytes() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let pod = node.pod("bytes").await;
+    let variable =
+        |key: &str, value: &[u8]| v1::KeyValue { key: key.to_owned(), value: value.to_vec() };
+    let mut config = requests::script("c", "sleep 1000");
+    config.envs = vec![
+        variable("RAW", b"x\xff\xfe=y"),
+        variable("TWICE", b"\xff"),
+        variable("TWICE", b"text"),
+        variable("FROM_IMAGE", b"\xe4"),
+        variable("TEXT", "\u{fffd}".as_bytes()),
+    ];
+    let id = node.launch(&pod, config).await;
+    // Of the program itself, and of a command beside it, also after a restart of the daemon.
+    for _ in 0..2 {
+        for script in ["cat /proc/1/environ", "cat /proc/self/environ"] {
+            let output = node.exec(&id, script, 30).await.unwrap().stdout;
+            let has = |variable: &[u8]| output.split(|b| *b == 0).any(|other| other == variable);
+            assert!(has(b"RAW=x\xff\xfe=y") && has(b"FROM_IMAGE=\xe4"), "{output:?}");
+            assert!(has(b"TWICE=text") && has(b"TEXT=\xef\xbf\xbd"), "{output:?}");
+        }
+        node.kill_daemon();
+        node.start_daemon().await;
+    }
+    let mut zero = requests::script("zero", "true");
+    zero.envs = vec![variable("A", b"\xff\0")];
+    let error = node.create(&pod, zero).await.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::InvalidArgument, "{error}");
+    assert!(error.message().contains("envs") && error.message().contains("zero byte"), "{error}");
+}

@@ -1,6 +1,6 @@
 //! What a container is made from: an OCI runtime spec and where its root filesystem lies.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use oci_spec::runtime::{Process, Spec};
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,13 @@ pub struct Bundle {
     /// What hooks are told, where the spec has any.
     #[serde(default)]
     pub hooks: Option<HookContext>,
+    /// Values of the environment that are not UTF-8, and which an OCI spec cannot hold.
+    #[serde(default)]
+    pub raw_environment: RawEnvironment,
 }
+
+/// Bytes of variables by their names, instead of what the spec says.
+pub type RawEnvironment = BTreeMap<String, Vec<u8>>;
 
 /// What hooks are told of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,4 +73,7 @@ pub struct ExecBundle {
     pub process: Process,
     /// `SECCOMP_FILTER_FLAG_*` for the container's filter.
     pub seccomp_flags: u32,
+    /// Values of the environment that are not UTF-8.
+    #[serde(default)]
+    pub raw_environment: RawEnvironment,
 }

@@ -56,7 +56,7 @@ pub fn exec(proof: &SingleThreaded, request: ExecRequest<'_>) -> Result<Child, E
 fn become_process(request: ExecRequest<'_>, reporter: &Reporter) -> Result<Infallible, Error> {
     request.cgroup.join()?;
     detach(request.keyring)?;
-    let ExecBundle { process, seccomp_flags } = read_json(request.bundle)?;
+    let ExecBundle { process, seccomp_flags, raw_environment } = read_json(request.bundle)?;
     let filter = request.filter.map(read_filter).transpose()?;
     process::prepare(&process)?;
     setns(request.init, libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP)
@@ -70,5 +70,5 @@ fn become_process(request: ExecRequest<'_>, reporter: &Reporter) -> Result<Infal
         }
     }
     let filter = filter.as_deref().map(|filter| (filter, seccomp_flags));
-    process::run(&process, filter, reporter)
+    process::run(&process, &raw_environment, filter, reporter, || Ok(()))
 }

@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    ffi::CString,
+    ffi::{CString, OsStr},
     fs, io,
     os::{fd::AsFd, unix::ffi::OsStrExt},
     path::Path,
@@ -21,6 +21,7 @@ use rustix::{
 };
 
 use super::{
+    bundle::RawEnvironment,
     detached,
     error::{During, Error},
     report::Reporter,
@@ -56,24 +57,18 @@ fn apply_apparmor(profile: &str) -> Result<(), Error> {
         .during("apply", format_args!("AppArmor profile {profile}; is it loaded"))
 }
 
-/// Makes this process the user, drops what it may not have, and executes the program.
+/// Makes this process the user, drops what it may not have, does a last step with the rights
+/// that are left, and executes the program.
 pub(super) fn run(
     process: &Process,
-    filter: Option<(&[seccomp::Instruction], u32)>,
-    reporter: &Reporter,
-) -> Result<Infallible, Error> {
-    run_after(process, filter, reporter, || Ok(()))
-}
-
-/// The same, with a last step before the program, which has no more rights than that.
-pub(super) fn run_after(
-    process: &Process,
+    raw_environment: &RawEnvironment,
     filter: Option<(&[seccomp::Instruction], u32)>,
     reporter: &Reporter,
     last_step: impl FnOnce() -> Result<(), Error>,
 ) -> Result<Infallible, Error> {
     let arguments = process.args().as_deref().unwrap_or_default();
     let environment = process.env().as_deref().unwrap_or_default();
+    let environment = with_raw(environment, raw_environment);
     let no_new_privileges = process.no_new_privileges().unwrap_or(false);
     let load = |filter: Option<(&[seccomp::Instruction], u32)>| match filter {
         Some((filter, flags)) => seccomp::load(filter, flags).during("load", "seccomp filter"),
@@ -101,7 +96,7 @@ pub(super) fn run_after(
     }
     last_step()?;
     reporter.ready().during("report to", "monitor")?;
-    execute(arguments, environment)
+    execute(arguments, &environment)
 }
 
 /// Makes the working directory where the image lacks it, while the root can be written. What
@@ -282,8 +277,20 @@ fn resource_number(kind: PosixRlimitType) -> u32 {
     }) as u32
 }
 
+/// The environment with what is not text in its place.
+fn with_raw(environment: &[String], raw: &RawEnvironment) -> Vec<Vec<u8>> {
+    let bytes = |variable: &String| {
+        let raw = variable.split_once('=').and_then(|(name, _)| Some((name, raw.get(name)?)));
+        match raw {
+            Some((name, value)) => [name.as_bytes(), b"=", value].concat(),
+            None => variable.clone().into_bytes(),
+        }
+    };
+    environment.iter().map(bytes).collect()
+}
+
 /// `execve` of the first argument, looked up in the `PATH` of the container's environment.
-fn execute(arguments: &[String], environment: &[String]) -> Result<Infallible, Error> {
+fn execute(arguments: &[String], environment: &[Vec<u8>]) -> Result<Infallible, Error> {
     let Some(program) = arguments.first().filter(|program| !program.is_empty()) else {
         let reason = "no command is given, neither by the container nor by its image";
         return Err(Error::spec("process.args", reason));
@@ -333,21 +340,20 @@ fn reason_of(path: &Path, error: &io::Error) -> String {
     }
 }
 
-fn candidates(program: &str, environment: &[String]) -> Vec<std::path::PathBuf> {
+fn candidates(program: &str, environment: &[Vec<u8>]) -> Vec<std::path::PathBuf> {
     if program.contains('/') {
         return vec![program.into()];
     }
-    let path = environment.iter().rev().find_map(|entry| entry.strip_prefix("PATH="));
-    path.unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-        .split(':')
-        .map(|directory| {
-            Path::new(if directory.is_empty() { "." } else { directory }).join(program)
-        })
+    let path = environment.iter().rev().find_map(|entry| entry.strip_prefix(b"PATH="));
+    path.unwrap_or(b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .split(|byte| *byte == b':')
+        .map(|directory| if directory.is_empty() { b"." } else { directory })
+        .map(|directory| Path::new(OsStr::from_bytes(directory)).join(program))
         .collect()
 }
 
-fn c_strings(field: &str, strings: &[String]) -> Result<Vec<CString>, Error> {
-    strings.iter().map(|string| c_string(field, string.as_bytes())).collect()
+fn c_strings(field: &str, strings: &[impl AsRef<[u8]>]) -> Result<Vec<CString>, Error> {
+    strings.iter().map(|string| c_string(field, string.as_ref())).collect()
 }
 
 fn c_string(field: &str, bytes: &[u8]) -> Result<CString, Error> {
@@ -360,7 +366,7 @@ mod tests {
 
     #[test]
     fn programs_are_looked_up_in_the_containers_path() {
-        let environment = ["PATH=/a".to_owned(), "PATH=/b:/c".to_owned()];
+        let environment = ["PATH=/a", "PATH=/b:/c"].map(|entry| entry.as_bytes().to_vec());
         let paths: Vec<_> =
             candidates("x", &environment).iter().map(|p| p.display().to_string()).collect();
         assert_eq!(paths, ["/b/x", "/c/x"]);

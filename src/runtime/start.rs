@@ -152,7 +152,7 @@ fn become_container(
     rootfs::finish(propagation.as_deref(), read_only)?;
 
     let filter = filter.as_deref().map(|filter| (filter, request.filter_flags));
-    process::run_after(process, filter, reporter, || {
+    process::run(process, &bundle.raw_environment, filter, reporter, || {
         hooks.as_ref().map_or(Ok(()), |hooks| hooks.start_container(reporter))?;
         link.map_or(Ok(()), hooks::Link::executing)
     })

@@ -173,8 +173,10 @@ pub struct ContainerConfig {
     pub args: Vec<String>,
     /// Replaces the image's working directory.
     pub working_dir: String,
-    /// Environment.
+    /// Environment, as text.
     pub envs: Vec<(String, String)>,
+    /// The values among these that are not UTF-8.
+    pub raw_envs: BTreeMap<String, Vec<u8>>,
     /// Mounts.
     pub mounts: Vec<Mount>,
     /// Devices of the host.

@@ -1,6 +1,9 @@
 //! The OCI runtime spec of one container.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use oci_spec::runtime::{
     Linux, LinuxCapabilities, LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespace,
@@ -159,7 +162,26 @@ fn environment(request: &Request<'_>) -> Result<Vec<String>, Error> {
         }
         environment.set(name, value);
     }
+    if let Some((name, _)) = config.raw_envs.iter().find(|(_, value)| value.contains(&0)) {
+        let reason = format!("the value of {name:?} holds a zero byte; leave it out");
+        return Err(Error::invalid("envs", reason));
+    }
     Ok(environment.0.into_iter().map(|(name, value)| format!("{name}={value}")).collect())
+}
+
+/// Values of the container's environment that are not UTF-8, as far as the spec has them:
+/// nothing else has taken their place.
+pub fn raw_environment(config: &ContainerConfig, spec: &Spec) -> BTreeMap<String, Vec<u8>> {
+    if config.raw_envs.is_empty() {
+        return BTreeMap::new();
+    }
+    let variables = spec.process().as_ref().and_then(|process| process.env().as_deref());
+    let is_there = |(name, value): &(&String, &Vec<u8>)| {
+        let text = format!("{name}={}", String::from_utf8_lossy(value));
+        variables.unwrap_or_default().contains(&text)
+    };
+    let raw = config.raw_envs.iter().filter(is_there);
+    raw.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// Variables in the order of their first mention.

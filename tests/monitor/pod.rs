@@ -143,6 +143,7 @@ impl Pod {
         let bundle = Bundle {
             volumes: Default::default(),
             hooks: None,
+            raw_environment: Default::default(),
             spec,
             rootfs: Rootfs::Directory(root),
             mount_point: self.directory.path().join("mount"),
@@ -161,7 +162,11 @@ impl Pod {
     ) -> Result<Started, Error> {
         let null = fs::File::options().read(true).write(true).open("/dev/null").unwrap();
         let streams = ExecStdio::Streams([null.as_fd(); 3]);
-        let bundle = ExecBundle { process: process(script, false), seccomp_flags: 0 };
+        let bundle = ExecBundle {
+            process: process(script, false),
+            seccomp_flags: 0,
+            raw_environment: Default::default(),
+        };
         let id = self.monitor.next_exec();
         self.monitor.exec(id, container, &bundle, None, streams, time).await
     }

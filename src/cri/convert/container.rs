@@ -1,5 +1,7 @@
 //! Containers.
 
+use std::collections::BTreeMap;
+
 use super::{
     super::v1,
     shared::{
@@ -27,6 +29,7 @@ pub fn config(config: v1::ContainerConfig) -> Result<ContainerConfig, Error> {
         .ok_or_else(|| Error::invalid("metadata", "is missing; it is the container's identity"))?;
     let image = config.image.ok_or_else(|| Error::invalid("image", "is missing; name an image"))?;
     let linux = config.linux.unwrap_or_default();
+    let (envs, raw_envs) = environment(config.envs);
     let stop_signal = stop_signal(config.stop_signal)?;
     Ok(ContainerConfig {
         metadata: ContainerMetadata { name: metadata.name, attempt: metadata.attempt },
@@ -34,7 +37,8 @@ pub fn config(config: v1::ContainerConfig) -> Result<ContainerConfig, Error> {
         command: config.command,
         args: config.args,
         working_dir: config.working_dir,
-        envs: config.envs.into_iter().map(env).collect::<Result<_, _>>()?,
+        envs,
+        raw_envs,
         mounts: config.mounts.into_iter().map(mount).collect::<Result<_, _>>()?,
         devices: config
             .devices
@@ -80,15 +84,21 @@ fn image_spec_out(image: &ImageSpec) -> v1::ImageSpec {
     }
 }
 
-/// An OCI spec is JSON, which cannot hold other bytes.
-fn env(env: v1::KeyValue) -> Result<(String, String), Error> {
-    match String::from_utf8(env.value) {
-        Ok(value) => Ok((env.key, value)),
-        Err(_) => {
-            let reason = format!("the value of {:?} is not UTF-8; encode it", env.key);
-            Err(Error::unsupported("envs.value", reason))
-        }
+/// All variables as text, which an OCI spec holds, and beside it the bytes of those that are
+/// none. Of a name that comes twice the last value counts.
+fn environment(envs: Vec<v1::KeyValue>) -> (Vec<(String, String)>, BTreeMap<String, Vec<u8>>) {
+    let (mut texts, mut raw) = (Vec::new(), BTreeMap::new());
+    for v1::KeyValue { key, value } in envs {
+        raw.remove(&key);
+        let text = String::from_utf8(value).unwrap_or_else(|error| {
+            let bytes = error.into_bytes();
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            raw.insert(key.clone(), bytes);
+            text
+        });
+        texts.push((key, text));
     }
+    (texts, raw)
 }
 
 fn mount(mount: v1::Mount) -> Result<Mount, Error> {
@@ -348,13 +358,9 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_refused_by_name() {
-        let mut cdi = request();
-        cdi.cdi_devices = vec![v1::CdiDevice { name: "vendor.com/gpu=0".to_owned() }];
         let mut mapped = request();
         mapped.mounts =
             vec![v1::Mount { uid_mappings: vec![v1::IdMapping::default()], ..Default::default() }];
-        let mut bytes = request();
-        bytes.envs = vec![v1::KeyValue { key: "A".to_owned(), value: vec![0xff] }];
         let mut selinux = request();
         selinux.linux = Some(v1::LinuxContainerConfig {
             security_context: Some(v1::LinuxContainerSecurityContext {
@@ -368,13 +374,11 @@ mod tests {
         });
         if !super::has_selinux() {
             assert!(config(selinux.clone()).is_ok(), "without SELinux labels mean nothing");
-            selinux = cdi.clone();
+            selinux = mapped.clone();
         }
         for (request, field) in [
-            (cdi, "CDI_devices"),
             (mapped, "uidMappings"),
-            (bytes, "envs"),
-            (selinux, if super::has_selinux() { "selinux_options" } else { "CDI_devices" }),
+            (selinux, if super::has_selinux() { "selinux_options" } else { "uidMappings" }),
         ] {
             let error = config(request).unwrap_err();
             assert_eq!(error.kind(), Kind::Unimplemented, "{error}");

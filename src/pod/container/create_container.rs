@@ -168,7 +168,8 @@ impl Pods {
         let spec = self.build_spec(sandbox, &config, &image, &volumes, &user, &cgroup)?;
         let declared = self.declare_volumes(id, &image, &spec)?;
         let hooks = self.prepare_hooks(id, &spec)?;
-        let bundle = Bundle { hooks, ..self.bundle(id, spec, &layers, declared) };
+        let raw_environment = spec::container::raw_environment(&config, &spec);
+        let bundle = Bundle { hooks, raw_environment, ..self.bundle(id, spec, &layers, declared) };
         // The writable directory shows as the container's root: it is what `/` of the image is.
         let root = images.root(&image.id)?;
         for path in [self.upper_directory(id), self.work_directory(id)] {
@@ -298,7 +299,14 @@ impl Pods {
             upper: self.upper_directory(id),
             work: self.work_directory(id),
         };
-        Bundle { spec, rootfs, mount_point: self.options.mount_point(), volumes, hooks: None }
+        Bundle {
+            spec,
+            rootfs,
+            mount_point: self.options.mount_point(),
+            volumes,
+            hooks: None,
+            raw_environment: Default::default(),
+        }
     }
 
     fn spec_sandbox(

@@ -166,7 +166,7 @@ fn request(container: &Container, spec: &Spec, filter_flags: u32) -> Result<v1::
         filter_flags,
         log_directory: String::new(),
         stdin_once: record.config.stdin_once,
-        is_extended: spec.hooks().is_some(),
+        is_extended: spec.hooks().is_some() || !record.config.raw_envs.is_empty(),
         has_outer_hooks: spec.hooks().as_ref().is_some_and(hooks::need_runner),
     })
 }

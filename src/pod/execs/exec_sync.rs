@@ -21,7 +21,7 @@ use crate::{
         stage,
     },
     runtime::bundle::ExecBundle,
-    spec,
+    spec::{self, container::raw_environment},
     telemetry::{ExecResult, Operation},
 };
 
@@ -180,7 +180,8 @@ impl Pods {
             environment.push("TERM=xterm".to_owned());
             process.set_env(Some(environment));
         }
-        Ok(ExecBundle { process, seccomp_flags })
+        let raw_environment = raw_environment(&container.record().config, &spec);
+        Ok(ExecBundle { process, seccomp_flags, raw_environment })
     }
 }
 
