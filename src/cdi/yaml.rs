@@ -86,12 +86,15 @@ fn plain(text: String) -> Value {
         }
         _ => None,
     };
-    number.unwrap_or_else(|| match text.as_str() {
+    if let Some(number) = number {
+        return number;
+    }
+    match text.as_str() {
         "null" | "Null" | "NULL" => Value::Null,
         "true" | "True" | "TRUE" => Value::Bool(true),
         "false" | "False" | "FALSE" => Value::Bool(false),
         _ => Value::String(text),
-    })
+    }
 }
 
 #[cfg(test)]

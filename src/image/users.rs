@@ -58,6 +58,27 @@ impl Users {
         Ok(Self { image, passwd: open("etc/passwd")?, group: open("etc/group")? })
     }
 
+    /// The text of `/etc/passwd`; empty where there is none.
+    ///
+    /// # Errors
+    /// One that cannot be read, or is larger than 10 MiB.
+    pub fn passwd(&self) -> Result<Vec<u8>, Error> {
+        let mut text = Vec::new();
+        let Some(file) = &self.passwd else { return Ok(text) };
+        let failed = |reason: String| Error::UserDatabase {
+            image: self.image,
+            name: "passwd".to_owned(),
+            reason,
+        };
+        let own = Positioned { file, offset: 0 };
+        let read = own.take(FILE_LIMIT + 1).read_to_end(&mut text);
+        read.map_err(|error| failed(error.to_string()))?;
+        match text.len() as u64 > FILE_LIMIT {
+            true => Err(failed("the file is larger than 10 MiB".to_owned())),
+            false => Ok(text),
+        }
+    }
+
     /// Finds `user`, `uid`, `user:group` and mixtures of them; nothing means user 0. Digits
     /// are always an id and never a name.
     pub fn find(&self, text: &str) -> Result<User, Error> {

@@ -6,6 +6,7 @@
 //! made, so that a restart can undo it (`recovery`). The module knows neither protobuf of
 //! the CRI nor system calls.
 
+pub mod allowed;
 mod blocking;
 mod container;
 mod error;
@@ -44,6 +45,7 @@ use crate::{
     telemetry::{Operations, inherited},
 };
 
+pub use allowed::AllowedAnnotations;
 pub use container::{
     Container, ContainerPhase, ContainerRecord,
     usage::{Measured, Usage},
@@ -227,6 +229,11 @@ impl Pods {
     /// Where hooks find a container's spec, beside its bundle.
     fn hooks_directory(&self, id: &ContainerId) -> PathBuf {
         self.bundle_file(id).with_extension("oci")
+    }
+
+    /// The users that a container knows, where they are more than its image's.
+    fn passwd_file(&self, id: &ContainerId) -> PathBuf {
+        self.bundle_file(id).with_extension("passwd")
     }
 
     /// The filter of system calls of a container that has one of its own, beside its bundle.

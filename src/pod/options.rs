@@ -8,7 +8,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{During, Error};
+use super::{
+    allowed::AllowedAnnotations,
+    error::{During, Error},
+};
+use crate::spec::ulimit::Ulimit;
 
 /// What becomes of the volumes that an image declares (`VOLUME`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +36,17 @@ pub struct ContainerOptions {
     /// Directories of CDI specifications; of two descriptions of a device that in the later
     /// one counts.
     pub cdi_spec_dirs: Vec<PathBuf>,
+    /// Names and values of variables that every container has, unless it or its image has
+    /// another value.
+    pub default_env: Vec<(String, String)>,
+    /// Limits of processes; those that are not named are the daemon's.
+    pub default_ulimits: Vec<Ulimit>,
+    /// A file of the host with the time zone of containers; none for the image's.
+    pub timezone: Option<PathBuf>,
+    /// Whether a container's user that its image does not know gets a line in `/etc/passwd`.
+    pub passwd_entries: bool,
+    /// What annotations of pods may ask for.
+    pub allowed_annotations: AllowedAnnotations,
 }
 
 /// What an administrator decides about pods.

@@ -331,6 +331,7 @@ mod tests {
             capabilities: capabilities::from_bits(u64::MAX),
             lowest_oom_score_adj: -1000,
             processors: 2,
+            hard_limits: Vec::new(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::LinuxDevice;
+use oci_spec::runtime::{LinuxDevice, PosixRlimitType};
 
 use super::{capabilities, config::Map};
 
@@ -16,6 +16,8 @@ pub struct Node {
     pub lowest_oom_score_adj: i32,
     /// How many processors there can be.
     pub processors: u32,
+    /// Hard limits of processes that cannot be exceeded; none with `CAP_SYS_RESOURCE`.
+    pub hard_limits: Vec<(PosixRlimitType, u64)>,
 }
 
 /// What a container takes from its sandbox.
@@ -65,6 +67,9 @@ pub struct User {
     pub groups: Vec<u32>,
     /// Home directory.
     pub home: String,
+    /// Whether the image has a name for the user id.
+    #[serde(default)]
+    pub is_known: bool,
 }
 
 /// A device of the host that a container gets.

@@ -8,11 +8,13 @@ pub mod config;
 pub mod container;
 pub mod edits;
 pub mod error;
+pub mod extras;
 mod given;
 pub mod mounts;
 pub mod resources;
 pub mod seccomp;
 pub mod signal;
 pub mod text;
+pub mod ulimit;
 
 pub use error::Error;

@@ -194,7 +194,7 @@ pub fn declared(volumes: &[String], mounts: &[OciMount]) -> Result<Vec<PathBuf>,
     let mut paths: Vec<_> = plain.map(|path| clean(Path::new(path))).filter(makes_sense).collect();
     // By their names, parents come right before what lies in them.
     paths.sort();
-    paths.dedup_by(|next, kept| next.starts_with(&kept));
+    paths.dedup_by(|next, kept| next.starts_with(kept));
     Ok(paths)
 }
 

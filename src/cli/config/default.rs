@@ -42,6 +42,11 @@ impl Default for ContainersConfig {
         Self {
             image_volumes: ImageVolumes::default(),
             cdi_spec_dirs: ["/etc/cdi", "/var/run/cdi"].map(Into::into).into(),
+            default_env: Vec::new(),
+            default_ulimits: Vec::new(),
+            timezone: String::new(),
+            passwd_entries: false,
+            allowed_annotations: Vec::new(),
         }
     }
 }

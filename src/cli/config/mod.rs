@@ -92,6 +92,16 @@ pub struct ContainersConfig {
     pub image_volumes: ImageVolumes,
     /// Directories of CDI specifications.
     pub cdi_spec_dirs: Vec<PathBuf>,
+    /// `NAME=VALUE` of every container, unless it or its image says something else.
+    pub default_env: Vec<String>,
+    /// `NAME=SOFT:HARD`: limits of processes.
+    pub default_ulimits: Vec<String>,
+    /// A name of the time zone database, `Local` for that of the host, or empty.
+    pub timezone: String,
+    /// Whether users that an image does not know get a line in `/etc/passwd`.
+    pub passwd_entries: bool,
+    /// Annotations of pods that may ask for more.
+    pub allowed_annotations: Vec<String>,
 }
 
 /// `[network]`: the built-in network.

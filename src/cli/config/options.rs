@@ -9,7 +9,10 @@ use super::{Config, Error, TracingConfig};
 use crate::{
     cli::serve,
     image::{self, NamePattern},
-    network, pod, streaming,
+    network,
+    pod::{self, AllowedAnnotations},
+    spec::ulimit::Ulimit,
+    streaming,
     telemetry::{
         TracingOptions,
         endpoint::{self, Listen},
@@ -54,12 +57,28 @@ impl Config {
         }
     }
 
-    /// Containers.
+    /// Containers. Texts that [`Config::validate`] finds fault with are left out.
     pub fn container_options(&self) -> pod::ContainerOptions {
         let containers = &self.containers;
+        let variables = containers.default_env.iter().filter_map(|text| text.split_once('='));
+        let limits = containers.default_ulimits.iter();
         pod::ContainerOptions {
             image_volumes: containers.image_volumes,
             cdi_spec_dirs: containers.cdi_spec_dirs.clone(),
+            default_env: variables.map(|(name, value)| (name.into(), value.into())).collect(),
+            default_ulimits: limits.filter_map(|text| Ulimit::parse(text).ok()).collect(),
+            timezone: self.timezone_file(),
+            passwd_entries: containers.passwd_entries,
+            allowed_annotations: AllowedAnnotations(containers.allowed_annotations.clone()),
+        }
+    }
+
+    /// The file of the time zone of containers; none for the image's.
+    pub(super) fn timezone_file(&self) -> Option<PathBuf> {
+        match self.containers.timezone.as_str() {
+            "" => None,
+            "Local" => Some("/etc/localtime".into()),
+            name => Some(Path::new("/usr/share/zoneinfo").join(name)),
         }
     }
 

@@ -141,7 +141,10 @@ fn values_that_make_no_sense_are_all_reported_with_their_place() {
         (
             "config.toml",
             "root = \"criquet\"\nlisten = \"/run/x.sock\"\nlog_level = \"inof\"\n\
-             runtime_handlers = [\"a\", \"a\", \"B\"]\nshm_size = 1\n",
+             runtime_handlers = [\"a\", \"a\", \"B\"]\nshm_size = 1\n\
+             [containers]\ncdi_spec_dirs = [\"cdi\"]\ndefault_env = [\"=x\"]\n\
+             default_ulimits = [\"nofile=2:1\"]\ntimezone = \"../passwd\"\n\
+             allowed_annotations = [\"x\"]\n",
         ),
         (
             "config.d/n.toml",
@@ -159,6 +162,11 @@ fn values_that_make_no_sense_are_all_reported_with_their_place() {
         "runtime_handlers",
         "runtime_handlers",
         "shm_size",
+        "containers.cdi_spec_dirs",
+        "containers.default_env",
+        "containers.default_ulimits",
+        "containers.timezone",
+        "containers.allowed_annotations",
         "network.bridge",
         "network.subnet_v4",
         "network.subnet_v6",
@@ -171,10 +179,10 @@ fn values_that_make_no_sense_are_all_reported_with_their_place() {
     ];
     assert_eq!(keys, expected);
     assert!(problems.iter().all(|problem| problem.place.is_some()));
-    assert!(problems[7].reason.contains("write 10.88.0.0/16"), "{}", problems[7]);
+    assert!(problems[12].reason.contains("write 10.88.0.0/16"), "{}", problems[12]);
     let error = files.load().unwrap_err();
     assert_eq!(error.kind(), Kind::InvalidArgument);
-    assert!(error.to_string().starts_with("the configuration has 15 problems\n  "), "{error}");
+    assert!(error.to_string().starts_with("the configuration has 20 problems\n  "), "{error}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
 use tracing_subscriber::EnvFilter;
 
 use super::{Config, Problem};
-use crate::image::RegistryPattern;
+use crate::{image::RegistryPattern, pod::allowed, spec::ulimit::Ulimit};
 
 /// The longest path of a socket, `sun_path` without its zero byte.
 const SOCKET_PATH: usize = 107;
@@ -29,9 +29,7 @@ pub(super) fn validate(config: &Config) -> Vec<Problem> {
     if config.warm_monitors > 100 {
         checks.fail("warm_monitors", "must be at most 100; each is a process that waits");
     }
-    for directory in &config.containers.cdi_spec_dirs {
-        checks.absolute("containers.cdi_spec_dirs", directory);
-    }
+    checks.containers(config);
     checks.network(config);
     checks.cni(config);
     checks.image(config);
@@ -136,6 +134,40 @@ impl Checks {
         }
         if handlers.iter().collect::<BTreeSet<_>>().len() != handlers.len() {
             self.fail(key, "name each handler once");
+        }
+    }
+
+    fn containers(&mut self, config: &Config) {
+        let containers = &config.containers;
+        for directory in &containers.cdi_spec_dirs {
+            self.absolute("containers.cdi_spec_dirs", directory);
+        }
+        for variable in &containers.default_env {
+            if variable.find('=').is_none_or(|at| at == 0) || variable.contains('\0') {
+                self.fail("containers.default_env", format!("{variable:?} must be NAME=VALUE"));
+            }
+        }
+        for limit in &containers.default_ulimits {
+            if let Err(reason) = Ulimit::parse(limit) {
+                self.fail("containers.default_ulimits", reason);
+            }
+        }
+        let plain = |path: &Path| path.components().all(|c| matches!(c, Component::Normal(_)));
+        let zone = &containers.timezone;
+        let is_file = config.timezone_file().is_none_or(|path| path.is_file());
+        if !plain(Path::new(zone)) || !is_file {
+            let reason = format!(
+                "{zone:?} is no file below /usr/share/zoneinfo; write a name such as \
+                 \"Europe/Paris\", or \"Local\" for that of this node"
+            );
+            self.fail("containers.timezone", reason);
+        }
+        let known: Vec<&str> = allowed::names().collect();
+        for name in &containers.allowed_annotations {
+            if !known.contains(&name.as_str()) {
+                let reason = format!("{name:?} is none of {}", known.join(", "));
+                self.fail("containers.allowed_annotations", reason);
+            }
         }
     }
 

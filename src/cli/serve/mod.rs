@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use oci_spec::runtime::{Capability, PosixRlimitType};
 use thiserror::Error;
 use tokio::{
     net::{UnixListener, UnixStream},
@@ -35,7 +36,7 @@ use crate::{
     network::{self, Network},
     pod::{self, Parts, Pods},
     runtime::cgroup::Version,
-    spec::{capabilities, container::Node},
+    spec::{capabilities, container::Node, ulimit},
     store::{self, Database, Durability},
     streaming,
     sys::{process::Identity, socket},
@@ -360,7 +361,7 @@ fn node() -> Result<Node, Error> {
         .unwrap_or(0);
     let capabilities = capabilities::from_bits(bits);
     let mut lowest_oom_score_adj = -1000;
-    if !capabilities.contains(&oci_spec::runtime::Capability::SysResource) {
+    if !capabilities.contains(&Capability::SysResource) {
         let path = Path::new("/proc/self/oom_score_adj");
         let own = fs::read_to_string(path).map_err(io_error("read", path))?;
         lowest_oom_score_adj = own.trim().parse().unwrap_or(0);
@@ -370,7 +371,37 @@ fn node() -> Result<Node, Error> {
              this one"
         );
     }
-    Ok(Node { capabilities, lowest_oom_score_adj, processors: processors() })
+    let hard_limits = match capabilities.contains(&Capability::SysResource) {
+        true => Vec::new(),
+        false => hard_limits(),
+    };
+    Ok(Node { capabilities, lowest_oom_score_adj, processors: processors(), hard_limits })
+}
+
+/// What limits of processes this one has; nobody raises them without `CAP_SYS_RESOURCE`.
+fn hard_limits() -> Vec<(PosixRlimitType, u64)> {
+    use rustix::process::{Resource as R, getrlimit};
+    let resources = [
+        R::As,
+        R::Core,
+        R::Cpu,
+        R::Data,
+        R::Fsize,
+        R::Locks,
+        R::Memlock,
+        R::Msgqueue,
+        R::Nice,
+        R::Nofile,
+        R::Nproc,
+        R::Rss,
+        R::Rtprio,
+        R::Rttime,
+        R::Sigpending,
+        R::Stack,
+    ];
+    let kinds = ulimit::ALL.into_iter().map(|(_, kind)| kind);
+    let limit = |resource| getrlimit(resource).maximum.unwrap_or(ulimit::UNLIMITED);
+    kinds.zip(resources.map(limit)).collect()
 }
 
 /// The last of `0-7` and one more; those that cannot be told are one.

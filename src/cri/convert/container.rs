@@ -84,10 +84,12 @@ fn image_spec_out(image: &ImageSpec) -> v1::ImageSpec {
     }
 }
 
+type RawValues = BTreeMap<String, Vec<u8>>;
+
 /// All variables as text, which an OCI spec holds, and beside it the bytes of those that are
 /// none. Of a name that comes twice the last value counts.
-fn environment(envs: Vec<v1::KeyValue>) -> (Vec<(String, String)>, BTreeMap<String, Vec<u8>>) {
-    let (mut texts, mut raw) = (Vec::new(), BTreeMap::new());
+fn environment(envs: Vec<v1::KeyValue>) -> (Vec<(String, String)>, RawValues) {
+    let (mut texts, mut raw) = (Vec::new(), RawValues::new());
     for v1::KeyValue { key, value } in envs {
         raw.remove(&key);
         let text = String::from_utf8(value).unwrap_or_else(|error| {

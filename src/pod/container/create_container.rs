@@ -33,6 +33,7 @@ use crate::{
         self,
         config::{ContainerConfig, Map, NamespaceMode},
         container::{ImageDefaults, Request, Sandbox as SpecSandbox, User},
+        extras::Extras,
         signal,
     },
     telemetry::Operation,
@@ -146,7 +147,8 @@ impl Pods {
         }
         let filter = filters::own_filter(&config)?;
         check::share_namespaces(&sandbox_record.config, &mut config);
-        let user = user::of(&config, &self.parts.images.users(&image.id)?, &image)?;
+        let users = self.parts.images.users(&image.id)?;
+        let user = user::of(&config, &users, &image)?;
         let log_path = log_path(&sandbox_record.config.log_directory, &config.log_path)?;
         let stop_signal = stop_signal(&config, &image)?;
         operation.stage("looking at the sources of its mounts");
@@ -165,7 +167,8 @@ impl Pods {
         crash::point("create: image is held");
         operation.stage("making its files");
         let volumes = self.with_empty_layer(volumes);
-        let spec = self.build_spec(sandbox, &config, &image, &volumes, &user, &cgroup)?;
+        let extras = self.extras(id, &config, annotations, &user, &users)?;
+        let spec = self.build_spec(sandbox, &config, &image, &volumes, &user, &cgroup, &extras)?;
         let declared = self.declare_volumes(id, &image, &spec)?;
         let hooks = self.prepare_hooks(id, &spec)?;
         let raw_environment = spec::container::raw_environment(&config, &spec);
@@ -247,6 +250,7 @@ impl Pods {
         Ok(())
     }
 
+    #[allow(clippy::too_many_arguments, reason = "each is another part of a spec")]
     fn build_spec(
         &self,
         sandbox: &Sandbox,
@@ -255,6 +259,7 @@ impl Pods {
         volumes: &[Vec<PathBuf>],
         user: &User,
         cgroup: &Path,
+        extras: &Extras,
     ) -> Result<Spec, Error> {
         let defaults = ImageDefaults {
             env: image.config.env.clone(),
@@ -273,6 +278,7 @@ impl Pods {
             devices: &devices,
             apparmor: apparmor::apparmor_profile(config)?,
         })?;
+        spec::extras::apply(&mut spec, extras, config, &defaults, &self.parts.node);
         let named = cdi::names(&config.cdi_devices, &config.annotations)?;
         for edits in cdi::resolve(&self.options.containers.cdi_spec_dirs, &named)? {
             spec::edits::apply(&mut spec, &edits);

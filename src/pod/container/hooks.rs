@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::DirBuilderExt, sync::Arc};
 
-use oci_spec::runtime::{Root, Spec};
+use oci_spec::runtime::Spec;
 use tracing::warn;
 
 use crate::{
@@ -39,7 +39,7 @@ impl Pods {
         let made = fs::DirBuilder::new().mode(0o700).create(&directory);
         made.during("create directory", &directory)?;
         let mut spec = spec.clone();
-        let mut root = spec.root().clone().unwrap_or_else(Root::default);
+        let mut root = spec.root().clone().unwrap_or_default();
         // Where a hook in the container's mount namespace finds it.
         root.set_path(self.options.mount_point());
         spec.set_root(Some(root));

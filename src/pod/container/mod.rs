@@ -10,6 +10,7 @@ pub(super) mod check;
 mod create_container;
 mod declared_volumes;
 pub(super) mod devices;
+mod extras;
 pub(super) mod filters;
 mod hooks;
 mod image_volumes;

@@ -141,7 +141,7 @@ impl Pods {
             _ => {}
         }
         // The bundle last: what lies beside it is found again by its name.
-        for path in [self.filter_file(id), self.bundle_file(id)] {
+        for path in [self.filter_file(id), self.passwd_file(id), self.bundle_file(id)] {
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(error).during("remove", &path);

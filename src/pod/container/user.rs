@@ -51,5 +51,6 @@ pub(in crate::pod) fn of(
         );
         return Err(spec::Error::invalid("supplemental_groups", reason).into());
     }
-    Ok(User { uid: found.uid, gid, groups, home: found.home })
+    let is_known = found.name.is_some();
+    Ok(User { uid: found.uid, gid, groups, home: found.home, is_known })
 }

@@ -19,7 +19,7 @@ use crate::{
     },
     network::{self, PodRequest},
     pod::{
-        Pods, SANDBOXES, blocking,
+        Pods, SANDBOXES, allowed, blocking,
         error::{During, Error, Reason},
         happening::Happening,
         id::SandboxId,
@@ -33,9 +33,10 @@ use crate::{
         stage,
         time::now,
     },
+    quantity,
     spec::{
         self,
-        config::{NamespaceMode, Protocol, SandboxConfig},
+        config::{Map, NamespaceMode, Protocol, SandboxConfig},
     },
     store::Batch,
     sys::process::Identity,
@@ -90,6 +91,7 @@ impl Pods {
         files::check(config)?;
         check::check_sandbox(config)?;
         check::check_cgroup_parent(&config.cgroup_parent)?;
+        self.shm_size_of(&config.annotations)?;
         Ok(())
     }
 
@@ -335,11 +337,23 @@ impl Pods {
             sysctls: self.sysctls(&record.config, own_network),
             netns_path: text(&record.netns),
             shm_path: text(&record.shm),
-            shm_size: self.options.shm_size,
+            shm_size: self.shm_size_of(&record.config.annotations)?,
             files_path: text(&record.files),
             init_cgroup: text(&record.init_cgroup()),
             cgroup: text(&record.owns_cgroup.then(|| record.cgroup.clone())),
             ..v1::Setup::default()
+        })
+    }
+
+    /// The size of `/dev/shm`, which an annotation may ask for where that is allowed.
+    fn shm_size_of(&self, annotations: &Map) -> Result<u64, Error> {
+        let allowed = &self.options.containers.allowed_annotations;
+        let Some((key, text)) = allowed.value(annotations, allowed::SHM_SIZE, "") else {
+            return Ok(self.options.shm_size);
+        };
+        quantity::whole(text).filter(|bytes| *bytes >= 4096).ok_or_else(|| {
+            let reason = format!("{key}: {text:?} is no size; write a quantity such as 256Mi");
+            spec::Error::invalid("annotations", reason).into()
         })
     }
 

@@ -256,7 +256,7 @@ fn what_is_mounted_inside_is_not_copied() {
         let directory = tempfile::tempdir().unwrap();
         let (from, to) = (directory.path().join("from"), directory.path().join("to"));
         fs::create_dir_all(from.join("mount")).unwrap();
-        mount("tmpfs", &from.join("mount"), "tmpfs", MountFlags::empty(), None).unwrap();
+        mount("tmpfs", from.join("mount"), "tmpfs", MountFlags::empty(), None).unwrap();
         let error = copied(&from, &to).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EXDEV));
         let detach = rustix::mount::UnmountFlags::DETACH;
