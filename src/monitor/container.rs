@@ -15,7 +15,12 @@ use std::{
 
 use rustix::process::Pid;
 
-use super::{log::Log, sources::Token, v1};
+use super::{
+    log::Log,
+    sources::Token,
+    v1,
+    way::{Maker, Way},
+};
 use crate::{
     kind::Kind,
     runtime::{cgroup::Cgroup, error::Error},
@@ -87,7 +92,7 @@ pub(super) struct Reader {
 pub(super) enum Phase {
     /// Its first process has not executed the program yet. Whoever waits for that is none
     /// once it was told that the process does not end either.
-    Starting { caller: Option<Caller>, report: Token, ready: bool, failure: Option<Error> },
+    Starting(Way),
     /// The program runs.
     Running { started_at: i64 },
     /// It has ended.
@@ -111,6 +116,12 @@ impl Container {
         if self.outputs.is_empty() {
             self.log = None;
         }
+    }
+
+    /// The child that is its process, or is about to be.
+    pub(super) fn is_child(&self, pid: Pid) -> bool {
+        let is_gone = matches!(&self.phase, Phase::Starting(way) if way.maker == Maker::Gone);
+        self.pid == pid && !is_gone
     }
 
     /// Sends a signal to the first process. One that has ended needs none.
@@ -164,7 +175,7 @@ impl Container {
 
     pub(super) fn state(&self, id: &str) -> v1::ContainerState {
         let (started_at, exited) = match &self.phase {
-            Phase::Starting { .. } => (0, None),
+            Phase::Starting(_) => (0, None),
             Phase::Running { started_at } => (*started_at, None),
             Phase::Exited { started_at, exit } => (*started_at, Some(exit.clone())),
         };

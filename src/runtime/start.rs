@@ -1,14 +1,13 @@
 //! The start of a container: a clone, the mounts, and the `execve` of the user's program.
 
 use std::{
-    convert::Infallible,
     fs::File,
     io::{Read, Seek},
     os::fd::{AsFd, OwnedFd},
 };
 
 use oci_spec::runtime::Spec;
-use rustix::process::{Pid, setsid};
+use rustix::process::Pid;
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -16,6 +15,7 @@ use super::{
     cgroup::Cgroup,
     console, devices,
     error::{During, Error},
+    inside::{self, Inside},
     mask, mounts,
     namespaces::{PidNamespace, clone_into},
     process,
@@ -28,7 +28,8 @@ use crate::sys::{
     exec::exit,
     inherited,
     keyring::Keyring,
-    seccomp, signal,
+    seccomp::{self, Instruction},
+    signal,
 };
 
 /// What to start. The network, IPC and UTS namespaces are those of the caller.
@@ -60,6 +61,8 @@ pub struct Child {
     pub pidfd: OwnedFd,
     /// Where it reports; see [`super::report`].
     pub report: OwnedFd,
+    /// Whether it is another process that executes the program, which it makes last.
+    pub is_helper: bool,
 }
 
 /// Starts a container and returns before its program runs; what becomes of it is reported.
@@ -68,37 +71,69 @@ pub struct Child {
 /// When no process can be cloned.
 pub fn start(proof: &SingleThreaded, request: StartRequest<'_>) -> Result<Child, Error> {
     let (reporter, report) = Reporter::pair().during("create", "report socket")?;
-    let (flags, join) = match request.pid {
-        PidNamespace::New => (libc::CLONE_NEWNS | libc::CLONE_NEWPID, None),
-        PidNamespace::Inherit => (libc::CLONE_NEWNS, None),
-        PidNamespace::Join(namespace) => (libc::CLONE_NEWNS, Some(namespace)),
+    let flags = match request.pid {
+        PidNamespace::New => libc::CLONE_NEWNS | libc::CLONE_NEWPID,
+        PidNamespace::Inherit | PidNamespace::Join(_) => libc::CLONE_NEWNS,
     };
-    match clone_into(proof, flags, request.cgroup.clone_target(), join)? {
-        Cloned::Parent { pid, pidfd } => Ok(Child { pid, pidfd, report }),
+    let is_helper = matches!(request.pid, PidNamespace::Join(_));
+    match clone_into(proof, flags, request.cgroup.clone_target())? {
+        Cloned::Parent { pid, pidfd } => Ok(Child { pid, pidfd, report, is_helper }),
         Cloned::Child => {
             drop(report);
-            finish(&reporter, become_container(request, &reporter))
+            become_container(proof, request, reporter)
         }
     }
 }
 
 /// The end of a child that could not become its program.
-pub(super) fn finish(reporter: &Reporter, result: Result<Infallible, Error>) -> ! {
-    let Err(error) = result;
-    reporter.failed(&error);
+pub(super) fn give_up(reporter: &Reporter, error: &Error) -> ! {
+    reporter.failed(error);
     exit(128)
 }
 
-/// Every step in its order; each has the reason for its place in the function it calls.
-fn become_container(request: StartRequest<'_>, reporter: &Reporter) -> Result<Infallible, Error> {
+fn become_container(proof: &SingleThreaded, request: StartRequest<'_>, reporter: Reporter) -> ! {
+    let pid = request.pid;
+    let filter_flags = request.filter_flags;
+    let Prepared { spec, filter, has_terminal } = match prepare(request, &reporter) {
+        Ok(prepared) => prepared,
+        Err(error) => give_up(&reporter, &error),
+    };
+    let Some(process) = spec.process() else { give_up(&reporter, &no_process()) };
+    let filter = filter.as_deref().map(|filter| (filter, filter_flags));
+    let (error, reporter) = match pid {
+        // Nobody else is there.
+        PidNamespace::New => (process::run(process, filter, has_terminal, &reporter), reporter),
+        // Those who may trace others there may trace everybody on this node.
+        PidNamespace::Inherit => (process::run(process, filter, has_terminal, &reporter), reporter),
+        PidNamespace::Join(member) => {
+            let namespace = member.pidfd;
+            let inside = Inside { namespace, process, filter, has_terminal };
+            let Err((error, reporter)) = inside::run(proof, reporter, &inside);
+            (Err(error), reporter)
+        }
+    };
+    let Err(error) = error;
+    give_up(&reporter, &error)
+}
+
+fn no_process() -> Error {
+    Error::spec("process", "the spec has no process to execute")
+}
+
+struct Prepared {
+    spec: Spec,
+    filter: Option<Vec<Instruction>>,
+    has_terminal: bool,
+}
+
+/// Every step before the program in its order; each has the reason for its place in the
+/// function it calls. Lets go of all that was handed in.
+fn prepare(request: StartRequest<'_>, reporter: &Reporter) -> Result<Prepared, Error> {
     request.cgroup.join()?;
     detach(request.keyring)?;
     let Bundle { spec, rootfs, mount_point } = read_json(request.bundle)?;
     let filter = request.filter.map(read_filter).transpose()?;
-    let process = spec
-        .process()
-        .as_ref()
-        .ok_or_else(|| Error::spec("process", "the spec has no process to execute"))?;
+    let process = spec.process().as_ref().ok_or_else(no_process)?;
     // Only now, inside the cgroup: its root is where this process is.
     unshare(libc::CLONE_NEWCGROUP).during("create", "cgroup namespace")?;
     process::prepare(process)?;
@@ -107,39 +142,42 @@ fn become_container(request: StartRequest<'_>, reporter: &Reporter) -> Result<In
     let sources = mounts::prepare(mounts)?;
     rootfs::isolate()?;
     let root = rootfs::attach(&rootfs, &mount_point)?;
-    mounts::attach_all(root.as_fd(), sources)?;
+    let member = match request.pid {
+        PidNamespace::Join(member) => Some(member),
+        PidNamespace::New | PidNamespace::Inherit => None,
+    };
+    mounts::attach_all(root.as_fd(), sources, member)?;
     devices::create(root.as_fd(), linux_list(&spec, |linux| linux.devices()), mounts)?;
     rootfs::pivot(root.as_fd())?;
     drop(root);
 
-    match &request.stdio {
+    let has_terminal = match request.stdio {
         ChildStdio::Streams { stdin, stdout, stderr } => {
-            stdio::install(stdin.as_ref(), stdout, stderr)?;
+            stdio::install(stdin.as_ref(), &stdout, &stderr)?;
+            false
         }
         ChildStdio::Terminal { rows, columns } => {
-            let terminal = console::open(reporter, *rows, *columns)?;
+            let terminal = console::open(reporter, rows, columns)?;
             console::bind(terminal.as_fd())?;
+            true
         }
-    }
+    };
     mask::make_read_only(linux_list(&spec, |linux| linux.readonly_paths()))?;
     mask::mask(linux_list(&spec, |linux| linux.masked_paths()))?;
     process::make_working_directory(process.cwd());
     let propagation = spec.linux().as_ref().and_then(|l| l.rootfs_propagation().clone());
     let read_only = spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false));
     rootfs::finish(propagation.as_deref(), read_only)?;
-
-    let filter = filter.as_deref().map(|filter| (filter, request.filter_flags));
-    process::run(process, filter, reporter)
+    Ok(Prepared { spec, filter, has_terminal })
 }
 
 fn linux_list<T>(spec: &Spec, get: impl Fn(&oci_spec::runtime::Linux) -> &Option<Vec<T>>) -> &[T] {
     spec.linux().as_ref().and_then(|linux| get(linux).as_deref()).unwrap_or_default()
 }
 
-/// A session of its own, the container's keyring, and nothing else of what the daemon was
-/// started with. Inside the cgroup, which says what processors there are.
+/// The container's keyring, and nothing else of what the daemon was started with. Inside the
+/// cgroup, which says what processors there are.
 pub(super) fn detach(keyring: &Keyring) -> Result<(), Error> {
-    setsid().during("create", "session")?;
     join_keyring(keyring)?;
     inherited::reset();
     signal::reset();

@@ -78,7 +78,7 @@ impl Server {
     }
 
     fn nothing_runs(&self) -> bool {
-        let ended = |phase: &Phase| !matches!(phase, Phase::Starting { .. });
+        let ended = |phase: &Phase| !matches!(phase, Phase::Starting(_));
         self.containers.values().all(|c| ended(&c.phase) && c.cgroup.is_empty().is_ok_and(|e| e))
     }
 
