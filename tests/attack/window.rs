@@ -133,3 +133,40 @@ async fn a_container_that_joins_a_pid_namespace_has_nothing_of_the_host_either()
     }
     panic!("the watcher has seen {seen} processes only: nothing is shown");
 }
+
+/// What is called for a program before it runs is nothing that its profile has to allow, nor
+/// anything that it may do itself for that.
+#[tokio::test]
+async fn a_profile_need_not_know_how_processes_are_made() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let profile = node.path("profile.json");
+    let names = r#"["setsid", "capset", "setuid", "setresuid", "setgroups", "clone", "clone3",
+        "fork", "vfork", "prctl", "seccomp"]"#;
+    let rule = format!(r#"{{"names": {names}, "action": "SCMP_ACT_ERRNO", "errnoRet": 1}}"#);
+    let json = format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{rule}]}}"#);
+    std::fs::write(&profile, json).unwrap();
+    let mut config = requests::sandbox(&node, "shared");
+    let shared = v1::NamespaceOption { pid: v1::NamespaceMode::Pod.into(), ..Default::default() };
+    let linux = config.linux.get_or_insert_default();
+    linux.security_context.get_or_insert_default().namespace_options = Some(shared.clone());
+    let pod = node.run(config).await.unwrap();
+    for user in [0, 1000] {
+        let mut config = requests::script(&format!("c{user}"), "exec sleep 1000");
+        let security = requests::security(&mut config);
+        security.namespace_options = Some(shared.clone());
+        security.run_as_user = Some(v1::Int64Value { value: user });
+        security.seccomp = Some(v1::SecurityProfile {
+            profile_type: v1::security_profile::ProfileType::Localhost.into(),
+            localhost_ref: profile.display().to_string(),
+        });
+        let id = node.launch(&pod, config).await;
+        let is_leader = "read pid rest < /proc/self/stat; set -- $rest; echo $(($4 == pid))";
+        assert_eq!(node.output(&id, is_leader).await, "1", "it leads a session");
+        let response = node.exec(&id, "(true); exit 0", 10).await.unwrap();
+        assert_ne!(response.exit_code, 0, "it may not fork");
+        let mine = "while read key value rest; do case $key in Seccomp:|Uid:) echo $value;; esac; \
+                    done < /proc/self/status";
+        assert_eq!(node.output(&id, mine).await, format!("{user}\n2"));
+    }
+}
