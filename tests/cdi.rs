@@ -296,3 +296,33 @@ async fn a_program_may_end_before_the_hooks_after_its_start() {
     .await;
     end(node);
 }
+
+#[tokio::test]
+async fn hooks_are_run_in_a_pod_that_shares_its_processes() {
+    requires_root!();
+    let mut node = node().await;
+    let Value::Array(hooks) = hooks_that_tell(&node)["hooks"].clone() else { panic!() };
+    let others: Vec<Value> =
+        hooks.iter().filter(|hook| hook["hookName"] != "poststart").cloned().collect();
+    describe(&node, "low/others.json", "others", &json!({ "hooks": others }));
+    describe(&node, "low/all.json", "all", &json!({ "hooks": hooks }));
+    let mut config = requests::sandbox(&node, "shared");
+    let security = config.linux.as_mut().unwrap().security_context.as_mut().unwrap();
+    security.namespace_options = Some(v1::NamespaceOption::default());
+    let pod = node.run(config).await.unwrap();
+    let shared = |mut config: v1::ContainerConfig| {
+        requests::security(&mut config).namespace_options = Some(v1::NamespaceOption::default());
+        config
+    };
+    let id = node.launch(&pod, shared(with("c", "sleep 1000", &["others"]))).await;
+    let moments: Vec<String> = told(&node.path("told")).into_iter().map(|line| line.0).collect();
+    assert_eq!(moments, ["prestart", "createRuntime", "createContainer"]);
+    assert_eq!(node.output(&id, "cat /dev/shm/a").await, "inside");
+    let id = node.create(&pod, shared(with("all", "sleep 1000", &["all"]))).await.unwrap();
+    let error = node.start_container(&id).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unimplemented, "{error}");
+    assert!(error.message().contains("poststart"), "{error}");
+    node.remove_pod(&pod).await.unwrap();
+    leaks::assert_nothing_left(&node).await;
+    end(node);
+}

@@ -15,19 +15,18 @@ use std::{
 
 use rustix::process::Pid;
 
-use super::{log::Log, sources::Token, v1};
+pub(super) use super::way::Caller;
+use super::{
+    log::Log,
+    sources::Token,
+    v1,
+    way::{Maker, Way},
+};
 use crate::{
     kind::Kind,
     runtime::{cgroup::Cgroup, error::Error},
     sys::{keyring::Keyring, signal},
 };
-
-/// Who waits for the answer to a request.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Caller {
-    pub connection: Token,
-    pub request: u64,
-}
 
 /// A container's process, log and cgroup.
 #[derive(Debug)]
@@ -87,14 +86,7 @@ pub(super) struct Reader {
 pub(super) enum Phase {
     /// Its first process has not executed the program yet. Whoever waits for that is none
     /// once it was told that the process does not end either.
-    /// A hook may run still when the program has ended already: that is told afterwards.
-    Starting {
-        caller: Option<Caller>,
-        report: Token,
-        ready: bool,
-        failure: Option<Error>,
-        ended: Option<(i32, bool)>,
-    },
+    Starting(Way),
     /// The program runs.
     Running { started_at: i64 },
     /// It has ended.
@@ -118,6 +110,12 @@ impl Container {
         if self.outputs.is_empty() {
             self.log = None;
         }
+    }
+
+    /// The child that is its process, or is about to be.
+    pub(super) fn is_child(&self, pid: Pid) -> bool {
+        let is_gone = matches!(&self.phase, Phase::Starting(way) if way.maker == Maker::Gone);
+        self.pid == pid && !is_gone
     }
 
     /// Sends a signal to the first process. One that has ended needs none.
@@ -171,7 +169,7 @@ impl Container {
 
     pub(super) fn state(&self, id: &str) -> v1::ContainerState {
         let (started_at, exited) = match &self.phase {
-            Phase::Starting { .. } => (0, None),
+            Phase::Starting(_) => (0, None),
             Phase::Running { started_at } => (*started_at, None),
             Phase::Exited { started_at, exit } => (*started_at, Some(exit.clone())),
         };

@@ -4,7 +4,7 @@ use std::{os::fd::OwnedFd, time::Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{container::Caller, sources::Token};
+use super::way::{Maker, Way};
 use crate::runtime::{cgroup::Cgroup, error::Error};
 
 /// An exec's process and the cgroup of all that it starts.
@@ -13,12 +13,7 @@ pub(super) struct Exec {
     pub container: String,
     pub cgroup: Cgroup,
     pub pid: Pid,
-    /// Whoever waits for its program; none once it was told that this comes to nothing.
-    pub caller: Option<Caller>,
-    /// Until the program runs.
-    pub report: Option<Token>,
-    pub ready: bool,
-    pub failure: Option<Error>,
+    pub way: Way,
     /// The master side of its terminal, until it is handed over.
     pub terminal: Option<OwnedFd>,
     /// When all that it has started is killed.
@@ -34,7 +29,12 @@ pub(super) struct Exec {
 impl Exec {
     /// Whether its program runs.
     pub(super) fn is_running(&self) -> bool {
-        self.ready && self.failure.is_none() && self.report.is_none()
+        self.way.has_arrived()
+    }
+
+    /// The child that is its process, or is about to be.
+    pub(super) fn is_child(&self, pid: Pid) -> bool {
+        self.pid == pid && self.way.maker != Maker::Gone
     }
 
     /// Kills all that it has started.
@@ -42,7 +42,9 @@ impl Exec {
         self.killed_at.get_or_insert_with(Instant::now);
         // On v1 it may not have joined its cgroup yet. It is a child that was not reaped, so
         // that its id is nobody else's.
-        let _ = kill_process(self.pid, Signal::KILL);
+        if self.way.maker != Maker::Gone {
+            let _ = kill_process(self.pid, Signal::KILL);
+        }
         self.cgroup.kill()
     }
 }

@@ -1,8 +1,8 @@
 //! The init of a PID namespace that the containers of a pod share.
 //!
 //! It is a copy of the monitor that executes nothing: its program is the monitor's, which no
-//! container can change, and its root is an empty read-only directory, so that nothing of the
-//! host can be reached through `/proc/1`. It has no capability either: a container that may
+//! container can change, and its root is a read-only directory with nothing in it but the
+//! namespace's own procfs, so that nothing of the host can be reached through `/proc/1`. It has no capability either: a container that may
 //! trace the processes of its pod would make those its own. For the same reason it lies in a
 //! cgroup below the pod's that has no devices and one process, and behind a filter that leaves
 //! it what it needs to reap. It ends with the monitor.
@@ -15,6 +15,7 @@ use std::{
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxPids, LinuxResources};
 
 use rustix::{
+    fs::{Mode, mkdirat},
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
         UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change,
@@ -32,7 +33,9 @@ use crate::{
     },
     sys::{
         clone::{Cloned, SingleThreaded, clone3},
-        exec, inherited, seccomp, signal,
+        exec, inherited,
+        mount::{MountAttributes, mount_setattr},
+        seccomp, signal,
     },
 };
 
@@ -128,17 +131,26 @@ fn enter_empty_root(mount_point: &Path) -> Result<(), Error> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .during("stop propagation of", "/")?;
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).during("open", object)?;
-    fsconfig_set_string(&context, "nr_inodes", "1").during("limit", object)?;
+    fsconfig_set_string(&context, "nr_inodes", "2").during("limit", object)?;
     fsconfig_create(&context).during("create", object)?;
-    let tree = fsmount(
-        &context,
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOEXEC,
-    )
-    .during("mount", object)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let mount = |context, attributes| {
+        fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).during("mount", object)
+    };
+    let tree = mount(&context, attributes)?;
+    mkdirat(&tree, "proc", Mode::from_raw_mode(0o555)).during("fill", object)?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     move_mount(&tree, "", rustix::fs::CWD, mount_point, flags).during("attach", object)?;
     fchdir(&tree).during("enter", object)?;
+    // The one of this namespace, for containers that come into it.
+    let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).during("open", object)?;
+    fsconfig_create(&context).during("create", object)?;
+    let proc = mount(&context, attributes)?;
+    move_mount(&proc, "", rustix::fs::CWD, "proc", flags).during("attach", object)?;
+    let read_only = MountAttributes { set: libc::MOUNT_ATTR_RDONLY, ..Default::default() };
+    mount_setattr(tree.as_fd(), read_only, false).during("protect", object)?;
     pivot_root(".", ".").during("change to", object)?;
     unmount(".", UnmountFlags::DETACH).during("detach", "root of the host")
 }

@@ -13,6 +13,7 @@ pub mod pod;
 pub mod record;
 pub mod server;
 mod sources;
+mod way;
 
 #[cfg(feature = "daemon")]
 pub mod client;

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::AsFd,
     path::{Component, Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -19,6 +19,7 @@ use crate::{
     runtime::{
         cgroup::{Cgroup, Version},
         error::{During, Error},
+        namespaces::{self, Member},
     },
     sys::{
         clone::{SingleThreaded, unshare},
@@ -176,9 +177,11 @@ impl Pod {
     }
 
     /// The first process of the PID namespace that the containers share.
-    pub(super) fn pid_namespace(&self) -> Result<BorrowedFd<'_>, Error> {
+    pub(super) fn pid_namespace(&self) -> Result<Member<'_>, Error> {
         match &self.init {
-            Some(init) => Ok(init.pidfd.as_fd()),
+            // One that has ended may be nobody by now, or somebody else.
+            Some(_) if self.init_exited => Err(namespaces::ended()),
+            Some(init) => Ok(Member { pid: init.pid, pidfd: init.pidfd.as_fd() }),
             None => Err(Error::spec("pid mode", "the pod has no PID namespace of its own")),
         }
     }

@@ -19,6 +19,9 @@ const MANY: usize = 500;
 /// The start of a pod or a container needs for a moment what many records take.
 pub(super) const PER_START: usize = 5;
 
+/// The same of an answer with all metrics.
+pub(super) const PER_METRICS: usize = 100;
+
 /// How often it is thought of.
 const PAUSE: Duration = Duration::from_secs(5);
 

@@ -4,7 +4,7 @@
 mod metrics;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -229,18 +229,16 @@ impl Pods {
 
     /// Lets go of the meters of what runs no more.
     fn forget_meters(&self) {
-        let runs = |id: &str| {
-            self.container(id).is_ok_and(|container| container.is_running())
-                || self
-                    .sandbox(id)
-                    .is_ok_and(|sandbox| sandbox.record().phase == SandboxPhase::Ready)
-        };
-        let gone: Vec<String> =
-            self.meters.known().keys().filter(|id| !runs(id)).cloned().collect();
-        let mut known = self.meters.known();
-        for id in gone {
-            known.remove(&id);
-        }
+        let (containers, sandboxes) = (self.containers(), self.sandboxes());
+        let containers = containers.iter().filter(|container| container.is_running());
+        let is_ready = |sandbox: &&Arc<Sandbox>| sandbox.record().phase == SandboxPhase::Ready;
+        let sandboxes = sandboxes.iter().filter(is_ready);
+        let running: HashSet<&str> = containers
+            .map(|container| container.id.as_str())
+            .chain(sandboxes.map(|sandbox| sandbox.id.as_str()))
+            .collect();
+        // One that has begun meanwhile gets another one.
+        self.meters.known().retain(|id, _| running.contains(id.as_str()));
     }
 
     /// Samples processor time for as long as the daemon lives.

@@ -1,9 +1,15 @@
 //! What a container is made from: an OCI runtime spec and where its root filesystem lies.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
+};
 
 use oci_spec::runtime::{Process, Spec};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::error::{During, Error};
 
 /// Everything that the child of [`super::start::start`] reads.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -76,4 +82,31 @@ pub struct ExecBundle {
     /// Values of the environment that are not UTF-8.
     #[serde(default)]
     pub raw_environment: RawEnvironment,
+}
+
+/// Parses a file.
+pub(super) fn read_json<T: DeserializeOwned>(file: OwnedFd) -> Result<T, Error> {
+    read_json_at(file.as_fd())
+}
+
+/// The same of a file that others read too, each from its beginning.
+pub(super) fn read_json_at<T: DeserializeOwned>(file: BorrowedFd<'_>) -> Result<T, Error> {
+    let bytes = read_whole(file)?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Error::spec("spec", format!("does not parse: {error}")))
+}
+
+/// By positions of its own: the position of the descriptor belongs to all who have it.
+pub(super) fn read_whole(file: BorrowedFd<'_>) -> Result<Vec<u8>, Error> {
+    let size = rustix::fs::fstat(file).during("inspect", "bundle")?.st_size;
+    let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match rustix::io::pread(file, &mut bytes[filled..], filled as u64) {
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(0) => bytes.truncate(filled),
+            length => filled += length.during("read", "bundle")?,
+        }
+    }
+    Ok(bytes)
 }

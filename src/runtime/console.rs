@@ -20,8 +20,8 @@ use super::{
 };
 use crate::sys::path::Root;
 
-/// Opens a terminal in the current root, reports its master side, and makes its other side
-/// the controlling terminal and the standard streams of this process.
+/// Opens a terminal in the current root, reports its master side, and makes its other side the
+/// standard streams of this process. Whoever executes the program takes control of it.
 pub(super) fn open(reporter: &Reporter, rows: u16, columns: u16) -> Result<OwnedFd, Error> {
     let root = detached::root_directory()?;
     let master = Root::new(root.as_fd())
@@ -35,7 +35,6 @@ pub(super) fn open(reporter: &Reporter, rows: u16, columns: u16) -> Result<Owned
         tcsetwinsize(&slave, size).during("set size of", "terminal")?;
     }
     reporter.terminal(master.as_fd()).during("hand over", "terminal")?;
-    rustix::process::ioctl_tiocsctty(&slave).during("take control of", "terminal")?;
     stdio::install(Some(&slave), &slave, &slave)?;
     Ok(slave)
 }

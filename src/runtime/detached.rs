@@ -26,16 +26,26 @@ pub(super) fn filesystem(
     if let Some(source) = source {
         fsconfig_set_string(context.as_fd(), "source", source).during("name source of", kind)?;
     }
-    for (key, value) in data {
-        let set = match value {
-            Some(value) => fsconfig_set_string(context.as_fd(), key.as_str(), value.as_str()),
-            None => fsconfig_set_flag(context.as_fd(), key.as_str()),
-        };
-        set.during("set option", format_args!("{key} of {kind}"))?;
-    }
+    set_options(context.as_fd(), kind, data)?;
     fsconfig_create(context.as_fd()).during("create filesystem", kind)?;
     fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
         .during("mount", kind)
+}
+
+/// Sets the options of a filesystem that is being made.
+pub(super) fn set_options(
+    context: BorrowedFd<'_>,
+    kind: &str,
+    data: &[(String, Option<String>)],
+) -> Result<(), Error> {
+    for (key, value) in data {
+        let set = match value {
+            Some(value) => fsconfig_set_string(context, key.as_str(), value.as_str()),
+            None => fsconfig_set_flag(context, key.as_str()),
+        };
+        set.during("set option", format_args!("{key} of {kind}"))?;
+    }
+    Ok(())
 }
 
 /// Attaches a detached mount on top of what `target` refers to.

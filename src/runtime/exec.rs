@@ -1,24 +1,25 @@
 //! One more process in a running container: a clone, a `setns`, and an `execve`.
 
-use std::{
-    convert::Infallible,
-    os::fd::{BorrowedFd, OwnedFd},
-};
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use oci_spec::runtime::Process;
 
 use super::{
-    bundle::ExecBundle,
+    bundle::{ExecBundle, RawEnvironment, read_json},
     cgroup::Cgroup,
     console,
     error::{During, Error},
+    inside::{self, Inside},
     namespaces::clone_into,
     process,
     report::Reporter,
-    start::{Child, detach, finish, read_filter, read_json},
+    start::{Child, detach, give_up, read_filter},
     stdio::{self, ChildStdio},
 };
 use crate::sys::{
     clone::{Cloned, SingleThreaded, setns},
     keyring::Keyring,
+    seccomp::Instruction,
 };
 
 /// What to execute, and where.
@@ -44,16 +45,44 @@ pub struct ExecRequest<'a> {
 /// When no process can be cloned, or the container has ended.
 pub fn exec(proof: &SingleThreaded, request: ExecRequest<'_>) -> Result<Child, Error> {
     let (reporter, report) = Reporter::pair().during("create", "report socket")?;
-    match clone_into(proof, 0, request.cgroup.clone_target(), Some(request.init))? {
-        Cloned::Parent { pid, pidfd } => Ok(Child { pid, pidfd, report }),
+    match clone_into(proof, 0, request.cgroup.clone_target())? {
+        Cloned::Parent { pid, pidfd } => Ok(Child { pid, pidfd, report, is_helper: true }),
         Cloned::Child => {
             drop(report);
-            finish(&reporter, become_process(request, &reporter))
+            become_process(proof, request, reporter)
         }
     }
 }
 
-fn become_process(request: ExecRequest<'_>, reporter: &Reporter) -> Result<Infallible, Error> {
+fn become_process(proof: &SingleThreaded, request: ExecRequest<'_>, reporter: Reporter) -> ! {
+    let init = request.init;
+    let prepared = match prepare(request, &reporter) {
+        Ok(prepared) => prepared,
+        Err(error) => give_up(&reporter, &error),
+    };
+    let Prepared { process, raw_environment, filter, has_terminal } = prepared;
+    let filter = filter.as_ref().map(|(filter, flags)| (filter.as_slice(), *flags));
+    let inside = Inside {
+        namespace: init,
+        process: &process,
+        raw_environment: &raw_environment,
+        hooks: None,
+        filter,
+        has_terminal,
+    };
+    let Err((error, reporter)) = inside::run(proof, reporter, &inside);
+    give_up(&reporter, &error)
+}
+
+struct Prepared {
+    process: Process,
+    raw_environment: RawEnvironment,
+    filter: Option<(Vec<Instruction>, u32)>,
+    has_terminal: bool,
+}
+
+/// What is done outside of the container's PID namespace; lets go of all that was handed in.
+fn prepare(request: ExecRequest<'_>, reporter: &Reporter) -> Result<Prepared, Error> {
     request.cgroup.join()?;
     detach(request.keyring)?;
     let ExecBundle { process, seccomp_flags, raw_environment } = read_json(request.bundle)?;
@@ -61,14 +90,16 @@ fn become_process(request: ExecRequest<'_>, reporter: &Reporter) -> Result<Infal
     process::prepare(&process)?;
     setns(request.init, libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP)
         .during("join", "namespaces of the container")?;
-    match &request.stdio {
+    let has_terminal = match request.stdio {
         ChildStdio::Streams { stdin, stdout, stderr } => {
-            stdio::install(stdin.as_ref(), stdout, stderr)?;
+            stdio::install(stdin.as_ref(), &stdout, &stderr)?;
+            false
         }
         ChildStdio::Terminal { rows, columns } => {
-            console::open(reporter, *rows, *columns)?;
+            drop(console::open(reporter, rows, columns)?);
+            true
         }
-    }
-    let filter = filter.as_deref().map(|filter| (filter, seccomp_flags));
-    process::run(&process, &raw_environment, filter, reporter, || Ok(()))
+    };
+    let filter = filter.map(|filter| (filter, seccomp_flags));
+    Ok(Prepared { process, raw_environment, filter, has_terminal })
 }

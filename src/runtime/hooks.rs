@@ -26,11 +26,10 @@ use oci_spec::runtime::{ContainerState, Hook, Hooks, Spec, StateBuilder};
 use rustix::process::{Pid, Signal, pidfd_send_signal, setsid};
 
 use super::{
-    bundle::{Bundle, HookContext},
+    bundle::{Bundle, HookContext, read_json_at},
     error::{During, Error},
     program::{self, Program},
     report::Reporter,
-    start::read_json_at,
 };
 use crate::{
     kind::Kind,
@@ -133,6 +132,21 @@ impl<'bundle> Own<'bundle> {
     ) -> Result<(), Error> {
         let mut hooks = hooks.iter().flatten();
         hooks.try_for_each(|hook| self.run_one(moment, hook, status, Some(pid), Some(over)))
+    }
+
+    /// Whether its hooks can be run: where a program is made last, among others, nobody outside
+    /// learns in time who it is.
+    pub(super) fn check(&self, is_among_others: bool) -> Result<(), Error> {
+        let has_poststart = self.hooks.poststart().as_ref().is_some_and(|hooks| !hooks.is_empty());
+        if !is_among_others || !has_poststart {
+            return Ok(());
+        }
+        Err(Error::Child {
+            kind: Kind::Unimplemented,
+            message: "poststart hooks are not run for containers that share the PID namespace of \
+                      their pod; give the container its own, or choose another device"
+                .to_owned(),
+        })
     }
 
     /// In the mount namespace of the container, before its root is changed.

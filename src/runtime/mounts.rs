@@ -14,7 +14,7 @@ use std::{
 
 use oci_spec::runtime::Mount;
 use rustix::{
-    fs::{CWD, FileType, Mode, OFlags, fstat, fstatfs, statat, symlinkat},
+    fs::{CWD, FileType, Mode, OFlags, fstat, statat, symlinkat},
     mount::{OpenTreeFlags, open_tree},
 };
 
@@ -22,7 +22,9 @@ use super::{
     cgroup,
     detached::{attach, filesystem},
     error::{During, Error},
+    namespaces::Member,
     options::MountOptions,
+    proc::{self, is_proc},
     volume,
 };
 use crate::sys::{
@@ -64,11 +66,16 @@ fn open_source(mount: &Mount, recursive: bool) -> Result<OwnedFd, Error> {
     open_tree(CWD, source, flags).during("open mount source", source.display())
 }
 
-/// Makes every mount in the order of the spec.
-pub(super) fn attach_all(root: BorrowedFd<'_>, mounts: Vec<Prepared<'_>>) -> Result<(), Error> {
+/// Makes every mount in the order of the spec. `member` is of the PID namespace that `/proc`
+/// is to show, where that is not the caller's.
+pub(super) fn attach_all(
+    root: BorrowedFd<'_>,
+    mounts: Vec<Prepared<'_>>,
+    member: Option<Member<'_>>,
+) -> Result<(), Error> {
     mounts.into_iter().try_for_each(|prepared| {
         let destination = prepared.mount.destination().clone();
-        attach_one(Root::new(root), prepared).map_err(|error| at(&destination, error))
+        attach_one(Root::new(root), prepared, member).map_err(|error| at(&destination, error))
     })
 }
 
@@ -84,7 +91,11 @@ fn at(destination: &Path, error: Error) -> Error {
     }
 }
 
-fn attach_one(root: Root<'_>, prepared: Prepared<'_>) -> Result<(), Error> {
+fn attach_one(
+    root: Root<'_>,
+    prepared: Prepared<'_>,
+    member: Option<Member<'_>>,
+) -> Result<(), Error> {
     let Prepared { mount, options, source } = prepared;
     let destination = mount.destination();
     if let Some(tree) = source {
@@ -110,7 +121,10 @@ fn attach_one(root: Root<'_>, prepared: Prepared<'_>) -> Result<(), Error> {
                 _ => directory(root, destination)?,
             };
             let source = mount.source().as_deref();
-            let tree = filesystem(kind, source, &options.data)?;
+            let tree = match member {
+                Some(member) if kind == "proc" => proc::of(member, &options.data)?,
+                _ => filesystem(kind, source, &options.data)?,
+            };
             set_attributes(tree.as_fd(), &options, true)?;
             attach(tree.as_fd(), target.as_fd())
         }
@@ -120,14 +134,10 @@ fn attach_one(root: Root<'_>, prepared: Prepared<'_>) -> Result<(), Error> {
 /// What the masks, the labels and we ourselves rely on is procfs: nothing else may lie at
 /// `/proc`, and nothing may come below it by way of a link.
 fn keep_proc(tree: &OwnedFd, target: &OwnedFd, destination: &Path) -> Result<(), Error> {
-    let is_proc = |fd: &OwnedFd| {
-        let stat = fstatfs(fd).during("inspect", destination.display())?;
-        Ok::<_, Error>(stat.f_type as u64 == PROC_SUPER_MAGIC)
-    };
     let named = destination.starts_with("/proc");
     let allowed = match destination == Path::new("/proc") {
-        true => is_proc(tree)?,
-        false => named || !is_proc(target)?,
+        true => is_proc(tree.as_fd())?,
+        false => named || !is_proc(target.as_fd())?,
     };
     if allowed {
         return Ok(());
@@ -138,9 +148,6 @@ fn keep_proc(tree: &OwnedFd, target: &OwnedFd, destination: &Path) -> Result<(),
     );
     Err(Error::spec("mounts", reason))
 }
-
-/// Of `linux/magic.h`.
-const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 
 /// The place for a bind mount: a file for a file, a directory for a directory.
 fn target_for(root: Root<'_>, tree: &OwnedFd, destination: &Path) -> Result<OwnedFd, Error> {

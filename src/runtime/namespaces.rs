@@ -1,9 +1,8 @@
 //! Which namespaces a container gets new, and which it shares.
 
-use std::{
-    fs::File,
-    os::fd::{AsFd, BorrowedFd},
-};
+use std::{io, os::fd::BorrowedFd};
+
+use rustix::process::Pid;
 
 use super::error::{During, Error};
 use crate::{
@@ -18,18 +17,28 @@ pub enum PidNamespace<'fd> {
     New,
     /// That of the caller: of the host.
     Inherit,
-    /// That of a process, by its pidfd: the id of one that has ended may be another's by now.
-    Join(BorrowedFd<'fd>),
+    /// That of a process, which is a child of the caller and was not waited for yet.
+    Join(Member<'fd>),
 }
 
-fn ended() -> Error {
+/// A process of a PID namespace.
+#[derive(Debug, Clone, Copy)]
+pub struct Member<'fd> {
+    /// Its id in the caller's PID namespace.
+    pub pid: Pid,
+    /// The same as a descriptor: the id of one that has ended may be another's by now.
+    pub pidfd: BorrowedFd<'fd>,
+}
+
+/// That the first process of a PID namespace has ended.
+pub fn ended() -> Error {
     Error::Child {
         kind: Kind::FailedPrecondition,
         message: "the first process of the PID namespace has ended".to_owned(),
     }
 }
 
-/// Clones this process: into new namespaces, a cgroup, and an existing PID namespace.
+/// Clones this process: into new namespaces and a cgroup.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -37,33 +46,32 @@ pub(super) fn clone_into(
     proof: &SingleThreaded,
     new: libc::c_int,
     cgroup: Option<BorrowedFd<'_>>,
-    pid_namespace: Option<BorrowedFd<'_>>,
 ) -> Result<Cloned, Error> {
-    let clone = || match clone3(proof, new, cgroup) {
-        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Err(Error::Child {
+    clone3(proof, new, cgroup).map_err(refused)
+}
+
+/// Lets the children of this process be in the PID namespace of another one.
+///
+/// # Errors
+/// When that one has ended, or the kernel refuses.
+pub(super) fn join_pid_namespace(process: BorrowedFd<'_>) -> Result<(), Error> {
+    match setns(process, libc::CLONE_NEWPID) {
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(ended()),
+        result => result.during("join", "PID namespace"),
+    }
+}
+
+/// What a refused clone means.
+pub(super) fn refused(source: io::Error) -> Error {
+    match source.raw_os_error() {
+        Some(libc::EAGAIN) => Error::Child {
             kind: Kind::ResourceExhausted,
             message: "no more process can be started: the limit of processes of the container, \
                       its pod or the node is reached"
                 .to_owned(),
-        }),
-        result => result.during("clone", "process"),
-    };
-    let Some(pid_namespace) = pid_namespace else { return clone() };
-    let own = File::open("/proc/self/ns/pid").during("open", "/proc/self/ns/pid")?;
-    match setns(pid_namespace, libc::CLONE_NEWPID) {
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Err(ended()),
-        result => result.during("join", "PID namespace")?,
-    }
-    let cloned = match clone() {
+        },
         // What the kernel says of a namespace whose first process is ending (clone(2)).
-        Err(Error::System { source, .. }) if source.raw_os_error() == Some(libc::ENOMEM) => {
-            Err(ended())
-        }
-        cloned => cloned,
-    };
-    // The child is where it belongs, and could not come back.
-    if !matches!(cloned, Ok(Cloned::Child)) {
-        setns(own.as_fd(), libc::CLONE_NEWPID).during("return to", "own PID namespace")?;
+        Some(libc::ENOMEM) => ended(),
+        _ => Error::System { operation: "clone", object: "process".to_owned(), source },
     }
-    cloned
 }

@@ -11,7 +11,7 @@ use std::{
 use oci_spec::runtime::{Capability, LinuxCapabilities, PosixRlimitType, Process, User};
 use rustix::{
     fs::{Mode, OFlags},
-    process::{Gid, Uid, fchdir, umask},
+    process::{Gid, Uid, fchdir, ioctl_tiocsctty, setsid, umask},
     thread::{
         CapabilitySet, CapabilitySets, clear_ambient_capability_set,
         configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
@@ -57,12 +57,13 @@ fn apply_apparmor(profile: &str) -> Result<(), Error> {
         .during("apply", format_args!("AppArmor profile {profile}; is it loaded"))
 }
 
-/// Makes this process the user, drops what it may not have, does a last step with the rights
-/// that are left, and executes the program.
+/// Gives this process a session of its own, makes it the user, drops what it may not have, does
+/// a last step with the rights that are left, and executes the program.
 pub(super) fn run(
     process: &Process,
     raw_environment: &RawEnvironment,
     filter: Option<(&[seccomp::Instruction], u32)>,
+    has_terminal: bool,
     reporter: &Reporter,
     last_step: impl FnOnce() -> Result<(), Error>,
 ) -> Result<Infallible, Error> {
@@ -75,6 +76,11 @@ pub(super) fn run(
         None => Ok(()),
     };
 
+    setsid().during("create", "session")?;
+    if has_terminal {
+        let terminal = rustix::stdio::stdin();
+        ioctl_tiocsctty(terminal).during("take control of", "terminal")?;
+    }
     // From here on nothing is opened that outlives `execve`. Before the filter, since a profile
     // may be older than the call.
     exec::close_on_exec_from(3).during("close", "inherited descriptors")?;
@@ -86,7 +92,7 @@ pub(super) fn run(
         // Without no_new_privs a filter needs CAP_SYS_ADMIN, which is gone afterwards.
         load(filter)?;
     }
-    become_user(process.user(), process.capabilities().as_ref())?;
+    become_user(process.user(), &Wanted::of(process.capabilities().as_ref()))?;
     // A directory on a network filesystem may be closed to root and open to the user.
     if entered.is_err() {
         enter_working_directory(process.cwd())?;
@@ -109,7 +115,7 @@ pub(super) fn make_working_directory(cwd: &Path) {
     }
 }
 
-fn enter_working_directory(cwd: &Path) -> Result<(), Error> {
+pub(super) fn enter_working_directory(cwd: &Path) -> Result<(), Error> {
     if !cwd.is_absolute() {
         return Err(Error::spec("process.cwd", format!("{cwd:?} must be an absolute path")));
     }
@@ -123,8 +129,7 @@ fn enter_working_directory(cwd: &Path) -> Result<(), Error> {
     fchdir(&directory).during("enter working directory", cwd.display())
 }
 
-fn become_user(user: &User, capabilities: Option<&LinuxCapabilities>) -> Result<(), Error> {
-    let wanted = Wanted::of(capabilities);
+pub(super) fn become_user(user: &User, wanted: &Wanted) -> Result<(), Error> {
     drop_bounding(wanted.bounding)?;
     set_keep_capabilities(true).during("keep", "capabilities")?;
     let (uid, gid) = (Uid::from_raw(user.uid()), Gid::from_raw(user.gid()));
@@ -134,7 +139,7 @@ fn become_user(user: &User, capabilities: Option<&LinuxCapabilities>) -> Result<
     set_thread_res_gid(gid, gid, gid).during("become group", user.gid())?;
     set_thread_res_uid(uid, uid, uid).during("become user", user.uid())?;
     set_keep_capabilities(false).during("keep", "capabilities")?;
-    set_capabilities(None, wanted.sets).during("set", "capabilities")?;
+    set_capabilities(None, wanted.sets()).during("set", "capabilities")?;
     clear_ambient_capability_set().during("clear", "ambient capabilities")?;
     for capability in wanted.ambient.iter() {
         configure_capability_in_ambient_set(capability, true)
@@ -157,14 +162,28 @@ pub fn drop_all_capabilities() -> Result<(), Error> {
 }
 
 /// Capability sets as bits.
-struct Wanted {
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
     bounding: CapabilitySet,
-    sets: CapabilitySets,
+    effective: CapabilitySet,
+    permitted: CapabilitySet,
+    inheritable: CapabilitySet,
     ambient: CapabilitySet,
 }
 
 impl Wanted {
-    fn of(capabilities: Option<&LinuxCapabilities>) -> Self {
+    /// The same, and for a while what the load of a filter needs.
+    pub(super) fn and_for_a_filter(self) -> Self {
+        let more = CapabilitySet::SYS_ADMIN;
+        Self { effective: self.effective | more, permitted: self.permitted | more, ..self }
+    }
+
+    pub(super) fn sets(&self) -> CapabilitySets {
+        let Self { effective, permitted, inheritable, .. } = *self;
+        CapabilitySets { effective, permitted, inheritable }
+    }
+
+    pub(super) fn of(capabilities: Option<&LinuxCapabilities>) -> Self {
         let bits = |set: Option<&std::collections::HashSet<Capability>>| {
             set.into_iter().flatten().fold(CapabilitySet::empty(), |bits, &capability| {
                 bits | CapabilitySet::from_bits_retain(1 << number(capability))
@@ -175,11 +194,9 @@ impl Wanted {
         };
         Wanted {
             bounding: of(LinuxCapabilities::bounding),
-            sets: CapabilitySets {
-                effective: of(LinuxCapabilities::effective),
-                permitted: of(LinuxCapabilities::permitted),
-                inheritable: of(LinuxCapabilities::inheritable),
-            },
+            effective: of(LinuxCapabilities::effective),
+            permitted: of(LinuxCapabilities::permitted),
+            inheritable: of(LinuxCapabilities::inheritable),
             ambient: of(LinuxCapabilities::ambient),
         }
     }
@@ -278,7 +295,7 @@ fn resource_number(kind: PosixRlimitType) -> u32 {
 }
 
 /// The environment with what is not text in its place.
-fn with_raw(environment: &[String], raw: &RawEnvironment) -> Vec<Vec<u8>> {
+pub(super) fn with_raw(environment: &[String], raw: &RawEnvironment) -> Vec<Vec<u8>> {
     let bytes = |variable: &String| {
         let raw = variable.split_once('=').and_then(|(name, _)| Some((name, raw.get(name)?)));
         match raw {
@@ -290,7 +307,7 @@ fn with_raw(environment: &[String], raw: &RawEnvironment) -> Vec<Vec<u8>> {
 }
 
 /// `execve` of the first argument, looked up in the `PATH` of the container's environment.
-fn execute(arguments: &[String], environment: &[Vec<u8>]) -> Result<Infallible, Error> {
+pub(super) fn execute(arguments: &[String], environment: &[Vec<u8>]) -> Result<Infallible, Error> {
     let Some(program) = arguments.first().filter(|program| !program.is_empty()) else {
         let reason = "no command is given, neither by the container nor by its image";
         return Err(Error::spec("process.args", reason));

@@ -9,11 +9,17 @@
 //! ```
 //!
 //! An end of file without `ready` means that the child was killed on its way.
+//!
+//! A child that is only the helper of another one (`inside`) hands the parent a second socket
+//! over, and closes its own; the other one reports there, and the kernel says who it is: it
+//! lives among strangers, who may have got hold of its socket.
 
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
+
+use rustix::process::Pid;
 
 use super::error::Error;
 use crate::{kind::Kind, sys::socket};
@@ -22,6 +28,7 @@ use crate::{kind::Kind, sys::socket};
 const MAX_MESSAGE: usize = 4096;
 
 const TERMINAL: u8 = b'T';
+const HANDED_OVER: u8 = b'H';
 const READY: u8 = b'R';
 const FAILED: u8 = b'F';
 
@@ -30,10 +37,12 @@ const FAILED: u8 = b'F';
 pub enum Report {
     /// The master side of the container's terminal.
     Terminal(OwnedFd),
-    /// `execve` comes next.
-    Ready,
-    /// The child gave up.
-    Failed(Error),
+    /// The socket where the process reports that executes the program.
+    HandedOver(OwnedFd),
+    /// `execve` comes next, in this process where the kernel says who reports.
+    Ready(Option<Pid>),
+    /// The child gave up; who it was, likewise.
+    Failed(Error, Option<Pid>),
     /// The socket is closed.
     End,
 }
@@ -49,13 +58,22 @@ impl Reporter {
         Ok((Self(child), parent))
     }
 
-    /// Whoever closes the other end has lost interest.
-    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-
     pub(super) fn terminal(&self, master: BorrowedFd<'_>) -> io::Result<()> {
         socket::send(self.0.as_fd(), &[TERMINAL], &[master])
+    }
+
+    /// Lets the kernel say who sends, of all that is sent from now on (`SO_PASSCRED` of
+    /// unix(7)).
+    pub(super) fn tell_senders(parent: BorrowedFd<'_>) -> io::Result<()> {
+        Ok(rustix::net::sockopt::set_socket_passcred(parent, true)?)
+    }
+
+    pub(super) fn hand_over(&self, parent: BorrowedFd<'_>) -> io::Result<()> {
+        socket::send(self.0.as_fd(), &[HANDED_OVER], &[parent])
+    }
+
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 
     pub(super) fn ready(&self) -> io::Result<()> {
@@ -82,15 +100,16 @@ impl Reporter {
 /// `WouldBlock` where there is none yet; `InvalidData` for a message that is none.
 pub fn receive(socket: BorrowedFd<'_>) -> io::Result<Report> {
     let mut buffer = [0; MAX_MESSAGE + 2];
-    let (length, mut fds) = socket::receive(socket, &mut buffer)?;
+    let (length, mut fds, sender) = socket::receive_from(socket, &mut buffer)?;
     match (&buffer[..length], fds.pop()) {
         ([], _) => Ok(Report::End),
         ([TERMINAL], Some(master)) => Ok(Report::Terminal(master)),
-        ([READY], None) => Ok(Report::Ready),
-        ([FAILED, kind, message @ ..], None) => Ok(Report::Failed(Error::Child {
-            kind: kind_of(*kind),
-            message: String::from_utf8_lossy(message).into_owned(),
-        })),
+        ([HANDED_OVER], Some(socket)) => Ok(Report::HandedOver(socket)),
+        ([READY], None) => Ok(Report::Ready(sender)),
+        ([FAILED, kind, message @ ..], None) => {
+            let message = String::from_utf8_lossy(message).into_owned();
+            Ok(Report::Failed(Error::Child { kind: kind_of(*kind), message }, sender))
+        }
         _ => Err(io::Error::new(io::ErrorKind::InvalidData, "unknown message of a child")),
     }
 }
@@ -124,7 +143,9 @@ mod tests {
     fn a_failure_keeps_kind_and_words() {
         let (reporter, socket) = Reporter::pair().unwrap();
         reporter.failed(&Error::spec("process.cwd", "must be absolute"));
-        let Report::Failed(error) = receive(socket.as_fd()).unwrap() else { panic!("no failure") };
+        let Report::Failed(error, None) = receive(socket.as_fd()).unwrap() else {
+            panic!("no failure")
+        };
         assert_eq!(error.kind(), Kind::InvalidArgument);
         assert_eq!(error.to_string(), "process.cwd: must be absolute");
         drop(reporter);

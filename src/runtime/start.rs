@@ -1,20 +1,18 @@
 //! The start of a container: a clone, the mounts, and the `execve` of the user's program.
 
-use std::{
-    convert::Infallible,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-};
+use std::os::fd::{AsFd, OwnedFd};
 
 use oci_spec::runtime::Spec;
-use rustix::process::{Pid, setsid};
-use serde::de::DeserializeOwned;
+use rustix::process::Pid;
 
 use super::{
-    bundle::Bundle,
+    bundle::{Bundle, read_json, read_whole},
     cgroup::Cgroup,
     console, declared, devices,
     error::{During, Error},
-    hooks, mask, mounts,
+    hooks,
+    inside::{self, Inside},
+    mask, mounts,
     namespaces::{PidNamespace, clone_into},
     process,
     report::Reporter,
@@ -26,7 +24,8 @@ use crate::sys::{
     exec::exit,
     inherited,
     keyring::Keyring,
-    seccomp, signal,
+    seccomp::{self, Instruction},
+    signal,
 };
 
 /// What to start. The network, IPC and UTS namespaces are those of the caller.
@@ -60,6 +59,8 @@ pub struct Child {
     pub pidfd: OwnedFd,
     /// Where it reports; see [`super::report`].
     pub report: OwnedFd,
+    /// Whether it is another process that executes the program, which it makes last.
+    pub is_helper: bool,
 }
 
 /// Starts a container and returns before its program runs; what becomes of it is reported.
@@ -68,14 +69,14 @@ pub struct Child {
 /// When no process can be cloned.
 pub fn start(proof: &SingleThreaded, request: StartRequest<'_>) -> Result<Child, Error> {
     let (reporter, report) = Reporter::pair().during("create", "report socket")?;
-    let (flags, join) = match request.pid {
-        PidNamespace::New => (libc::CLONE_NEWNS | libc::CLONE_NEWPID, None),
-        PidNamespace::Inherit => (libc::CLONE_NEWNS, None),
-        PidNamespace::Join(namespace) => (libc::CLONE_NEWNS, Some(namespace)),
+    let flags = match request.pid {
+        PidNamespace::New => libc::CLONE_NEWNS | libc::CLONE_NEWPID,
+        PidNamespace::Inherit | PidNamespace::Join(_) => libc::CLONE_NEWNS,
     };
     let link = request.has_outer_hooks.then(hooks::Link::pair).transpose();
     let (link, of_runner) = link.during("create", "socket for hooks")?.unzip();
-    match clone_into(proof, flags, request.cgroup.clone_target(), join)? {
+    let is_helper = matches!(request.pid, PidNamespace::Join(_));
+    match clone_into(proof, flags, request.cgroup.clone_target())? {
         Cloned::Parent { pid, pidfd } => {
             drop(link);
             if let Some(link) = of_runner {
@@ -83,41 +84,99 @@ pub fn start(proof: &SingleThreaded, request: StartRequest<'_>) -> Result<Child,
                 let runner = hooks::Runner { link, reporter: &reporter, bundle, pid, pidfd };
                 hooks::launch(proof, runner)?;
             }
-            Ok(Child { pid, pidfd, report })
+            Ok(Child { pid, pidfd, report, is_helper })
         }
         Cloned::Child => {
             drop((report, of_runner));
-            let Err(error) = become_container(request, &reporter, link.as_ref());
-            reporter.failed(&error);
-            link.as_ref().map(hooks::Link::failed);
-            exit(128)
+            become_container(proof, request, reporter, link)
         }
     }
 }
 
 /// The end of a child that could not become its program.
-pub(super) fn finish(reporter: &Reporter, result: Result<Infallible, Error>) -> ! {
-    let Err(error) = result;
-    reporter.failed(&error);
+pub(super) fn give_up(reporter: &Reporter, error: &Error) -> ! {
+    reporter.failed(error);
     exit(128)
 }
 
-/// Every step in its order; each has the reason for its place in the function it calls.
 fn become_container(
+    proof: &SingleThreaded,
+    request: StartRequest<'_>,
+    reporter: Reporter,
+    link: Option<hooks::Link>,
+) -> ! {
+    let pid = request.pid;
+    let filter_flags = request.filter_flags;
+    let Prepared { bundle, filter, has_terminal } = match prepare(request, &reporter, &link) {
+        Ok(prepared) => prepared,
+        Err(error) => give_up(&reporter, &error),
+    };
+    let Some(process) = bundle.spec.process() else { give_up(&reporter, &no_process()) };
+    let hooks = hooks::Own::of(&bundle);
+    let raw_environment = &bundle.raw_environment;
+    let run = |reporter: &Reporter, link: &Option<hooks::Link>| {
+        process::run(
+            process,
+            raw_environment,
+            filter.as_deref().map(|f| (f, filter_flags)),
+            has_terminal,
+            reporter,
+            || {
+                hooks.as_ref().map_or(Ok(()), |hooks| hooks.start_container(reporter))?;
+                link.as_ref().map_or(Ok(()), hooks::Link::executing)
+            },
+        )
+    };
+    let (error, reporter, link) = match pid {
+        // Nobody else is there.
+        PidNamespace::New => (run(&reporter, &link), reporter, link),
+        // Those who may trace others there may trace everybody on this node.
+        PidNamespace::Inherit => (run(&reporter, &link), reporter, link),
+        PidNamespace::Join(member) => {
+            // Nothing of it is to be in there: the runner has nothing more to do.
+            drop(link);
+            let inside = Inside {
+                namespace: member.pidfd,
+                process,
+                raw_environment,
+                hooks: hooks.as_ref(),
+                filter: filter.as_deref().map(|filter| (filter, filter_flags)),
+                has_terminal,
+            };
+            let Err((error, reporter)) = inside::run(proof, reporter, &inside);
+            (Err(error), reporter, None)
+        }
+    };
+    let Err(error) = error;
+    reporter.failed(&error);
+    link.as_ref().map(hooks::Link::failed);
+    exit(128)
+}
+
+fn no_process() -> Error {
+    Error::spec("process", "the spec has no process to execute")
+}
+
+struct Prepared {
+    bundle: Bundle,
+    filter: Option<Vec<Instruction>>,
+    has_terminal: bool,
+}
+
+/// Every step before the program in its order; each has the reason for its place in the
+/// function it calls. Lets go of all that was handed in.
+fn prepare(
     request: StartRequest<'_>,
     reporter: &Reporter,
-    link: Option<&hooks::Link>,
-) -> Result<Infallible, Error> {
+    link: &Option<hooks::Link>,
+) -> Result<Prepared, Error> {
     request.cgroup.join()?;
     detach(request.keyring)?;
     let bundle: Bundle = read_json(request.bundle)?;
     let hooks = hooks::Own::of(&bundle);
     let Bundle { spec, rootfs, mount_point, volumes, .. } = &bundle;
     let filter = request.filter.map(read_filter).transpose()?;
-    let process = spec
-        .process()
-        .as_ref()
-        .ok_or_else(|| Error::spec("process", "the spec has no process to execute"))?;
+    let process = spec.process().as_ref().ok_or_else(no_process)?;
     // Only now, inside the cgroup: its root is where this process is.
     unshare(libc::CLONE_NEWCGROUP).during("create", "cgroup namespace")?;
     process::prepare(process)?;
@@ -127,45 +186,46 @@ fn become_container(
     let volumes = declared::prepare(volumes)?;
     rootfs::isolate()?;
     let root = rootfs::attach(rootfs, mount_point)?;
+    let member = match request.pid {
+        PidNamespace::Join(member) => Some(member),
+        PidNamespace::New | PidNamespace::Inherit => None,
+    };
+    hooks.as_ref().map_or(Ok(()), |hooks| hooks.check(member.is_some()))?;
     declared::attach(root.as_fd(), volumes)?;
-    mounts::attach_all(root.as_fd(), sources)?;
+    mounts::attach_all(root.as_fd(), sources, member)?;
     devices::create(root.as_fd(), linux_list(spec, |linux| linux.devices()), mounts)?;
-    link.map_or(Ok(()), hooks::Link::created)?;
+    link.as_ref().map_or(Ok(()), hooks::Link::created)?;
     hooks.as_ref().map_or(Ok(()), |hooks| hooks.create_container(reporter))?;
     rootfs::pivot(root.as_fd())?;
     drop(root);
 
-    match &request.stdio {
+    let has_terminal = match request.stdio {
         ChildStdio::Streams { stdin, stdout, stderr } => {
-            stdio::install(stdin.as_ref(), stdout, stderr)?;
+            stdio::install(stdin.as_ref(), &stdout, &stderr)?;
+            false
         }
         ChildStdio::Terminal { rows, columns } => {
-            let terminal = console::open(reporter, *rows, *columns)?;
+            let terminal = console::open(reporter, rows, columns)?;
             console::bind(terminal.as_fd())?;
+            true
         }
-    }
+    };
     mask::make_read_only(linux_list(spec, |linux| linux.readonly_paths()))?;
     mask::mask(linux_list(spec, |linux| linux.masked_paths()))?;
     process::make_working_directory(process.cwd());
     let propagation = spec.linux().as_ref().and_then(|l| l.rootfs_propagation().clone());
     let read_only = spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false));
     rootfs::finish(propagation.as_deref(), read_only)?;
-
-    let filter = filter.as_deref().map(|filter| (filter, request.filter_flags));
-    process::run(process, &bundle.raw_environment, filter, reporter, || {
-        hooks.as_ref().map_or(Ok(()), |hooks| hooks.start_container(reporter))?;
-        link.map_or(Ok(()), hooks::Link::executing)
-    })
+    Ok(Prepared { bundle, filter, has_terminal })
 }
 
 fn linux_list<T>(spec: &Spec, get: impl Fn(&oci_spec::runtime::Linux) -> &Option<Vec<T>>) -> &[T] {
     spec.linux().as_ref().and_then(|linux| get(linux).as_deref()).unwrap_or_default()
 }
 
-/// A session of its own, the container's keyring, and nothing else of what the daemon was
-/// started with. Inside the cgroup, which says what processors there are.
+/// The container's keyring, and nothing else of what the daemon was started with. Inside the
+/// cgroup, which says what processors there are.
 pub(super) fn detach(keyring: &Keyring) -> Result<(), Error> {
-    setsid().during("create", "session")?;
     join_keyring(keyring)?;
     inherited::reset();
     signal::reset();
@@ -181,32 +241,6 @@ fn join_keyring(keyring: &Keyring) -> Result<(), Error> {
     }
 }
 
-pub(super) fn read_json<T: DeserializeOwned>(file: OwnedFd) -> Result<T, Error> {
-    read_json_at(file.as_fd())
-}
-
-/// The same of a file that others read too, each from its beginning.
-pub(super) fn read_json_at<T: DeserializeOwned>(file: BorrowedFd<'_>) -> Result<T, Error> {
-    let bytes = read_whole(file)?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Error::spec("spec", format!("does not parse: {error}")))
-}
-
 pub(super) fn read_filter(file: OwnedFd) -> Result<Vec<seccomp::Instruction>, Error> {
     Ok(seccomp::from_bytes(&read_whole(file.as_fd())?))
-}
-
-/// By positions of its own: the position of the descriptor belongs to all who have it.
-fn read_whole(file: BorrowedFd<'_>) -> Result<Vec<u8>, Error> {
-    let size = rustix::fs::fstat(file).during("inspect", "bundle")?.st_size;
-    let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match rustix::io::pread(file, &mut bytes[filled..], filled as u64) {
-            Err(rustix::io::Errno::INTR) => {}
-            Ok(0) => bytes.truncate(filled),
-            length => filled += length.during("read", "bundle")?,
-        }
-    }
-    Ok(bytes)
 }

@@ -8,7 +8,7 @@ use std::{
 
 use rustix::process::Pid;
 
-use super::check;
+use super::{check, exception::Exception};
 
 /// Of `linux/sched.h`; beyond what the C type of the other flags holds.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -77,6 +77,22 @@ pub fn clone3(
         // SAFETY: CLONE_PIDFD stored a new descriptor that nobody else owns.
         Some(pid) => Ok(Cloned::Parent { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
     }
+}
+
+/// `clone(2)` of a process that has the same parent as this one (`CLONE_PARENT`). None for the
+/// new process, which must end with `execve` or [`super::exec::exit`].
+///
+/// # Errors
+/// Those of the call.
+pub fn clone_beside(_proof: &SingleThreaded, exception: &Exception) -> io::Result<Option<Pid>> {
+    let flags = libc::CLONE_PARENT | libc::SIGCHLD;
+    // SAFETY: no CLONE_VM: the child has its own copy of the memory and stack, and without a
+    // flag that asks for it the kernel writes to none of the addresses. The proof says that no
+    // other thread can hold a lock.
+    let pid = check(unsafe {
+        libc::syscall(libc::SYS_clone, libc::c_long::from(flags), 0, 0, 0, 0, exception.secret())
+    })?;
+    Ok(Pid::from_raw(pid as i32))
 }
 
 /// `unshare(2)` of namespaces (`CLONE_NEW*`), for this thread and its later children.

@@ -51,6 +51,19 @@ pub fn close_inherited() {
     unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
 }
 
+/// Closes all but the standard streams and one more, in a process that goes on to its program.
+pub fn close_all_but_streams_and(kept: BorrowedFd<'_>) {
+    let kept = kept.as_raw_fd() as libc::c_uint;
+    // SAFETY: the caller is a child that goes on to `execve` or ends; its owners of descriptors
+    // are never used or dropped, since it does not return from there.
+    unsafe {
+        if kept > 3 {
+            libc::syscall(libc::SYS_close_range, 3, kept - 1, 0);
+        }
+        libc::syscall(libc::SYS_close_range, kept + 1, libc::c_uint::MAX, 0);
+    }
+}
+
 /// Closes every other descriptor of a process that will use none of them again.
 pub fn close_all_but(kept: BorrowedFd<'_>) {
     let kept = kept.as_raw_fd() as libc::c_uint;

@@ -7,6 +7,7 @@ pub mod bpf;
 pub mod clone;
 #[cfg(feature = "daemon")]
 pub mod descriptors;
+pub mod exception;
 pub mod exec;
 pub mod inherited;
 pub mod keyring;

@@ -13,6 +13,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect,
     listen, recvmsg, sendmsg, socket_with, socketpair,
 };
+use rustix::process::Pid;
 
 /// The most descriptors that one message carries.
 pub const MAX_DESCRIPTORS: usize = 8;
@@ -124,23 +125,35 @@ pub fn send(socket: BorrowedFd<'_>, body: &[u8], fds: &[BorrowedFd<'_>]) -> io::
 /// # Errors
 /// Those of `recvmsg(2)`: `WouldBlock`; `InvalidData` for a message longer than the buffer.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    receive_from(socket, buffer).map(|(length, fds, _)| (length, fds))
+}
+
+/// The same, with who has sent it, where the socket was told to say so (`SO_PASSCRED`).
+///
+/// # Errors
+/// Those of [`receive`].
+pub fn receive_from(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+) -> io::Result<(usize, Vec<OwnedFd>, Option<Pid>)> {
+    const SPACE: usize = rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS), ScmCredentials(1));
+    let mut space = [MaybeUninit::uninit(); SPACE];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let result = rustix::io::retry_on_intr(|| {
         recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)
     })?;
-    let fds = control
-        .drain()
-        .filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-            _ => None,
-        })
-        .flatten()
-        .collect();
+    let (mut fds, mut sender) = (Vec::new(), None);
+    for message in control.drain() {
+        match message {
+            RecvAncillaryMessage::ScmRights(more) => fds.extend(more),
+            RecvAncillaryMessage::ScmCredentials(credentials) => sender = Some(credentials.pid),
+            _ => {}
+        }
+    }
     if result.flags.contains(rustix::net::ReturnFlags::TRUNC) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "message too long"));
     }
-    Ok((result.bytes, fds))
+    Ok((result.bytes, fds, sender))
 }
 
 #[cfg(test)]

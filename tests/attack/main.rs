@@ -14,6 +14,7 @@ mod masks;
 mod pod_init;
 mod requests;
 mod tokens;
+mod window;
 
 /// The program that runs scripts of Python, wherever this machine has it.
 fn python() -> String {

@@ -6,66 +6,125 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
+use rustix::process::{
+    Pid, PidfdFlags, WaitId, WaitIdOptions, WaitOptions, WaitStatus, pidfd_open, wait, waitid,
+};
 
 use super::{Server, complain, timers::too_late};
 use crate::{
     monitor::{
-        container::Phase,
+        container::{Container, Phase},
         exec::LeftBehind,
         record::ExitRecord,
         sources::{Meaning, Token},
         v1::{self, message::Content, reply::Result as Answer},
+        way::{Heard, Maker, Way},
     },
     runtime::{
-        error::Error,
+        error::{During, Error},
         report::{self, Report},
     },
     sys::signal,
 };
 
 impl Server {
-    pub(super) fn container_report(&mut self, id: &str) {
-        let Some(container) = self.containers.get_mut(id) else { return };
-        let Phase::Starting { caller, report: token, ready, failure, ended } = &mut container.phase
-        else {
-            return;
-        };
-        let (caller, token) = (*caller, *token);
-        loop {
-            let Some(socket) = self.sources.fd(token) else { return };
+    /// Takes in what has been reported of a process on its way.
+    fn hear(&mut self, way: &mut Way, meaning: &Meaning) -> Heard {
+        let mut heard = Heard::default();
+        while let Some(token) = way.report {
+            let Some(socket) = self.sources.fd(token) else { break };
             match report::receive(socket) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Ok(Report::Ready) => *ready = true,
-                Ok(Report::Failed(error)) => *failure = Some(error),
-                Ok(Report::Terminal(master)) => {
-                    let meaning = Meaning::Output(id.to_owned(), 0);
-                    let added = rustix::io::ioctl_fionbio(&master, true)
-                        .map_err(io::Error::from)
-                        .and_then(|()| self.sources.add(master, meaning));
-                    match added {
-                        Ok(output) => container.outputs.push(output),
-                        Err(source) => {
-                            *failure = Some(Error::System {
-                                operation: "watch",
-                                object: "terminal".to_owned(),
-                                source,
-                            });
-                        }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return heard,
+                Ok(Report::Ready(sender)) => {
+                    way.ready |= self.is_believed(way, sender, &mut heard);
+                }
+                Ok(Report::Failed(error, sender)) => {
+                    if self.is_believed(way, sender, &mut heard) {
+                        way.failure = Some(error);
                     }
                 }
-                Ok(Report::End) | Err(_) => break,
+                Ok(Report::Terminal(master)) => {
+                    if way.maker != Maker::Gone {
+                        heard.terminal = Some(master);
+                    }
+                }
+                Ok(Report::HandedOver(socket)) => {
+                    if way.maker == Maker::Helper {
+                        way.maker = Maker::Gone;
+                        let added = self.watch(socket, meaning.clone());
+                        way.next = added.map_err(|error| way.failure = Some(error)).ok();
+                    }
+                }
+                Ok(Report::End) | Err(_) => {
+                    self.sources.remove(token);
+                    way.report = way.next.take();
+                }
             }
         }
-        self.sources.remove(token);
-        let ended = ended.take();
-        if !*ready || failure.is_some() {
-            // The end of the process brings the answer.
-            if let Some((exit_code, _)) = ended {
-                self.start_failed(id, exit_code);
-            }
-            return;
+        way.report = None;
+        heard
+    }
+
+    /// Whether it is the process itself that reports, and who that is where it was not known
+    /// yet: a child of this process, since nobody else can have become one.
+    fn is_believed(&self, way: &mut Way, sender: Option<Pid>, heard: &mut Heard) -> bool {
+        if way.maker != Maker::Gone {
+            return true;
         }
+        let Some(pid) = sender else { return false };
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let is_child = waitid(WaitId::Pid(pid), look).is_ok();
+        if !is_child && self.just_ended != Some(pid) {
+            return false;
+        }
+        heard.pid = Some(pid);
+        way.maker = Maker::Itself;
+        true
+    }
+
+    pub(super) fn container_report(&mut self, id: &str) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        let Phase::Starting(way) = &mut container.phase else { return };
+        let mut way = std::mem::take(way);
+        let heard = self.hear(&mut way, &Meaning::ContainerReport(id.to_owned()));
+        let terminal = heard.terminal.map(|master| {
+            rustix::io::ioctl_fionbio(&master, true).during("prepare", "terminal")?;
+            self.watch(master, Meaning::Output(id.to_owned(), 0))
+        });
+        let Some(container) = self.containers.get_mut(id) else { return };
+        match terminal {
+            Some(Ok(output)) => container.outputs.push(output),
+            Some(Err(error)) => way.failure = Some(error),
+            None => {}
+        }
+        if let Some(pid) = heard.pid.filter(|&pid| pid != container.pid) {
+            container.pid = pid;
+            // One that has ended already is waited for all the same.
+            container.pidfd = pidfd_open(pid, PidfdFlags::empty()).ok();
+        }
+        if way.is_lost() {
+            way.failure = Some(killed_on_its_way(id, self.stranger));
+            container.phase = Phase::Starting(way);
+            let _ = container.cgroup.kill();
+            return self.container_ended(id, 128, false);
+        }
+        let has_arrived = way.has_arrived();
+        let ended = way.ended.filter(|_| way.report.is_none());
+        container.phase = Phase::Starting(way);
+        // Where it has failed, the end of the process brings the answer.
+        if has_arrived {
+            self.container_started(id);
+        }
+        if let Some((exit_code, was_killed)) = ended {
+            self.container_ended(id, exit_code, was_killed);
+        }
+    }
+
+    fn container_started(&mut self, id: &str) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        let Phase::Starting(way) = &mut container.phase else { return };
+        let Way { caller, report, .. } = std::mem::take(way);
+        report.iter().for_each(|&token| drop(self.sources.remove(token)));
         let started_at = now();
         container.phase = Phase::Running { started_at };
         if container.killed_at.is_none() {
@@ -75,34 +134,37 @@ impl Server {
         if let Some(caller) = caller {
             self.answer(caller, Answer::Started(v1::Started { pid, started_at }), &[]);
         }
-        if let Some((exit_code, was_killed)) = ended {
-            self.container_ended(id, exit_code, was_killed);
-        }
     }
 
     pub(super) fn exec_report(&mut self, id: u64) {
         let Some(exec) = self.execs.get_mut(&id) else { return };
-        let Some(token) = exec.report else { return };
-        loop {
-            let Some(socket) = self.sources.fd(token) else { return };
-            match report::receive(socket) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Ok(Report::Ready) => exec.ready = true,
-                Ok(Report::Failed(error)) => exec.failure = Some(error),
-                Ok(Report::Terminal(master)) => exec.terminal = Some(master),
-                Ok(Report::End) | Err(_) => break,
-            }
-        }
-        exec.report = None;
-        self.sources.remove(token);
-        if !exec.ready || exec.failure.is_some() {
+        if exec.way.report.is_none() {
             return;
         }
+        let mut way = std::mem::take(&mut exec.way);
+        let heard = self.hear(&mut way, &Meaning::ExecReport(id));
+        let Some(exec) = self.execs.get_mut(&id) else { return };
+        exec.pid = heard.pid.unwrap_or(exec.pid);
+        exec.terminal = heard.terminal.or(exec.terminal.take());
+        if way.is_lost() {
+            way.failure = Some(killed_on_its_way(&exec.container, self.stranger));
+            exec.way = way;
+            let _ = exec.cgroup.kill();
+            return self.exec_ended(id, 128);
+        }
+        exec.way = way;
+        if exec.is_running() {
+            self.exec_started(id);
+        }
+    }
+
+    fn exec_started(&mut self, id: u64) {
+        let Some(exec) = self.execs.get_mut(&id) else { return };
         if exec.killed_at.is_none() {
             exec.deadline = exec.timeout;
         }
         let started = v1::Started { pid: exec.pid.as_raw_nonzero().get(), started_at: now() };
-        let (caller, terminal) = (exec.caller.take(), exec.terminal.take());
+        let (caller, terminal) = (exec.way.caller.take(), exec.terminal.take());
         let fds: Vec<BorrowedFd<'_>> = terminal.iter().map(AsFd::as_fd).collect();
         if let Some(caller) = caller {
             self.answer(caller, Answer::Started(started), &fds);
@@ -119,34 +181,87 @@ impl Server {
     }
 
     pub(super) fn child_ended(&mut self, pid: Pid, status: WaitStatus) {
+        self.just_ended = Some(pid);
+        // Its report may have to say first who it is.
+        if !self.is_known(pid) {
+            self.hear_all();
+        }
         let exit_code = exit_code(status);
-        if let Some(id) = self.execs.iter().find(|(_, e)| e.pid == pid).map(|(id, _)| *id) {
-            self.exec_ended(id, exit_code);
-        } else if let Some(id) =
-            self.containers.iter().find(|(_, c)| c.pid == pid).map(|(id, _)| id.clone())
-        {
-            let was_killed = status.terminating_signal() == Some(libc::SIGKILL);
-            self.container_ended(&id, exit_code, was_killed);
+        if let Some(id) = self.exec_of(pid) {
+            // The end of a helper is none of its exec, once that is left to another process.
+            self.exec_report(id);
+            if self.exec_of(pid) == Some(id) {
+                // Its helper may not have ended yet.
+                if self.execs.get(&id).is_some_and(|exec| exec.way.is_last_step()) {
+                    self.exec_started(id);
+                }
+                self.exec_ended(id, exit_code);
+            }
+        } else if let Some(id) = self.container_of(pid) {
+            self.container_report(&id);
+            if self.container_of(pid).as_ref() == Some(&id) {
+                let was_killed = status.terminating_signal() == Some(libc::SIGKILL);
+                self.first_process_ended(&id, exit_code, was_killed);
+            }
         } else if let Some(pod) = &mut self.pod
             && pod.init.as_ref().is_some_and(|init| init.pid == pid)
         {
             pod.init_exited = true;
             self.tell(Content::PodInitExited(v1::PodInitExited {}));
+        } else if exit_code != 0 {
+            // A process that was killed before it could say who it is, or an orphan of a
+            // container in the host's PID namespace.
+            self.stranger = exit_code;
         }
-        // Any other is an orphan of a container in the host's PID namespace.
+        self.just_ended = None;
+    }
+
+    fn first_process_ended(&mut self, id: &str, exit_code: i32, was_killed: bool) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        if let Phase::Starting(way) = &mut container.phase
+            && way.is_last_step()
+        {
+            if way.waits_for_runner() {
+                way.ended = Some((exit_code, was_killed));
+                return;
+            }
+            self.container_started(id);
+        }
+        self.container_ended(id, exit_code, was_killed);
+    }
+
+    fn exec_of(&self, pid: Pid) -> Option<u64> {
+        self.execs.iter().find(|(_, exec)| exec.is_child(pid)).map(|(id, _)| *id)
+    }
+
+    fn container_of(&self, pid: Pid) -> Option<String> {
+        let is_it = |container: &Container| container.is_child(pid);
+        self.containers.iter().find(|(_, container)| is_it(container)).map(|(id, _)| id.clone())
+    }
+
+    fn is_known(&self, pid: Pid) -> bool {
+        self.exec_of(pid).is_some() || self.container_of(pid).is_some()
+    }
+
+    /// Takes in the reports of all who are on their way.
+    fn hear_all(&mut self) {
+        let execs: Vec<u64> = self.execs.keys().copied().collect();
+        execs.into_iter().for_each(|id| self.exec_report(id));
+        let is_starting = |container: &Container| matches!(container.phase, Phase::Starting(_));
+        let starting = self.containers.iter().filter(|(_, container)| is_starting(container));
+        let starting: Vec<String> = starting.map(|(id, _)| id.clone()).collect();
+        starting.iter().for_each(|id| self.container_report(id));
     }
 
     pub(super) fn exec_ended(&mut self, id: u64, exit_code: i32) {
-        self.exec_report(id);
         let Some(exec) = self.execs.remove(&id) else { return };
-        if let Some(report) = exec.report {
-            self.sources.remove(report);
-        }
+        let Way { caller, report, next, ready, failure, .. } = exec.way;
+        report.iter().chain(&next).for_each(|&token| drop(self.sources.remove(token)));
         let timed_out = exec.timed_out;
-        if exec.ready && exec.failure.is_none() {
+        if ready && failure.is_none() {
             self.tell(Content::ExecExited(v1::ExecExited { exec: id, exit_code, timed_out }));
-        } else if let Some(caller) = exec.caller {
-            let error = match exec.failure {
+        } else if let Some(caller) = caller {
+            let error = match failure {
                 Some(failure) => failure,
                 None if timed_out => too_late(&exec.container),
                 None => killed_on_its_way(&exec.container, exit_code),
@@ -163,14 +278,8 @@ impl Server {
 
     /// `was_killed` says that its first process was, by whomever.
     pub(super) fn container_ended(&mut self, id: &str, exit_code: i32, was_killed: bool) {
-        self.container_report(id);
         let Some(container) = self.containers.get_mut(id) else { return };
-        if let Phase::Starting { failure, ready, report, ended, .. } = &mut container.phase {
-            if *ready && failure.is_none() && self.sources.fd(*report).is_some() {
-                // Its program has run, and somebody reports still: a hook after the start.
-                *ended = Some((exit_code, was_killed));
-                return;
-            }
+        if matches!(container.phase, Phase::Starting(_)) {
             return self.start_failed(id, exit_code);
         }
         let Phase::Running { started_at } = container.phase else { return };
@@ -206,16 +315,14 @@ impl Server {
     /// A start has come to nothing, and the process has ended.
     pub(super) fn start_failed(&mut self, id: &str, exit_code: i32) {
         let Some(container) = self.containers.get_mut(id) else { return };
-        let Phase::Starting { caller, failure, report, ready, .. } = &mut container.phase else {
-            return;
-        };
-        let (caller, report) = (*caller, *report);
-        let error = failure.take().unwrap_or_else(|| killed_on_its_way(id, exit_code));
-        if *ready {
+        let Phase::Starting(way) = &mut container.phase else { return };
+        let Way { caller, report, next, failure, ready, .. } = std::mem::take(way);
+        let error = failure.unwrap_or_else(|| killed_on_its_way(id, exit_code));
+        if ready {
             // Its program may have started others before a hook after the start failed.
             let _ = container.cgroup.kill();
         }
-        self.sources.remove(report);
+        report.iter().chain(&next).for_each(|&token| drop(self.sources.remove(token)));
         if let Some(container) = self.containers.remove(id) {
             container.outputs.iter().for_each(|&token| drop(self.sources.remove(token)));
             // Its one process has ended; a directory that stays is found by the daemon.

@@ -1,7 +1,7 @@
 //! Starts of containers and execs: what is made before the clone, and watched after it.
 
 use std::{
-    os::fd::{BorrowedFd, OwnedFd},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -18,12 +18,13 @@ use crate::{
         record::ExitRecord,
         sources::{Meaning, Token},
         v1,
+        way::Way,
     },
     runtime::{
         cgroup::Cgroup,
         error::{During, Error},
         exec::{ExecRequest, exec},
-        namespaces::PidNamespace,
+        namespaces::{Member, PidNamespace},
         start::{Child, StartRequest, start},
         stdio::ChildStdio,
     },
@@ -76,7 +77,7 @@ impl Server {
                 has_outer_hooks: request.has_outer_hooks,
             },
         );
-        let Child { pid, pidfd, report } = match child {
+        let Child { pid, pidfd, report, is_helper } = match child {
             Ok(child) => child,
             Err(error) => {
                 // Nothing ever ran in it.
@@ -93,13 +94,10 @@ impl Server {
             cgroup,
             pid,
             pidfd: Some(pidfd),
-            phase: Phase::Starting {
-                caller: Some(caller),
-                report,
-                ready: false,
-                failure: None,
-                ended: None,
-            },
+            phase: Phase::Starting(Way {
+                has_runner: request.has_outer_hooks && !is_helper,
+                ..Way::new(caller, report, is_helper)
+            }),
             keyring,
             log,
             outputs,
@@ -123,24 +121,23 @@ impl Server {
     }
 
     /// The PID namespace that a container joins; none for its own and for the host's.
-    pub(super) fn pid_namespace(
-        &self,
-        request: &v1::Start,
-    ) -> Result<Option<BorrowedFd<'_>>, Error> {
+    pub(super) fn pid_namespace(&self, request: &v1::Start) -> Result<Option<Member<'_>>, Error> {
         match request.pid_mode() {
             v1::PidMode::Container | v1::PidMode::Node => Ok(None),
             v1::PidMode::Pod => match &self.pod {
                 Some(pod) => pod.pid_namespace().map(Some),
                 None => Err(Error::spec("start", "the pod is not set up")),
             },
-            v1::PidMode::Target => match self.containers.get(&request.target) {
-                // Never none for one that is there: that would be the host's namespace.
-                Some(target) if target.running().is_some() => Ok(target.running()),
-                _ => Err(Error::spec(
-                    "namespace_options.target_id",
-                    format!("container {} does not run in this pod", request.target),
-                )),
-            },
+            v1::PidMode::Target => {
+                match self.containers.get(&request.target).map(|c| (c.pid, c.running())) {
+                    Some((pid, Some(pidfd))) => Ok(Some(Member { pid, pidfd })),
+                    // Never none: that would be the host's namespace.
+                    _ => Err(Error::spec(
+                        "namespace_options.target_id",
+                        format!("container {} does not run in this pod", request.target),
+                    )),
+                }
+            }
         }
     }
 
@@ -180,7 +177,7 @@ impl Server {
         let request_of_child =
             ExecRequest { bundle, filter, cgroup: &cgroup, init, keyring, stdio };
         let child = exec(&self.proof, request_of_child);
-        let Child { pid, report, .. } = match child {
+        let Child { pid, report, is_helper, .. } = match child {
             Ok(child) => child,
             Err(error) => {
                 // Nothing ever ran in it.
@@ -188,7 +185,7 @@ impl Server {
                 return Err(error);
             }
         };
-        let report = Some(self.watch(report, Meaning::ExecReport(request.exec))?);
+        let report = self.watch(report, Meaning::ExecReport(request.exec))?;
         let now = Instant::now();
         let milliseconds = Some(request.timeout).filter(|&timeout| timeout > 0);
         let timeout = milliseconds.and_then(|ms| now.checked_add(Duration::from_millis(ms)));
@@ -197,10 +194,7 @@ impl Server {
             container: request.container,
             cgroup,
             pid,
-            caller: Some(caller),
-            report,
-            ready: false,
-            failure: None,
+            way: Way::new(caller, report, is_helper),
             terminal: None,
             deadline: Some(timeout.map_or(deadline, |timeout| timeout.min(deadline))),
             timeout,

@@ -22,7 +22,7 @@ use std::{
 
 use rustix::{
     pipe::{PipeFlags, pipe_with},
-    process::setsid,
+    process::{Pid, setsid},
 };
 
 use super::{
@@ -64,6 +64,10 @@ struct Server {
     execs: BTreeMap<u64, Exec>,
     /// cgroups of execs that have ended and left processes behind.
     left_behind: Vec<LeftBehind>,
+    /// The child whose end is being dealt with: the kernel knows it no more.
+    just_ended: Option<Pid>,
+    /// How a child ended last that nobody knew.
+    stranger: i32,
     /// The pod's end, while it is under way.
     shutdown: Option<shutdown::Shutdown>,
     buffer: Vec<u8>,
@@ -122,6 +126,8 @@ impl Server {
             containers: BTreeMap::new(),
             execs: BTreeMap::new(),
             left_behind: Vec::new(),
+            just_ended: None,
+            stranger: 0,
             shutdown: None,
             buffer: Vec::new(),
             over: false,

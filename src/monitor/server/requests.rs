@@ -149,8 +149,8 @@ impl Server {
         match &mut container.phase {
             Phase::Exited { .. } => return Ok(DONE),
             // Its program gets no grace before it runs.
-            Phase::Starting { failure, .. } => {
-                failure.get_or_insert_with(|| stopped(&request.container));
+            Phase::Starting(way) => {
+                way.failure.get_or_insert_with(|| stopped(&request.container));
                 deadline = Some(Instant::now());
                 container.deadline = deadline;
             }

@@ -72,7 +72,7 @@ impl Server {
             if !matches!(container.phase, Phase::Exited { .. }) {
                 let _ = container.kill();
             }
-            if let Phase::Starting { ended: Some(_), .. } = container.phase {
+            if matches!(&container.phase, Phase::Starting(way) if way.ended.is_some()) {
                 container.deadline = Some(Instant::now());
             }
             // What does not end is told at the end.
@@ -81,7 +81,7 @@ impl Server {
     }
 
     fn nothing_runs(&self) -> bool {
-        let ended = |phase: &Phase| !matches!(phase, Phase::Starting { .. });
+        let ended = |phase: &Phase| !matches!(phase, Phase::Starting(_));
         self.containers.values().all(|c| ended(&c.phase) && c.cgroup.is_empty().is_ok_and(|e| e))
     }
 

@@ -52,12 +52,12 @@ impl Server {
             if container.deadline.is_none_or(|deadline| deadline > now) {
                 continue;
             }
-            if let Phase::Starting { failure, ended, .. } = &mut container.phase {
+            if let Phase::Starting(way) = &mut container.phase {
                 if container.killed_at.is_none() {
-                    failure.get_or_insert_with(|| too_late(id));
+                    way.failure.get_or_insert_with(|| too_late(id));
                 }
                 // A hook runs still, and nobody waits for it any more.
-                over.extend(ended.map(|(exit_code, _)| (id.clone(), exit_code)));
+                over.extend(way.ended.map(|(exit_code, _)| (id.clone(), exit_code)));
             }
             // Those that do not end now are in the kernel's hands.
             let _ = container.kill();
@@ -86,7 +86,8 @@ impl Server {
             let _ = exec.kill();
             exec.deadline = Some(now + AGAIN);
             if exec.killed_at.is_some_and(|at| now >= at + AFTER_KILL) && !exec.is_running() {
-                given_up.extend(exec.caller.take().map(|caller| (exec.container.clone(), caller)));
+                given_up
+                    .extend(exec.way.caller.take().map(|caller| (exec.container.clone(), caller)));
             }
         }
         for (container, caller) in given_up {
@@ -141,7 +142,7 @@ fn is_closed(terminal: BorrowedFd<'_>) -> bool {
 fn caller_of_hopeless(container: &mut Container, now: Instant) -> Option<Caller> {
     let hopeless = container.killed_at.is_some_and(|at| now >= at + AFTER_KILL);
     match &mut container.phase {
-        Phase::Starting { caller, .. } if hopeless => caller.take(),
+        Phase::Starting(way) if hopeless => way.caller.take(),
         _ => None,
     }
 }

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::{FEW, FRESH, PodReading};
 use crate::{
-    pod::{Container, Pods, blocking, error::Error, parallel::in_parallel, time},
+    pod::{Container, Pods, blocking, error::Error, memory, parallel::in_parallel, time},
     stats::{self, Details, DeviceNames, Disk, Processes, Reading},
 };
 
@@ -85,6 +85,8 @@ impl Pods {
         // A disk that hangs takes its own figures along, and no others.
         let _ = timeout(FIRST, first).await;
         self.count_if_old();
+        // An answer of some megabytes.
+        self.freed.add(memory::PER_METRICS);
         let kept = &self.meters.kept;
         let disk = lock(&kept.disk).as_ref().map(|(_, at, disk)| (*at, disk.clone()));
         let processes = lock(&kept.processes).clone();
