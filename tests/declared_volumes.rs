@@ -130,3 +130,36 @@ async fn an_administrator_can_have_directories_alone_or_nothing() {
         leaks::assert_nothing_left(&node).await;
     }
 }
+
+#[tokio::test]
+async fn volumes_belong_to_the_users_of_a_pod() {
+    requires_root!();
+    let mut node = node("").await;
+    let status = node.runtime.status(v1::StatusRequest::default()).await.unwrap().into_inner();
+    let features = status.runtime_handlers.first().and_then(|handler| handler.features.clone());
+    if !features.is_some_and(|features| features.user_namespaces) {
+        return eprintln!("SKIPPED: this machine has no user namespaces for pods");
+    }
+    let ids = || vec![v1::IdMapping { host_id: 300_000, container_id: 0, length: 65_536 }];
+    let options = Some(v1::NamespaceOption {
+        pid: v1::NamespaceMode::Container.into(),
+        userns_options: Some(v1::UserNamespace {
+            mode: v1::NamespaceMode::Pod.into(),
+            uids: ids(),
+            gids: ids(),
+        }),
+        ..Default::default()
+    });
+    let mut config = requests::sandbox(&node, "p");
+    let security = config.linux.get_or_insert_default().security_context.get_or_insert_default();
+    security.namespace_options = options.clone();
+    let pod = node.run(config).await.unwrap();
+    let mut config = read_only(script("c", "sleep 1000"));
+    requests::security(&mut config).namespace_options = options;
+    let id = node.launch(&pod, config).await;
+    assert_eq!(node.output(&id, "stat -c '%u %g %a' /data").await, "1000 1000 750");
+    assert_eq!(node.output(&id, "stat -c '%u %g %a %h' /data/file").await, "1000 1000 640 2");
+    assert_eq!(node.output(&id, "echo w > /absent/place/x; cat /absent/place/x").await, "w");
+    node.remove_pod(&pod).await.unwrap();
+    leaks::assert_nothing_left(&node).await;
+}

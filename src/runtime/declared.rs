@@ -12,7 +12,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{Mode, OFlags, fstat, mkdirat, open, openat},
+    fs::{Gid, Mode, OFlags, Uid, fchown, fstat, mkdirat, open, openat},
     mount::{OpenTreeFlags, open_tree},
 };
 
@@ -31,12 +31,14 @@ use crate::sys::{
 const LINKS: &str = "links";
 
 /// Volumes that wait for their places.
-pub(super) struct Prepared<'bundle> {
-    paths: &'bundle [PathBuf],
+#[derive(Debug)]
+pub(super) struct Prepared {
+    paths: Vec<PathBuf>,
     /// None for directories in the root filesystem.
     places: Option<Places>,
 }
 
+#[derive(Debug)]
 struct Places {
     directory: OwnedFd,
     links: OwnedFd,
@@ -44,26 +46,38 @@ struct Places {
 }
 
 /// A volume's directory: to be filled, and as a mount.
+#[derive(Debug)]
 struct Place {
     directory: OwnedFd,
     tree: OwnedFd,
 }
 
-/// Makes the volumes' directories, while the host's are still seen.
-pub(super) fn prepare(volumes: &DeclaredVolumes) -> Result<Prepared<'_>, Error> {
+/// Makes the volumes' directories, while the host's are still seen. `owner` is who fills them
+/// where that is not the host's root.
+pub(super) fn prepare(
+    volumes: &DeclaredVolumes,
+    owner: Option<(u32, u32)>,
+) -> Result<Prepared, Error> {
     let directory = volumes.directory.as_deref().filter(|_| !volumes.paths.is_empty());
-    let places = directory.map(|directory| make_places(directory, volumes.paths.len()));
-    Ok(Prepared { paths: &volumes.paths, places: places.transpose()? })
+    let places = directory.map(|directory| make_places(directory, volumes.paths.len(), owner));
+    Ok(Prepared { paths: volumes.paths.clone(), places: places.transpose()? })
 }
 
-fn make_places(path: &Path, count: usize) -> Result<Places, Error> {
+fn make_places(path: &Path, count: usize, owner: Option<(u32, u32)>) -> Result<Places, Error> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = open(path, flags, Mode::empty()).during("open", path.display())?;
+    let give = |directory: &OwnedFd| match owner {
+        Some((uid, gid)) => fchown(directory, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))),
+        None => Ok(()),
+    };
+    give(&directory).during("give away", path.display())?;
     let make = |name: &str| {
         // What a start has left that did not come to its end.
         tree::remove(directory.as_fd(), Path::new(name))?;
         mkdirat(&directory, name, Mode::RWXU)?;
-        Ok::<_, io::Error>(openat(&directory, name, flags | OFlags::NOFOLLOW, Mode::empty())?)
+        let made = openat(&directory, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
+        give(&made)?;
+        Ok::<_, io::Error>(made)
     };
     let links = make(LINKS).during("create a volume below", path.display())?;
     let volume = |number: usize| {
@@ -72,6 +86,9 @@ fn make_places(path: &Path, count: usize) -> Result<Places, Error> {
             | OpenTreeFlags::OPEN_TREE_CLOEXEC
             | OpenTreeFlags::AT_EMPTY_PATH;
         let tree = open_tree(&made, "", flags).during("open a volume below", path.display())?;
+        let private = MountAttributes { propagation: libc::MS_PRIVATE, ..Default::default() };
+        mount_setattr(tree.as_fd(), private, false)
+            .during("prepare a volume below", path.display())?;
         Ok(Place { directory: made, tree })
     };
     let volumes = (0..count).map(volume).collect::<Result<_, Error>>()?;
@@ -79,23 +96,20 @@ fn make_places(path: &Path, count: usize) -> Result<Places, Error> {
 }
 
 /// Fills the volumes and attaches them.
-pub(super) fn attach(root: BorrowedFd<'_>, prepared: Prepared<'_>) -> Result<(), Error> {
+pub(super) fn attach(root: BorrowedFd<'_>, prepared: Prepared) -> Result<(), Error> {
     let Prepared { paths, places } = prepared;
     let targets = paths.iter().map(|path| target(Root::new(root), path));
     let targets = targets.collect::<Result<Vec<_>, Error>>()?;
     let Some(Places { directory, links, volumes }) = places else { return Ok(()) };
     // All are filled before any is attached: links may lead from one into another.
-    for ((target, volume), path) in targets.iter().zip(&volumes).zip(paths) {
+    for ((target, volume), path) in targets.iter().zip(&volumes).zip(&paths) {
         let Some(target) = target else { continue };
         tree::copy(target.as_fd(), volume.directory.as_fd(), links.as_fd())
             .during("fill the volume at", path.display())?;
     }
     tree::remove(directory.as_fd(), Path::new(LINKS)).during("remove", "links of volumes")?;
-    for ((target, volume), path) in targets.iter().zip(&volumes).zip(paths) {
+    for (target, volume) in targets.iter().zip(&volumes) {
         let Some(target) = target else { continue };
-        let private = MountAttributes { propagation: libc::MS_PRIVATE, ..Default::default() };
-        mount_setattr(volume.tree.as_fd(), private, false)
-            .during("prepare the volume at", path.display())?;
         detached::attach(volume.tree.as_fd(), target.as_fd())?;
     }
     Ok(())

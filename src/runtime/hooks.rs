@@ -136,7 +136,15 @@ impl<'bundle> Own<'bundle> {
 
     /// Whether its hooks can be run: where a program is made last, among others, nobody outside
     /// learns in time who it is.
-    pub(super) fn check(&self, is_among_others: bool) -> Result<(), Error> {
+    pub(super) fn check(&self, is_among_others: bool, has_users: bool) -> Result<(), Error> {
+        if has_users {
+            return Err(Error::Child {
+                kind: Kind::Unimplemented,
+                message: "hooks are not run in pods with a user namespace yet; leave it out, or \
+                          choose another device"
+                    .to_owned(),
+            });
+        }
         let has_poststart = self.hooks.poststart().as_ref().is_some_and(|hooks| !hooks.is_empty());
         if !is_among_others || !has_poststart {
             return Ok(());

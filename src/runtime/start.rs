@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use oci_spec::runtime::Spec;
-use rustix::process::Pid;
+use rustix::process::{Pid, chdir};
 
 use super::{
     bundle::{Bundle, read_json, read_whole},
@@ -13,14 +13,16 @@ use super::{
     hooks,
     inside::{self, Inside},
     mask, mounts,
-    namespaces::{PidNamespace, clone_into},
-    process,
+    namespaces::{PidNamespace, clone_into, refused},
+    proc, process,
     report::Reporter,
     rootfs,
     stdio::{self, ChildStdio},
+    users::{self, Users},
 };
 use crate::sys::{
-    clone::{Cloned, SingleThreaded, unshare},
+    clone::{Cloned, SingleThreaded, clone_beside, unshare},
+    exception::Exception,
     exec::exit,
     inherited,
     keyring::Keyring,
@@ -42,6 +44,8 @@ pub struct StartRequest<'a> {
     pub cgroup: &'a Cgroup,
     /// The PID namespace.
     pub pid: PidNamespace<'a>,
+    /// The user namespace; none for that of the caller.
+    pub users: Option<Users<'a>>,
     /// The session keyring that its processes get.
     pub keyring: &'a Keyring,
     /// Standard streams.
@@ -59,8 +63,6 @@ pub struct Child {
     pub pidfd: OwnedFd,
     /// Where it reports; see [`super::report`].
     pub report: OwnedFd,
-    /// Whether it is another process that executes the program, which it makes last.
-    pub is_helper: bool,
 }
 
 /// Starts a container and returns before its program runs; what becomes of it is reported.
@@ -69,13 +71,12 @@ pub struct Child {
 /// When no process can be cloned.
 pub fn start(proof: &SingleThreaded, request: StartRequest<'_>) -> Result<Child, Error> {
     let (reporter, report) = Reporter::pair().during("create", "report socket")?;
-    let flags = match request.pid {
-        PidNamespace::New => libc::CLONE_NEWNS | libc::CLONE_NEWPID,
-        PidNamespace::Inherit | PidNamespace::Join(_) => libc::CLONE_NEWNS,
+    let flags = match (&request.users, request.pid) {
+        (None, PidNamespace::New) => libc::CLONE_NEWNS | libc::CLONE_NEWPID,
+        _ => libc::CLONE_NEWNS,
     };
     let link = request.has_outer_hooks.then(hooks::Link::pair).transpose();
     let (link, of_runner) = link.during("create", "socket for hooks")?.unzip();
-    let is_helper = matches!(request.pid, PidNamespace::Join(_));
     match clone_into(proof, flags, request.cgroup.clone_target())? {
         Cloned::Parent { pid, pidfd } => {
             drop(link);
@@ -84,7 +85,7 @@ pub fn start(proof: &SingleThreaded, request: StartRequest<'_>) -> Result<Child,
                 let runner = hooks::Runner { link, reporter: &reporter, bundle, pid, pidfd };
                 hooks::launch(proof, runner)?;
             }
-            Ok(Child { pid, pidfd, report, is_helper })
+            Ok(Child { pid, pidfd, report })
         }
         Cloned::Child => {
             drop((report, of_runner));
@@ -105,56 +106,96 @@ fn become_container(
     reporter: Reporter,
     link: Option<hooks::Link>,
 ) -> ! {
-    let pid = request.pid;
-    let filter_flags = request.filter_flags;
-    let Prepared { bundle, filter, has_terminal } = match prepare(request, &reporter, &link) {
+    let (pid, filter_flags, users) = (request.pid, request.filter_flags, request.users);
+    let outside = match prepare(request) {
+        Ok(outside) => outside,
+        Err(error) => give_up(&reporter, &error),
+    };
+    // Who has entered a user namespace can join this one, and may not look for it.
+    let namespace = match pid.member().map(proc::pid_namespace).transpose() {
+        Ok(namespace) => namespace,
+        Err(error) => give_up(&reporter, &error),
+    };
+    let reporter = match users {
+        None => reporter,
+        Some(users) => match enter(proof, &users, pid, reporter) {
+            Ok(reporter) => reporter,
+            Err((error, reporter)) => give_up(&reporter, &error),
+        },
+    };
+    let Prepared { bundle, filter, has_terminal } = match assemble(outside, pid, &reporter, &link) {
         Ok(prepared) => prepared,
         Err(error) => give_up(&reporter, &error),
     };
     let Some(process) = bundle.spec.process() else { give_up(&reporter, &no_process()) };
-    let hooks = hooks::Own::of(&bundle);
     let raw_environment = &bundle.raw_environment;
-    let run = |reporter: &Reporter, link: &Option<hooks::Link>| {
-        process::run(
-            process,
-            raw_environment,
-            filter.as_deref().map(|f| (f, filter_flags)),
-            has_terminal,
-            reporter,
-            || {
-                hooks.as_ref().map_or(Ok(()), |hooks| hooks.start_container(reporter))?;
-                link.as_ref().map_or(Ok(()), hooks::Link::executing)
-            },
-        )
+    let hooks = hooks::Own::of(&bundle);
+    let filter = filter.as_deref().map(|filter| (filter, filter_flags));
+    let Some(namespace) = namespace else {
+        // Nobody else is there; or those who may trace others there may trace everybody on this
+        // node.
+        let last_step = || {
+            hooks.as_ref().map_or(Ok(()), |hooks| hooks.start_container(&reporter))?;
+            link.as_ref().map_or(Ok(()), hooks::Link::executing)
+        };
+        let Err(error) =
+            process::run(process, raw_environment, filter, has_terminal, &reporter, last_step);
+        reporter.failed(&error);
+        link.as_ref().map(hooks::Link::failed);
+        exit(128)
     };
-    let (error, reporter, link) = match pid {
-        // Nobody else is there.
-        PidNamespace::New => (run(&reporter, &link), reporter, link),
-        // Those who may trace others there may trace everybody on this node.
-        PidNamespace::Inherit => (run(&reporter, &link), reporter, link),
-        PidNamespace::Join(member) => {
-            // Nothing of it is to be in there: the runner has nothing more to do.
-            drop(link);
-            let inside = Inside {
-                namespace: member.pidfd,
-                process,
-                raw_environment,
-                hooks: hooks.as_ref(),
-                filter: filter.as_deref().map(|filter| (filter, filter_flags)),
-                has_terminal,
-            };
-            let Err((error, reporter)) = inside::run(proof, reporter, &inside);
-            (Err(error), reporter, None)
-        }
-    };
-    let Err(error) = error;
-    reporter.failed(&error);
-    link.as_ref().map(hooks::Link::failed);
-    exit(128)
+    // Nothing of it is to be in there: the runner has nothing more to do.
+    drop(link);
+    // It lasts as long as this process.
+    let namespace = std::mem::ManuallyDrop::new(namespace);
+    let namespace = namespace.as_fd();
+    let hooks = hooks.as_ref();
+    let inside = Inside { namespace, process, raw_environment, hooks, filter, has_terminal };
+    let Err((error, reporter)) = inside::run(proof, reporter, &inside);
+    give_up(&reporter, &error)
 }
 
 fn no_process() -> Error {
     Error::spec("process", "the spec has no process to execute")
+}
+
+/// Goes on in a process of the pod's user namespace, whose own namespaces are that one's.
+fn enter(
+    proof: &SingleThreaded,
+    users: &Users<'_>,
+    pid: PidNamespace<'_>,
+    reporter: Reporter,
+) -> Result<Reporter, (Error, Reporter)> {
+    let last = reporter.hand_over_to_another().during("create", "report socket");
+    let last = match last {
+        Ok(last) => last,
+        Err(error) => return Err((error, reporter)),
+    };
+    drop(reporter);
+    let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP;
+    if matches!(pid, PidNamespace::New) {
+        namespaces |= libc::CLONE_NEWPID;
+    }
+    let cloned = users::enter(users.namespace).and_then(|()| {
+        let exception = Exception::new().during("read", "random bytes")?;
+        clone_beside(proof, namespaces, &exception).map_err(refused)
+    });
+    match cloned {
+        Ok(Some(_)) => exit(0),
+        Ok(None) => Ok(last),
+        Err(error) => Err((error, last)),
+    }
+}
+
+/// What was opened with the rights that the monitor has.
+struct Outside {
+    bundle: Bundle,
+    filter: Option<Vec<Instruction>>,
+    root: rootfs::Opened,
+    mounts: Vec<mounts::Prepared>,
+    volumes: declared::Prepared,
+    has_users: bool,
+    stdio: ChildStdio,
 }
 
 struct Prepared {
@@ -163,43 +204,67 @@ struct Prepared {
     has_terminal: bool,
 }
 
-/// Every step before the program in its order; each has the reason for its place in the
-/// function it calls. Lets go of all that was handed in.
-fn prepare(
-    request: StartRequest<'_>,
-    reporter: &Reporter,
-    link: &Option<hooks::Link>,
-) -> Result<Prepared, Error> {
+/// What needs the host: its files, its mounts, and rights that the container has not.
+fn prepare(request: StartRequest<'_>) -> Result<Outside, Error> {
     request.cgroup.join()?;
     detach(request.keyring)?;
     let bundle: Bundle = read_json(request.bundle)?;
-    let hooks = hooks::Own::of(&bundle);
     let Bundle { spec, rootfs, mount_point, volumes, .. } = &bundle;
     let filter = request.filter.map(read_filter).transpose()?;
     let process = spec.process().as_ref().ok_or_else(no_process)?;
-    // Only now, inside the cgroup: its root is where this process is.
-    unshare(libc::CLONE_NEWCGROUP).during("create", "cgroup namespace")?;
+    let users = request.users.as_ref();
+    match users {
+        // Only now, inside the cgroup: its root is where this process is.
+        None => unshare(libc::CLONE_NEWCGROUP).during("create", "cgroup namespace")?,
+        Some(users) => {
+            let user = process.user().uid().saturating_add(users.root.0);
+            stdio::give_pipes_to(&request.stdio, user)?;
+        }
+    }
     process::prepare(process)?;
 
     let mounts = spec.mounts().as_deref().unwrap_or_default();
-    let sources = mounts::prepare(mounts)?;
-    let volumes = declared::prepare(volumes)?;
+    let mut mounts = mounts::prepare(mounts, users)?;
+    let hooks = hooks::Own::of(&bundle);
+    let is_among_others = request.pid.member().is_some();
+    hooks.map_or(Ok(()), |hooks| hooks.check(is_among_others, users.is_some()))?;
+    let volumes = declared::prepare(volumes, users.map(|users| users.root))?;
     rootfs::isolate()?;
-    let root = rootfs::attach(rootfs, mount_point)?;
-    let member = match request.pid {
-        PidNamespace::Join(member) => Some(member),
-        PidNamespace::New | PidNamespace::Inherit => None,
-    };
-    hooks.as_ref().map_or(Ok(()), |hooks| hooks.check(member.is_some()))?;
+    if let Some(users) = users {
+        let devices = linux_list(spec, |linux| linux.devices());
+        let member = request.pid.member();
+        mounts::prepare_for_users(&mut mounts, devices, users, member, mount_point)?;
+    }
+    let root = rootfs::open(rootfs, mount_point, users)?;
+    chdir(mount_point).during("enter", mount_point.display())?;
+    let (has_users, stdio) = (users.is_some(), request.stdio);
+    Ok(Outside { bundle, filter, root, mounts, volumes, has_users, stdio })
+}
+
+/// Every step from there to the program in its order; each has the reason for its place in the
+/// function it calls. Lets go of all that was handed in.
+fn assemble(
+    outside: Outside,
+    pid: PidNamespace<'_>,
+    reporter: &Reporter,
+    link: &Option<hooks::Link>,
+) -> Result<Prepared, Error> {
+    let Outside { bundle, filter, root, mounts, volumes, has_users, stdio } = outside;
+    let spec = &bundle.spec;
+    let process = spec.process().as_ref().ok_or_else(no_process)?;
+    let root = root.attach_here()?;
     declared::attach(root.as_fd(), volumes)?;
-    mounts::attach_all(root.as_fd(), sources, member)?;
-    devices::create(root.as_fd(), linux_list(spec, |linux| linux.devices()), mounts)?;
+    mounts::attach_all(root.as_fd(), mounts, pid.member())?;
+    if !has_users {
+        let mounts = spec.mounts().as_deref().unwrap_or_default();
+        devices::create(root.as_fd(), linux_list(spec, |linux| linux.devices()), mounts)?;
+    }
     link.as_ref().map_or(Ok(()), hooks::Link::created)?;
-    hooks.as_ref().map_or(Ok(()), |hooks| hooks.create_container(reporter))?;
+    hooks::Own::of(&bundle).map_or(Ok(()), |hooks| hooks.create_container(reporter))?;
     rootfs::pivot(root.as_fd())?;
     drop(root);
 
-    let has_terminal = match request.stdio {
+    let has_terminal = match stdio {
         ChildStdio::Streams { stdin, stdout, stderr } => {
             stdio::install(stdin.as_ref(), &stdout, &stderr)?;
             false

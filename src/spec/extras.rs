@@ -146,6 +146,7 @@ mod tests {
             capabilities: capabilities::from_bits(0),
             lowest_oom_score_adj: 0,
             processors: 1,
+            user_namespaces: false,
             hard_limits: vec![(PosixRlimitType::RlimitNofile, 100)],
         };
         let file = |destination: &str| BoundFile {

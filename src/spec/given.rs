@@ -18,6 +18,8 @@ pub struct Node {
     pub processors: u32,
     /// Hard limits of processes that cannot be exceeded; none with `CAP_SYS_RESOURCE`.
     pub hard_limits: Vec<(PosixRlimitType, u64)>,
+    /// Whether pods can have user namespaces, as far as that could be tried.
+    pub user_namespaces: bool,
 }
 
 /// What a container takes from its sandbox.

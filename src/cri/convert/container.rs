@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::{
     super::v1,
     shared::{
-        has_selinux, id, namespaces, no_selinux, profile, profile_by_path, resources, resources_out,
+        has_selinux, id, namespaces, no_selinux, profile, profile_by_path, range, resources,
+        resources_out,
     },
 };
 use crate::{
@@ -105,9 +106,10 @@ fn environment(envs: Vec<v1::KeyValue>) -> (Vec<(String, String)>, RawValues) {
 
 fn mount(mount: v1::Mount) -> Result<Mount, Error> {
     let at = |what: &str| format!("{what} at {:?}", mount.container_path);
-    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        let reason = at("id-mapped mounts; leave out the mappings");
-        return Err(Error::unsupported("mounts.uidMappings", reason));
+    let idmapped = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
+    if idmapped {
+        range("mounts.uidMappings", &mount.uid_mappings)?;
+        range("mounts.gidMappings", &mount.gid_mappings)?;
     }
     if mount.selinux_relabel && has_selinux() {
         let reason = at("labels of SELinux; leave out the relabelling");
@@ -137,6 +139,7 @@ fn mount(mount: v1::Mount) -> Result<Mount, Error> {
         }
     };
     Ok(Mount {
+        idmapped,
         container_path: mount.container_path,
         host_path: mount.host_path,
         image,

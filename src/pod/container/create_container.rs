@@ -31,7 +31,7 @@ use crate::{
     runtime::bundle::{Bundle, DeclaredVolumes, Rootfs},
     spec::{
         self,
-        config::{ContainerConfig, Map, NamespaceMode},
+        config::{ContainerConfig, Map, NamespaceMode, UserNamespace},
         container::{ImageDefaults, Request, Sandbox as SpecSandbox, User},
         extras::Extras,
         signal,
@@ -183,7 +183,9 @@ impl Pods {
         let mut owned = vec![upper.as_path(), &work];
         owned.extend(bundle.volumes.directory.as_deref());
         let project = self.layers.make(id, &owned, limit)?;
-        chown(&upper, Some(root.uid), Some(root.gid))
+        let users = config.security.namespaces.users;
+        let (uid, gid) = on_the_host(users, root.uid, root.gid);
+        chown(&upper, Some(uid), Some(gid))
             .and_then(|()| fs::set_permissions(&upper, fs::Permissions::from_mode(root.mode)))
             .during("give to its owner", &upper)?;
         crash::point("create: directories are made");
@@ -343,6 +345,13 @@ impl Pods {
             annotations: annotations(sandbox, &record.config, config),
         })
     }
+}
+
+/// Who owns a file of the host that belongs to this user and group in the container.
+fn on_the_host(users: Option<UserNamespace>, uid: u32, gid: u32) -> (u32, u32) {
+    users.map_or((uid, gid), |users| {
+        (uid.saturating_add(users.uids.host), gid.saturating_add(users.gids.host))
+    })
 }
 
 fn ends_before(sandbox: &Sandbox) -> Error {

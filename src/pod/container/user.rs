@@ -7,7 +7,7 @@ use crate::{
     pod::error::Error,
     spec::{
         self,
-        config::{ContainerConfig, GroupsPolicy, RunAs},
+        config::{ContainerConfig, GroupsPolicy, IdRange, RunAs},
         container::User,
     },
 };
@@ -50,6 +50,18 @@ pub(in crate::pod) fn of(
             groups.len()
         );
         return Err(spec::Error::invalid("supplemental_groups", reason).into());
+    }
+    if let Some(users) = security.namespaces.users {
+        let is_outside = |id: &u32, range: IdRange| *id >= range.count;
+        if is_outside(&found.uid, users.uids) || groups.iter().any(|id| is_outside(id, users.gids))
+        {
+            let reason = format!(
+                "user {} or one of its groups {groups:?} is none of the {} users and {} groups of \
+                 the pod's user namespace",
+                found.uid, users.uids.count, users.gids.count
+            );
+            return Err(spec::Error::invalid("run_as_user", reason).into());
+        }
     }
     let is_known = found.name.is_some();
     Ok(User { uid: found.uid, gid, groups, home: found.home, is_known })

@@ -341,6 +341,12 @@ impl Pods {
             files_path: text(&record.files),
             init_cgroup: text(&record.init_cgroup()),
             cgroup: text(&record.owns_cgroup.then(|| record.cgroup.clone())),
+            users: modes.users.map(|users| v1::Users {
+                host_uid: users.uids.host,
+                host_gid: users.gids.host,
+                uids: users.uids.count,
+                gids: users.gids.count,
+            }),
             ..v1::Setup::default()
         })
     }
