@@ -30,8 +30,13 @@ pub(super) fn isolate() -> Result<(), Error> {
         .during("stop propagation of", "/")
 }
 
-/// Attaches the root filesystem at `mount_point` and returns its root.
-pub(super) fn attach(rootfs: &Rootfs, mount_point: &Path) -> Result<OwnedFd, Error> {
+/// Attaches the root filesystem at `mount_point` and returns its root. `label` is what SELinux
+/// knows all its files by.
+pub(super) fn attach(
+    rootfs: &Rootfs,
+    mount_point: &Path,
+    label: Option<&str>,
+) -> Result<OwnedFd, Error> {
     let tree = match rootfs {
         Rootfs::Directory(directory) => {
             let flags = OpenTreeFlags::OPEN_TREE_CLONE
@@ -40,10 +45,10 @@ pub(super) fn attach(rootfs: &Rootfs, mount_point: &Path) -> Result<OwnedFd, Err
             open_tree(CWD, directory, flags).during("open", directory.display())?
         }
         Rootfs::Overlay { layers, lower, upper, work } => {
-            match overlay(layers, lower, upper, work) {
+            match overlay(layers, lower, upper, work, label) {
                 // Before 6.7 the kernel takes layers only as one string, through mount(2).
                 Err(error) if is_invalid(&error) => {
-                    return legacy_overlay(layers, lower, upper, work, mount_point);
+                    return legacy_overlay(layers, lower, upper, work, mount_point, label);
                 }
                 tree => tree?,
             }
@@ -54,7 +59,13 @@ pub(super) fn attach(rootfs: &Rootfs, mount_point: &Path) -> Result<OwnedFd, Err
     Ok(tree)
 }
 
-fn overlay(layers: &Path, lower: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd, Error> {
+fn overlay(
+    layers: &Path,
+    lower: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+    label: Option<&str>,
+) -> Result<OwnedFd, Error> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).during("open", "overlay")?;
     let set = |key: &'static str, path: &Path| {
         fsconfig_set_string(context.as_fd(), key, path)
@@ -67,6 +78,9 @@ fn overlay(layers: &Path, lower: &[PathBuf], upper: &Path, work: &Path) -> Resul
     }
     set("upperdir", upper)?;
     set("workdir", work)?;
+    if let Some(label) = label {
+        set("context", Path::new(label))?;
+    }
     // The upper directory is worth nothing after a power cut, since its container has ended:
     // no sync at every unmount.
     fsconfig_set_flag(context.as_fd(), "volatile").during("set overlay option", "volatile")?;
@@ -88,11 +102,13 @@ fn legacy_overlay(
     upper: &Path,
     work: &Path,
     mount_point: &Path,
+    label: Option<&str>,
 ) -> Result<OwnedFd, Error> {
     chdir(layers).during("enter", layers.display())?;
     let names: Vec<String> = lower.iter().map(|layer| layer.display().to_string()).collect();
+    let context = label.map(|label| format!(",context=\"{label}\"")).unwrap_or_default();
     let data = format!(
-        "lowerdir={},upperdir={},workdir={},volatile",
+        "lowerdir={},upperdir={},workdir={},volatile{context}",
         names.join(":"),
         upper.display(),
         work.display()

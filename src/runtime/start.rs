@@ -130,18 +130,20 @@ struct Prepared {
 /// function it calls. Lets go of all that was handed in.
 fn prepare(request: StartRequest<'_>, reporter: &Reporter) -> Result<Prepared, Error> {
     request.cgroup.join()?;
-    detach(request.keyring)?;
+    detach();
     let Bundle { spec, rootfs, mount_point } = read_json(request.bundle)?;
     let filter = request.filter.map(read_filter).transpose()?;
     let process = spec.process().as_ref().ok_or_else(no_process)?;
     // Only now, inside the cgroup: its root is where this process is.
     unshare(libc::CLONE_NEWCGROUP).during("create", "cgroup namespace")?;
     process::prepare(process)?;
+    join_keyring(request.keyring)?;
 
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     let sources = mounts::prepare(mounts)?;
     rootfs::isolate()?;
-    let root = rootfs::attach(&rootfs, &mount_point)?;
+    let label = spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref());
+    let root = rootfs::attach(&rootfs, &mount_point, label)?;
     let member = match request.pid {
         PidNamespace::Join(member) => Some(member),
         PidNamespace::New | PidNamespace::Inherit => None,
@@ -153,7 +155,7 @@ fn prepare(request: StartRequest<'_>, reporter: &Reporter) -> Result<Prepared, E
 
     let has_terminal = match request.stdio {
         ChildStdio::Streams { stdin, stdout, stderr } => {
-            stdio::install(stdin.as_ref(), &stdout, &stderr)?;
+            stdio::install(stdin.as_ref(), &stdout, &stderr, label)?;
             false
         }
         ChildStdio::Terminal { rows, columns } => {
@@ -163,7 +165,7 @@ fn prepare(request: StartRequest<'_>, reporter: &Reporter) -> Result<Prepared, E
         }
     };
     mask::make_read_only(linux_list(&spec, |linux| linux.readonly_paths()))?;
-    mask::mask(linux_list(&spec, |linux| linux.masked_paths()))?;
+    mask::mask(linux_list(&spec, |linux| linux.masked_paths()), label)?;
     process::make_working_directory(process.cwd());
     let propagation = spec.linux().as_ref().and_then(|l| l.rootfs_propagation().clone());
     let read_only = spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false));
@@ -175,18 +177,17 @@ fn linux_list<T>(spec: &Spec, get: impl Fn(&oci_spec::runtime::Linux) -> &Option
     spec.linux().as_ref().and_then(|linux| get(linux).as_deref()).unwrap_or_default()
 }
 
-/// The container's keyring, and nothing else of what the daemon was started with. Inside the
-/// cgroup, which says what processors there are.
-pub(super) fn detach(keyring: &Keyring) -> Result<(), Error> {
-    join_keyring(keyring)?;
+/// Nothing is left of what the daemon was started with. Inside the cgroup, which says what
+/// processors there are.
+pub(super) fn detach() {
     inherited::reset();
     signal::reset();
     rustix::process::umask(rustix::fs::Mode::empty());
-    Ok(())
 }
 
-/// Where the quota of keys is used up, the keyring of the monitor stays, which has no keys.
-fn join_keyring(keyring: &Keyring) -> Result<(), Error> {
+/// Once the process has its labels, since the first one makes the keyring with its own. Where the
+/// quota of keys is used up, the keyring of the monitor stays, which has no keys.
+pub(super) fn join_keyring(keyring: &Keyring) -> Result<(), Error> {
     match keyring.join() {
         Err(error) if error.raw_os_error() == Some(libc::EDQUOT) => Ok(()),
         result => result.during("join", "session keyring"),

@@ -24,6 +24,8 @@ use crate::sys::path::Root;
 const LAYER: &str = "lowerdir+";
 /// The part that is mounted, relative to the overlay's root.
 const SUB_PATH: &str = "criquet.subpath";
+/// The SELinux label of all files.
+const CONTEXT: &str = "context";
 
 /// A detached mount of what the options say. `root` is a place of this mount namespace alone,
 /// where the overlay can be attached while a part of it is looked up.
@@ -33,17 +35,19 @@ pub(super) fn open(root: Root<'_>, data: &[(String, Option<String>)]) -> Result<
     let of =
         |wanted| options.iter().filter(move |(key, _)| *key == wanted).map(|(_, value)| *value);
     let layers: Vec<&Path> = of(LAYER).map(Path::new).collect();
-    if let Some((key, _)) = options.iter().find(|(key, _)| ![LAYER, SUB_PATH].contains(key)) {
+    if let Some((key, _)) =
+        options.iter().find(|(key, _)| ![LAYER, SUB_PATH, CONTEXT].contains(key))
+    {
         return Err(Error::spec("mounts", format!("an overlay has no option {key:?}")));
     }
-    let tree = overlay(&layers)?;
+    let tree = overlay(&layers, of(CONTEXT).next())?;
     match of(SUB_PATH).next() {
         Some(path) => part(root, &tree, Path::new(path)),
         None => Ok(tree),
     }
 }
 
-fn overlay(layers: &[&Path]) -> Result<OwnedFd, Error> {
+fn overlay(layers: &[&Path], label: Option<&str>) -> Result<OwnedFd, Error> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).during("open", "overlay")?;
     for (index, layer) in layers.iter().enumerate() {
         match fsconfig_set_string(context.as_fd(), LAYER, *layer) {
@@ -53,6 +57,10 @@ fn overlay(layers: &[&Path]) -> Result<OwnedFd, Error> {
             }
             result => result.during("add layer", layer.display())?,
         }
+    }
+    if let Some(label) = label {
+        fsconfig_set_string(context.as_fd(), CONTEXT, label)
+            .during("set overlay option", CONTEXT)?;
     }
     fsconfig_create(context.as_fd()).during("mount overlay of", "image")?;
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY;
