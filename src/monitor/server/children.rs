@@ -176,6 +176,8 @@ impl Server {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             self.child_ended(pid, status);
         }
+        // A helper can end after the command that it has made.
+        self.left_behind.retain(|left| !left.is_removed());
     }
 
     pub(super) fn child_ended(&mut self, pid: Pid, status: WaitStatus) {
