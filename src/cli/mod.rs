@@ -97,7 +97,9 @@ const THREADS_END: Duration = Duration::from_secs(1);
 const ARENAS: usize = 4;
 
 fn serve(config: &Config, reload: serve::Reload) -> Result<(), Error> {
-    let settings = config.settings()?;
+    let mut settings = config.settings()?;
+    // While there is one thread.
+    settings.user_namespaces = check::has_user_namespaces(&config.root);
     log::start(&config.log_level);
     if let Err(error) = crate::sys::descriptors::raise() {
         tracing::warn!(%error, "cannot raise the limit of descriptors; it stays as it is");

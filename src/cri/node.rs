@@ -55,13 +55,13 @@ pub(super) async fn status(pods: &Pods, verbose: bool) -> v1::StatusResponse {
                 features: Some(v1::RuntimeHandlerFeatures {
                     // The runtime makes every mount with mount_setattr(2), which has it.
                     recursive_read_only_mounts: true,
-                    user_namespaces: false,
+                    user_namespaces: pods.node().user_namespaces,
                 }),
             })
             .collect(),
         features: Some(v1::RuntimeFeatures {
             supplemental_groups_policy: true,
-            user_namespaces_host_network: false,
+            user_namespaces_host_network: pods.node().user_namespaces,
             mount_options: true,
         }),
     }

@@ -8,34 +8,36 @@
 //! it what it needs to reap. It ends with the monitor.
 
 use std::{
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxPids, LinuxResources};
 
 use rustix::{
+    event::{PollFd, PollFlags, poll},
     fs::{Mode, mkdirat},
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
         UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change,
         move_mount, unmount,
     },
-    pipe::{PipeFlags, pipe_with},
-    process::{Pid, Signal, WaitOptions, fchdir, pivot_root, wait},
+    process::{Pid, PidfdFlags, Signal, WaitOptions, chdir, fchdir, pidfd_open, pivot_root, wait},
 };
 
 use crate::{
+    kind::Kind,
     runtime::{
         cgroup::{Cgroup, Version},
         error::{During, Error},
-        process,
+        process, users,
     },
     sys::{
-        clone::{Cloned, SingleThreaded, clone3},
+        clone::{Cloned, SingleThreaded, clone_beside, clone3},
+        exception::Exception,
         exec, inherited,
         mount::{MountAttributes, mount_setattr},
-        seccomp, signal,
+        seccomp, signal, socket,
     },
 };
 
@@ -66,27 +68,47 @@ pub(super) fn start(
     proof: &SingleThreaded,
     mount_point: &Path,
     cgroup: Option<&Path>,
+    users: Option<BorrowedFd<'_>>,
 ) -> Result<Init, Error> {
-    let cgroup = cgroup.map(make_cgroup).transpose()?;
-    let (done, on_its_way) = pipe_with(PipeFlags::CLOEXEC).during("create", "pipe")?;
+    // With users of its own there is a helper for a moment.
+    let most = if users.is_some() { 2 } else { 1 };
+    let cgroup = cgroup.map(|path| make_cgroup(path, most)).transpose()?;
+    let (parent, child) = socket::pair().during("create", "socket")?;
+    rustix::net::sockopt::set_socket_passcred(&parent, true).during("prepare", "socket")?;
     let target = cgroup.as_ref().and_then(Cgroup::clone_target);
-    let cloned = clone3(proof, libc::CLONE_NEWPID | libc::CLONE_NEWNS, target)
-        .during("clone", "init of the pod");
-    match cloned {
+    let own = libc::CLONE_NEWPID | libc::CLONE_NEWNS;
+    let flags = if users.is_some() { 0 } else { own };
+    match clone3(proof, flags, target).during("clone", "init of the pod") {
         Err(error) => {
             // Nothing ever ran in it.
             let _ = cgroup.map(|cgroup| cgroup.remove());
             Err(error)
         }
         Ok(Cloned::Parent { pid, pidfd }) => {
-            drop(on_its_way);
+            drop(child);
+            let (pid, pidfd) = match users {
+                None => (pid, pidfd),
+                // The one that this one has left it to.
+                Some(_) => its_child(parent.as_fd())?,
+            };
             // Its end, by whatever, ends this as well, and is told by its parent's signal.
-            rustix::io::read(&done, &mut [0_u8]).during("wait for", "init of the pod")?;
+            wait_for(parent.as_fd(), PollFlags::HUP)?;
+            if let Some(cgroup) = cgroup.as_ref().filter(|_| most > 1) {
+                // Where they are not counted, the filter refuses a second one.
+                let _ = cgroup.apply(&at_most(1));
+            }
             Ok(Init { pid, pidfd, cgroup })
         }
         Ok(Cloned::Child) => {
             if cgroup.as_ref().is_some_and(|cgroup| cgroup.join().is_err()) {
                 exec::exit(1)
+            }
+            // Root of the namespace may not be able to get there by a path.
+            if chdir(mount_point).is_err() {
+                exec::exit(1)
+            }
+            if let Some(users) = users {
+                go_on_in(proof, users, own, child.as_fd());
             }
             inherited::reset();
             signal::reset();
@@ -94,29 +116,77 @@ pub(super) fn start(
             for ignored in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
                 signal::ignore(ignored);
             }
-            if enter_empty_root(mount_point).is_err() {
+            if enter_empty_root().is_err() {
                 exec::exit(1)
             }
-            exec::close_all_but(on_its_way.as_fd());
+            exec::close_all_but(child.as_fd());
             if give_up_rights().is_err() {
                 exec::exit(1)
             }
-            drop(on_its_way);
+            drop(child);
             reap_for_ever()
         }
     }
 }
 
-/// No devices, and no second process. A node whose cgroups do not count processes has the
+/// Leaves it to a process in the pod's user namespace, which says that it is there, and returns
+/// there alone.
+fn go_on_in(
+    proof: &SingleThreaded,
+    users: BorrowedFd<'_>,
+    namespaces: libc::c_int,
+    parent: BorrowedFd<'_>,
+) {
+    let cloned = users::enter(users).and_then(|()| {
+        let exception = Exception::new().during("read", "random bytes")?;
+        clone_beside(proof, namespaces, &exception).during("clone", "init of the pod")
+    });
+    match cloned {
+        Ok(None) if rustix::io::write(parent, b"i").is_ok() => {}
+        Ok(Some(_)) => exec::exit(0),
+        _ => exec::exit(1),
+    }
+}
+
+/// The process that has said that it is there, by what the kernel says of it.
+fn its_child(socket: BorrowedFd<'_>) -> Result<(Pid, OwnedFd), Error> {
+    wait_for(socket, PollFlags::IN)?;
+    let (_, _, sender) = socket::receive_from(socket, &mut [0; 1]).during("hear of", INIT)?;
+    let gone = || Error::Child {
+        kind: Kind::Internal,
+        message: "the init of the pod ended before it was there".to_owned(),
+    };
+    let pid = sender.ok_or_else(gone)?;
+    Ok((pid, pidfd_open(pid, PidfdFlags::empty()).during("open", INIT)?))
+}
+
+/// Waits until there is something to read, or nobody writes any more.
+fn wait_for(socket: BorrowedFd<'_>, what: PollFlags) -> Result<(), Error> {
+    let mut polled = [PollFd::from_borrowed_fd(socket, what)];
+    while !polled[0].revents().intersects(what | PollFlags::HUP) {
+        rustix::io::retry_on_intr(|| poll(&mut polled, None)).during("wait for", INIT)?;
+    }
+    Ok(())
+}
+
+const INIT: &str = "init of the pod";
+
+fn at_most(processes: i64) -> LinuxResources {
+    let mut pids = LinuxPids::default();
+    pids.set_limit(processes);
+    let mut limits = LinuxResources::default();
+    limits.set_pids(Some(pids));
+    limits
+}
+
+/// No devices, and no second process once it is there. A node whose cgroups do not count processes has the
 /// filter, which refuses them as well.
-fn make_cgroup(path: &Path) -> Result<Cgroup, Error> {
+fn make_cgroup(path: &Path, most: i64) -> Result<Cgroup, Error> {
     let version = Version::detect().during("inspect", "cgroups")?;
     let mut none = LinuxDeviceCgroup::default();
     none.set_allow(false).set_typ(Some(LinuxDeviceType::A)).set_access(Some("rwm".to_owned()));
-    let mut one = LinuxPids::default();
-    one.set_limit(1);
-    let mut limits = LinuxResources::default();
-    limits.set_devices(Some(vec![none])).set_pids(Some(one));
+    let mut limits = at_most(most);
+    limits.set_devices(Some(vec![none]));
     match Cgroup::create(version, path, Some(&limits)) {
         Err(Error::Controller { .. }) => {
             limits.set_pids(None);
@@ -126,7 +196,8 @@ fn make_cgroup(path: &Path) -> Result<Cgroup, Error> {
     }
 }
 
-fn enter_empty_root(mount_point: &Path) -> Result<(), Error> {
+/// At the working directory.
+fn enter_empty_root() -> Result<(), Error> {
     let object = "empty root of the pod's init";
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .during("stop propagation of", "/")?;
@@ -142,7 +213,8 @@ fn enter_empty_root(mount_point: &Path) -> Result<(), Error> {
     let tree = mount(&context, attributes)?;
     mkdirat(&tree, "proc", Mode::from_raw_mode(0o555)).during("fill", object)?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    move_mount(&tree, "", rustix::fs::CWD, mount_point, flags).during("attach", object)?;
+    let here = flags | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(&tree, "", rustix::fs::CWD, "", here).during("attach", object)?;
     fchdir(&tree).during("enter", object)?;
     // The one of this namespace, for containers that come into it.
     let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).during("open", object)?;

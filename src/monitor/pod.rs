@@ -3,12 +3,16 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     path::{Component, Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
+use rustix::{
+    mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount},
+    pipe::{PipeFlags, pipe_with},
+    process::{WaitId, WaitIdOptions, waitid},
+};
 
 use super::{
     START_LIMIT,
@@ -20,10 +24,11 @@ use crate::{
         cgroup::{Cgroup, Version},
         error::{During, Error},
         namespaces::{self, Member},
+        users::Users,
     },
     sys::{
-        clone::{SingleThreaded, unshare},
-        signal,
+        clone::{Cloned, SingleThreaded, clone3, setns, unshare},
+        exec, signal,
     },
 };
 
@@ -36,7 +41,16 @@ pub(super) struct Pod {
     pub init_exited: bool,
     /// How long a container or an exec may take to its program.
     pub start_limit: Duration,
+    users: Option<OwnUsers>,
     traces: Traces,
+}
+
+/// The user namespace of the pod.
+#[derive(Debug)]
+struct OwnUsers {
+    namespace: OwnedFd,
+    /// Who is root in it on the host.
+    root: (u32, u32),
 }
 
 /// How long the init of a pod has to end.
@@ -126,6 +140,7 @@ impl Pod {
             directory: PathBuf::from(&setup.directory),
             init: None,
             init_exited: false,
+            users: None,
             start_limit: match setup.start_limit {
                 0 => START_LIMIT,
                 milliseconds => Duration::from_millis(milliseconds),
@@ -152,7 +167,18 @@ impl Pod {
         setup: &v1::Setup,
         prepared: libc::c_int,
     ) -> Result<Self, Error> {
-        make_namespaces(namespaces(setup.network, setup.ipc, setup.uts) & !prepared)?;
+        let own = namespaces(setup.network, setup.ipc, setup.uts);
+        let mut root = (0, 0);
+        match &setup.users {
+            None => make_namespaces(own & !prepared)?,
+            // Those that were made ahead are the host's users'.
+            Some(users) => {
+                let namespace = make_with_users(proof, own, users)?;
+                root = (users.host_uid, users.host_gid);
+                self.users = Some(OwnUsers { namespace, root });
+            }
+        }
+        let (uid, gid) = root;
         if setup.uts {
             rustix::system::sethostname(setup.hostname.as_bytes())
                 .during("set host name to", &setup.hostname)?;
@@ -169,7 +195,8 @@ impl Pod {
             label => format!(",context=\"{label}\""),
         };
         if let Some(path) = &self.traces.shm {
-            let options = format!("mode=1777,size={}{label}", setup.shm_size);
+            let size = setup.shm_size;
+            let options = format!("mode=1777,size={size},uid={uid},gid={gid}{label}");
             mount_memory(path, "shm", &options)?;
         }
         if let Some(path) = &self.traces.files {
@@ -177,9 +204,17 @@ impl Pod {
             mount_memory(path, "criquet", &options)?;
         }
         if setup.pid {
-            self.init = Some(init::start(proof, &self.directory, self.traces.init.as_deref())?);
+            let users = self.users.as_ref().map(|users| users.namespace.as_fd());
+            let cgroup = self.traces.init.as_deref();
+            self.init = Some(init::start(proof, &self.directory, cgroup, users)?);
         }
         Ok(self)
+    }
+
+    /// Its user namespace, where it is not the host's.
+    pub(super) fn users(&self) -> Option<Users<'_>> {
+        let OwnUsers { namespace, root } = self.users.as_ref()?;
+        Some(Users { namespace: namespace.as_fd(), root: *root })
     }
 
     /// The first process of the PID namespace that the containers share.
@@ -215,6 +250,46 @@ pub(super) fn namespaces(network: bool, ipc: bool, uts: bool) -> libc::c_int {
 /// Moves this process into new namespaces.
 pub(super) fn make_namespaces(flags: libc::c_int) -> Result<(), Error> {
     unshare(flags).during("create", "namespaces of the pod")
+}
+
+/// A user namespace, and this process in new namespaces that belong to it.
+fn make_with_users(
+    proof: &SingleThreaded,
+    flags: libc::c_int,
+    users: &v1::Users,
+) -> Result<OwnedFd, Error> {
+    let (ready, release) = pipe_with(PipeFlags::CLOEXEC).during("create", "pipe")?;
+    match clone3(proof, flags | libc::CLONE_NEWUSER, None).during("create", "user namespace")? {
+        Cloned::Child => {
+            // They last for as long as somebody is in them: until they are joined.
+            drop(release);
+            let _ = rustix::io::read(&ready, &mut [0_u8]);
+            exec::exit(0)
+        }
+        Cloned::Parent { pid, pidfd } => {
+            let process = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+            let map = |name: &str, host: u32, count: u32| {
+                let file = process.join(name);
+                fs::write(&file, format!("0 {host} {count}")).during("write", file.display())
+            };
+            let joined = map("gid_map", users.host_gid, users.gids)
+                .and_then(|()| map("uid_map", users.host_uid, users.uids))
+                .and_then(|()| {
+                    let file = process.join("ns/user");
+                    File::open(&file).during("open", file.display())
+                })
+                .and_then(|namespace| {
+                    if flags != 0 {
+                        setns(pidfd.as_fd(), flags).during("join", "namespaces of the pod")?;
+                    }
+                    Ok(namespace.into())
+                });
+            drop(release);
+            waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)
+                .during("wait for", "user namespace")?;
+            joined
+        }
+    }
 }
 
 fn bind_network_namespace(path: &Path) -> Result<(), Error> {

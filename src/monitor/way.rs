@@ -8,11 +8,9 @@ use crate::runtime::error::Error;
 /// Who makes the process that executes a program.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Maker {
-    /// It makes itself, or has told who it is.
+    /// It makes itself, or another one, or has told who it is.
     #[default]
     Itself,
-    /// The child is a helper that prepares it.
-    Helper,
     /// The helper has left it to a process that has not told yet who it is.
     Gone,
 }
@@ -43,9 +41,8 @@ pub(super) struct Heard {
 
 impl Way {
     /// Of a child that was just made.
-    pub(super) fn new(caller: Caller, report: Token, is_helper: bool) -> Self {
-        let maker = if is_helper { Maker::Helper } else { Maker::Itself };
-        Self { caller: Some(caller), report: Some(report), maker, ..Self::default() }
+    pub(super) fn new(caller: Caller, report: Token) -> Self {
+        Self { caller: Some(caller), report: Some(report), ..Self::default() }
     }
 
     /// Whether nothing is left to be done but `execve`, of which only a failure is told.

@@ -181,6 +181,11 @@ impl Pods {
         &self.parts.images
     }
 
+    /// What the node can give.
+    pub fn node(&self) -> &Node {
+        &self.parts.node
+    }
+
     /// The networks of the pods.
     pub fn network(&self) -> &Network {
         &self.parts.network

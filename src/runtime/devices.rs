@@ -40,27 +40,54 @@ pub(super) fn create(
     if of_dev.and_then(|mount| mount.typ().as_deref()) != Some("tmpfs") {
         return Ok(());
     }
-    let root = Root::new(root);
-    let dev = root
+    let dev = Root::new(root)
         .open_without_links(Path::new("/dev"), OFlags::RDONLY | OFlags::DIRECTORY)
         .during("open", "/dev of the container")?;
+    make_default(dev.as_fd(), (0, 0))?;
+    let root = Root::new(root);
+    devices.iter().try_for_each(|device| create_one(root, device.path(), device, (0, 0)))
+}
+
+/// Fills a `/dev` that is not attached yet, for those whose root is `owner`.
+pub(super) fn fill(
+    dev: BorrowedFd<'_>,
+    devices: &[LinuxDevice],
+    owner: (u32, u32),
+) -> Result<(), Error> {
+    make_default(dev, owner)?;
+    devices.iter().try_for_each(|device| {
+        let path = device.path();
+        let Ok(below) = path.strip_prefix("/dev") else {
+            let reason = format!("{path:?} must lie in /dev of a pod with a user namespace");
+            return Err(Error::spec("linux.devices", reason));
+        };
+        create_one(Root::new(dev), &Path::new("/").join(below), device, owner)
+    })
+}
+
+fn make_default(dev: BorrowedFd<'_>, owner: (u32, u32)) -> Result<(), Error> {
     for (name, major, minor) in DEFAULT {
         let mode = Mode::from_raw_mode(0o666);
         let device = rustix::fs::makedev(major, minor);
-        node(dev.as_fd(), Path::new(name), FileType::CharacterDevice, mode, device)
+        node(dev, Path::new(name), FileType::CharacterDevice, mode, device)
             .during("create device", format_args!("/dev/{name}"))?;
+        give(dev, Path::new(name), owner)?;
     }
     for (name, target) in LINKS {
-        match symlinkat(target, &dev, name) {
+        match symlinkat(target, dev, name) {
             Err(rustix::io::Errno::EXIST) => {}
             result => result.during("create link", format_args!("/dev/{name}"))?,
         }
     }
-    devices.iter().try_for_each(|device| create_one(root, device))
+    Ok(())
 }
 
-fn create_one(root: Root<'_>, device: &LinuxDevice) -> Result<(), Error> {
-    let path = device.path();
+fn create_one(
+    root: Root<'_>,
+    path: &Path,
+    device: &LinuxDevice,
+    owner: (u32, u32),
+) -> Result<(), Error> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Error::spec("linux.devices", format!("{path:?} names no device")));
     };
@@ -79,13 +106,18 @@ fn create_one(root: Root<'_>, device: &LinuxDevice) -> Result<(), Error> {
         .during("create", parent.display())?;
     node(directory.as_fd(), Path::new(name), kind, mode, number)
         .during("create device", path.display())?;
+    let of_host = |id: u32, root: u32| id.saturating_add(root);
     let (uid, gid) = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));
-    if (uid, gid) != (0, 0) {
-        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-        chownat(&directory, Path::new(name), uid, gid, AtFlags::SYMLINK_NOFOLLOW)
-            .during("change owner of", path.display())?;
+    give(directory.as_fd(), Path::new(name), (of_host(uid, owner.0), of_host(gid, owner.1)))
+}
+
+fn give(directory: BorrowedFd<'_>, name: &Path, owner: (u32, u32)) -> Result<(), Error> {
+    if owner == (0, 0) {
+        return Ok(());
     }
-    Ok(())
+    let (uid, gid) = (Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)));
+    chownat(directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+        .during("change owner of device", name.display())
 }
 
 /// A node with exactly this mode: the umask is empty here, and a `chmod` by name might meet a

@@ -15,6 +15,7 @@ use super::{
     report::Reporter,
     start::{Child, detach, give_up, join_keyring, read_filter, read_json},
     stdio::{self, ChildStdio},
+    users,
 };
 use crate::sys::{
     clone::{Cloned, SingleThreaded, setns},
@@ -33,6 +34,8 @@ pub struct ExecRequest<'a> {
     pub cgroup: &'a Cgroup,
     /// The container's init process.
     pub init: BorrowedFd<'a>,
+    /// Who is root in the container's user namespace on the host; none without one.
+    pub users: Option<(u32, u32)>,
     /// The session keyring of the container.
     pub keyring: &'a Keyring,
     /// Standard streams.
@@ -46,7 +49,7 @@ pub struct ExecRequest<'a> {
 pub fn exec(proof: &SingleThreaded, request: ExecRequest<'_>) -> Result<Child, Error> {
     let (reporter, report) = Reporter::pair().during("create", "report socket")?;
     match clone_into(proof, 0, request.cgroup.clone_target())? {
-        Cloned::Parent { pid, pidfd } => Ok(Child { pid, pidfd, report, is_helper: true }),
+        Cloned::Parent { pid, pidfd } => Ok(Child { pid, pidfd, report }),
         Cloned::Child => {
             drop(report);
             become_process(proof, request, reporter)
@@ -81,6 +84,11 @@ fn prepare(request: ExecRequest<'_>, reporter: &Reporter) -> Result<Prepared, Er
     let filter = request.filter.map(read_filter).transpose()?;
     process::prepare(&process)?;
     join_keyring(request.keyring)?;
+    if let Some((uid, _)) = request.users {
+        let user = process.user().uid().saturating_add(uid);
+        stdio::give_pipes_to(&request.stdio, user)?;
+        users::enter(request.init)?;
+    }
     setns(request.init, libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP)
         .during("join", "namespaces of the container")?;
     let has_terminal = match request.stdio {

@@ -7,10 +7,7 @@
 //! the process that executes it. That one is a child of the monitor like the helper, and has
 //! nothing that the program has not, but for a socket that says `ready` or why not.
 
-use std::{
-    convert::Infallible,
-    os::fd::{AsFd, BorrowedFd},
-};
+use std::{convert::Infallible, os::fd::BorrowedFd};
 
 use oci_spec::runtime::Process;
 use rustix::{
@@ -50,12 +47,7 @@ pub(super) fn run(
     reporter: Reporter,
     inside: &Inside<'_>,
 ) -> Result<Infallible, (Error, Reporter)> {
-    let handed_over = Reporter::pair().and_then(|(last, theirs)| {
-        Reporter::tell_senders(theirs.as_fd())?;
-        reporter.hand_over(theirs.as_fd())?;
-        Ok(last)
-    });
-    let last = match handed_over.during("create", "report socket") {
+    let last = match reporter.hand_over_to_another().during("create", "report socket") {
         Ok(last) => last,
         Err(error) => return Err((error, reporter)),
     };
@@ -97,7 +89,7 @@ fn go(proof: &SingleThreaded, last: &Reporter, inside: &Inside<'_>) -> Result<In
     if for_filter {
         exception.set_capabilities(wanted.sets()).during("set", "capabilities")?;
     }
-    match clone_beside(proof, &exception).map_err(refused)? {
+    match clone_beside(proof, 0, &exception).map_err(refused)? {
         Some(_) => exec::exit(0),
         None => {
             exception.create_session().during("create", "session")?;

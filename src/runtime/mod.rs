@@ -28,6 +28,7 @@ mod rootfs;
 pub mod seccomp;
 pub mod start;
 pub mod stdio;
+pub mod users;
 mod volume;
 
 pub use error::Error;

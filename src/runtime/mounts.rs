@@ -12,7 +12,7 @@ use std::{
     path::Path,
 };
 
-use oci_spec::runtime::Mount;
+use oci_spec::runtime::{LinuxDevice, Mount};
 use rustix::{
     fs::{CWD, FileType, Mode, OFlags, XattrFlags, fsetxattr, fstat, openat, statat, symlinkat},
     mount::{OpenTreeFlags, open_tree},
@@ -20,11 +20,13 @@ use rustix::{
 
 use super::{
     cgroup,
-    detached::{attach, filesystem},
+    detached::{attach, clone_of, filesystem},
+    devices,
     error::{During, Error},
     namespaces::Member,
     options::MountOptions,
     proc::{self, is_proc},
+    users::{self, Users},
     volume,
 };
 use crate::sys::{
@@ -33,15 +35,15 @@ use crate::sys::{
 };
 
 /// A mount that waits for its place.
-pub(super) struct Prepared<'spec> {
-    mount: &'spec Mount,
+pub(super) struct Prepared {
+    mount: Mount,
     options: MountOptions,
-    /// The opened source of a bind mount.
+    /// What was opened beforehand, with all its attributes.
     source: Option<OwnedFd>,
 }
 
 /// Parses the options and opens the sources of bind mounts.
-pub(super) fn prepare(mounts: &[Mount]) -> Result<Vec<Prepared<'_>>, Error> {
+pub(super) fn prepare(mounts: &[Mount], users: Option<&Users<'_>>) -> Result<Vec<Prepared>, Error> {
     mounts
         .iter()
         .map(|mount| {
@@ -49,7 +51,23 @@ pub(super) fn prepare(mounts: &[Mount]) -> Result<Vec<Prepared<'_>>, Error> {
             let of_type_bind = mount.typ().as_deref() == Some("bind");
             let bind = options.bind.or(of_type_bind.then_some(false));
             let source = bind.map(|recursive| open_source(mount, recursive)).transpose()?;
-            Ok(Prepared { mount, options, source })
+            if let Some(tree) = &source {
+                let path = mount.source().as_deref().unwrap_or(Path::new("/"));
+                match (options.idmap, users) {
+                    (Some(recursive), Some(users)) => {
+                        users::map(tree.as_fd(), users, recursive, path)?;
+                    }
+                    (Some(_), None) => {
+                        let reason = "an id-mapped mount needs a pod with a user namespace";
+                        return Err(Error::spec("mounts", reason));
+                    }
+                    (None, _) => {}
+                }
+                // Attributes of a shared tree change only for this clone of it.
+                let set = set_attributes(tree.as_fd(), &options, false);
+                set.map_err(|error| at(mount.destination(), error))?;
+            }
+            Ok(Prepared { mount: mount.clone(), options, source })
         })
         .collect()
 }
@@ -66,11 +84,50 @@ fn open_source(mount: &Mount, recursive: bool) -> Result<OwnedFd, Error> {
     open_tree(CWD, source, flags).during("open mount source", source.display())
 }
 
+/// Makes beforehand what could not be made from within a user namespace: volumes from images,
+/// a `/dev` with its devices, and a `/proc` of another PID namespace. `place` is a directory of this mount namespace.
+pub(super) fn prepare_for_users(
+    mounts: &mut [Prepared],
+    devices: &[LinuxDevice],
+    users: &Users<'_>,
+    member: Option<Member<'_>>,
+    place: &Path,
+) -> Result<(), Error> {
+    let directory = std::fs::File::open(place).during("open", place.display())?;
+    for Prepared { mount, options, source } in mounts {
+        let destination = mount.destination();
+        let tree = match mount.typ().as_deref() {
+            Some("overlay") => {
+                let root = Root::new(directory.as_fd());
+                volume::open(root, &options.data, Some((users, place)))
+                    .map_err(|error| at(destination, error))?
+            }
+            Some("tmpfs") if destination == Path::new("/dev") => {
+                let (uid, gid) = users.root;
+                let owner = [("uid", uid), ("gid", gid)];
+                let owner = owner.map(|(key, id)| (key.to_owned(), Some(id.to_string())));
+                let data = [options.data.as_slice(), &owner].concat();
+                let tree = filesystem("tmpfs", mount.source().as_deref(), &data)?;
+                devices::fill(tree.as_fd(), devices, users.root)?;
+                tree
+            }
+            Some("proc") => match member {
+                Some(member) => proc::of(member, &options.data)?,
+                None => continue,
+            },
+            _ => continue,
+        };
+        set_attributes(tree.as_fd(), options, true)?;
+        *source = Some(tree);
+    }
+    Ok(())
+}
+
 /// Makes every mount in the order of the spec. `member` is of the PID namespace that `/proc`
 /// is to show, where that is not the caller's.
 pub(super) fn attach_all(
     root: BorrowedFd<'_>,
-    mounts: Vec<Prepared<'_>>,
+    mounts: Vec<Prepared>,
     member: Option<Member<'_>>,
 ) -> Result<(), Error> {
     mounts.into_iter().try_for_each(|prepared| {
@@ -91,23 +148,22 @@ fn at(destination: &Path, error: Error) -> Error {
     }
 }
 
-fn attach_one(
-    root: Root<'_>,
-    prepared: Prepared<'_>,
-    member: Option<Member<'_>>,
-) -> Result<(), Error> {
+fn attach_one(root: Root<'_>, prepared: Prepared, member: Option<Member<'_>>) -> Result<(), Error> {
     let Prepared { mount, options, source } = prepared;
     let destination = mount.destination();
     if let Some(tree) = source {
-        let target = target_for(root, &tree, destination)?;
+        // A link there would let an image choose what is protected.
+        let is_protected = ["/dev", "/proc"].map(Path::new).contains(&destination.as_path());
+        let target = match is_protected {
+            true => plain_directory(root, destination)?,
+            false => target_for(root, &tree, destination)?,
+        };
         keep_proc(&tree, &target, destination)?;
-        // Attributes of a shared tree change only for this clone of it.
-        set_attributes(tree.as_fd(), &options, false)?;
         return attach(tree.as_fd(), target.as_fd());
     }
     match mount.typ().as_deref().unwrap_or("none") {
         "overlay" => {
-            let tree = volume::open(root, &options.data)?;
+            let tree = volume::open(root, &options.data, None)?;
             let target = target_for(root, &tree, destination)?;
             set_attributes(tree.as_fd(), &options, true)?;
             attach(tree.as_fd(), target.as_fd())
@@ -127,11 +183,27 @@ fn attach_one(
             let source = mount.source().as_deref();
             let tree = match member {
                 Some(member) if kind == "proc" => proc::of(member, &options.data)?,
+                _ if kind == "sysfs" => sysfs(&options)?,
                 _ => filesystem(kind, source, &options.data)?,
             };
             set_attributes(tree.as_fd(), &options, true)?;
             attach(tree.as_fd(), target.as_fd())
         }
+    }
+}
+
+/// The sysfs of the network namespace. Where that is the host's, and the user namespace is not,
+/// the host's own is shown, read-only.
+fn sysfs(options: &MountOptions) -> Result<OwnedFd, Error> {
+    match filesystem("sysfs", Some(Path::new("sysfs")), &options.data) {
+        Err(Error::System { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+            let tree = clone_of(Path::new("/sys"), true)?;
+            let attributes =
+                MountAttributes { set: libc::MOUNT_ATTR_RDONLY, ..MountAttributes::default() };
+            mount_setattr(tree.as_fd(), attributes, true).during("make read-only", "/sys")?;
+            Ok(tree)
+        }
+        tree => tree,
     }
 }
 

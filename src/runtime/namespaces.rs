@@ -21,6 +21,16 @@ pub enum PidNamespace<'fd> {
     Join(Member<'fd>),
 }
 
+impl<'fd> PidNamespace<'fd> {
+    /// The process whose namespace is joined.
+    pub(super) fn member(self) -> Option<Member<'fd>> {
+        match self {
+            PidNamespace::Join(member) => Some(member),
+            PidNamespace::New | PidNamespace::Inherit => None,
+        }
+    }
+}
+
 /// A process of a PID namespace.
 #[derive(Debug, Clone, Copy)]
 pub struct Member<'fd> {

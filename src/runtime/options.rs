@@ -13,6 +13,8 @@ pub(super) struct MountOptions {
     pub propagation: Option<(u64, bool)>,
     /// A bind mount, with or without all mounts below.
     pub bind: Option<bool>,
+    /// Owners as the container's user namespace has them, with or without all mounts below.
+    pub idmap: Option<bool>,
     /// What the filesystem itself understands.
     pub data: Vec<(String, Option<String>)>,
 }
@@ -63,6 +65,8 @@ impl MountOptions {
             "defaults" | "async" | "rw" => return,
             "bind" => return self.bind = Some(self.bind.unwrap_or(false)),
             "rbind" => return self.bind = Some(true),
+            "idmap" => return self.idmap = Some(false),
+            "ridmap" => return self.idmap = Some(true),
             _ => {}
         }
         if self.add_attribute(option, false) || self.add_propagation(option, false) {

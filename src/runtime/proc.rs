@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
@@ -17,7 +18,7 @@ use rustix::{
 use super::{
     detached,
     error::{During, Error},
-    namespaces::Member,
+    namespaces::{Member, ended},
 };
 use crate::sys::clone::setns;
 
@@ -30,14 +31,22 @@ pub(super) fn is_proc(fd: BorrowedFd<'_>) -> Result<bool, Error> {
     Ok(stat.f_type as u64 == PROC_SUPER_MAGIC)
 }
 
+/// The PID namespace of a process.
+pub(super) fn pid_namespace(member: Member<'_>) -> Result<OwnedFd, Error> {
+    let path = format!("/proc/{}/ns/pid", member.pid.as_raw_nonzero());
+    match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ended()),
+        file => file.map(OwnedFd::from).during("open", &path),
+    }
+}
+
 /// A detached mount of the procfs of a process's PID namespace. Linux can be told which one
 /// since 6.18 (`pidns` of `Documentation/filesystems/proc.rst`); before, that of the process
 /// itself is cloned, without what is mounted on it.
 pub(super) fn of(member: Member<'_>, data: &[(String, Option<String>)]) -> Result<OwnedFd, Error> {
     let kind = "proc";
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).during("open filesystem", kind)?;
-    let path = format!("/proc/{}/ns/pid", member.pid.as_raw_nonzero());
-    let namespace = File::open(&path).during("open", &path)?;
+    let namespace = pid_namespace(member)?;
     if fsconfig_set_fd(context.as_fd(), "pidns", namespace.as_fd()).is_err() {
         return of_its_own(member);
     }

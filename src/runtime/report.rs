@@ -37,12 +37,12 @@ const FAILED: u8 = b'F';
 pub enum Report {
     /// The master side of the container's terminal.
     Terminal(OwnedFd),
-    /// The socket where the process reports that executes the program.
+    /// The socket where the process reports that goes on.
     HandedOver(OwnedFd),
-    /// `execve` comes next, in this process where the kernel says who reports.
-    Ready(Option<Pid>),
-    /// The child gave up; who it was, likewise.
-    Failed(Error, Option<Pid>),
+    /// `execve` comes next.
+    Ready,
+    /// The child gave up.
+    Failed(Error),
     /// The socket is closed.
     End,
 }
@@ -62,14 +62,13 @@ impl Reporter {
         socket::send(self.0.as_fd(), &[TERMINAL], &[master])
     }
 
-    /// Lets the kernel say who sends, of all that is sent from now on (`SO_PASSCRED` of
-    /// unix(7)).
-    pub(super) fn tell_senders(parent: BorrowedFd<'_>) -> io::Result<()> {
-        Ok(rustix::net::sockopt::set_socket_passcred(parent, true)?)
-    }
-
-    pub(super) fn hand_over(&self, parent: BorrowedFd<'_>) -> io::Result<()> {
-        socket::send(self.0.as_fd(), &[HANDED_OVER], &[parent])
+    /// A reporter for the process that goes on, of whose messages the kernel says who has sent
+    /// them (`SO_PASSCRED` of unix(7)).
+    pub(super) fn hand_over_to_another(&self) -> io::Result<Self> {
+        let (other, parent) = Self::pair()?;
+        rustix::net::sockopt::set_socket_passcred(&parent, true)?;
+        socket::send(self.0.as_fd(), &[HANDED_OVER], &[parent.as_fd()])?;
+        Ok(other)
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -94,24 +93,25 @@ impl Reporter {
     }
 }
 
-/// The next message of the child.
+/// The next message of the child, and who has sent it where the kernel says so.
 ///
 /// # Errors
 /// `WouldBlock` where there is none yet; `InvalidData` for a message that is none.
-pub fn receive(socket: BorrowedFd<'_>) -> io::Result<Report> {
+pub fn receive(socket: BorrowedFd<'_>) -> io::Result<(Report, Option<Pid>)> {
     let mut buffer = [0; MAX_MESSAGE + 2];
     let (length, mut fds, sender) = socket::receive_from(socket, &mut buffer)?;
-    match (&buffer[..length], fds.pop()) {
-        ([], _) => Ok(Report::End),
-        ([TERMINAL], Some(master)) => Ok(Report::Terminal(master)),
-        ([HANDED_OVER], Some(socket)) => Ok(Report::HandedOver(socket)),
-        ([READY], None) => Ok(Report::Ready(sender)),
+    let report = match (&buffer[..length], fds.pop()) {
+        ([], _) => Report::End,
+        ([TERMINAL], Some(master)) => Report::Terminal(master),
+        ([HANDED_OVER], Some(socket)) => Report::HandedOver(socket),
+        ([READY], None) => Report::Ready,
         ([FAILED, kind, message @ ..], None) => {
             let message = String::from_utf8_lossy(message).into_owned();
-            Ok(Report::Failed(Error::Child { kind: kind_of(*kind), message }, sender))
+            Report::Failed(Error::Child { kind: kind_of(*kind), message })
         }
-        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "unknown message of a child")),
-    }
+        _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "unknown message of a child")),
+    };
+    Ok((report, sender))
 }
 
 /// The kinds that the runtime's errors have.
@@ -142,12 +142,12 @@ mod tests {
     fn a_failure_keeps_kind_and_words() {
         let (reporter, socket) = Reporter::pair().unwrap();
         reporter.failed(&Error::spec("process.cwd", "must be absolute"));
-        let Report::Failed(error, None) = receive(socket.as_fd()).unwrap() else {
+        let (Report::Failed(error), None) = receive(socket.as_fd()).unwrap() else {
             panic!("no failure")
         };
         assert_eq!(error.kind(), Kind::InvalidArgument);
         assert_eq!(error.to_string(), "process.cwd: must be absolute");
         drop(reporter);
-        assert!(matches!(receive(socket.as_fd()).unwrap(), Report::End));
+        assert!(matches!(receive(socket.as_fd()).unwrap().0, Report::End));
     }
 }

@@ -8,20 +8,25 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, open},
+    fs::CWD,
     mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags,
-        MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag,
-        fsconfig_set_string, fsmount, fsopen, mount, mount_change, move_mount, open_tree, unmount,
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, UnmountFlags,
+        fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount,
+        mount_change, unmount,
     },
     process::{chdir, fchdir, pivot_root},
 };
 
 use super::{
     bundle::Rootfs,
+    detached,
     error::{During, Error},
+    users::{self, Layers, Users},
 };
-use crate::sys::mount::{MountAttributes, mount_setattr};
+use crate::{
+    kind::Kind,
+    sys::mount::{MountAttributes, mount_setattr},
+};
 
 /// Ends the propagation of mounts from this namespace to the host; those of the host still
 /// come in until the old root is gone.
@@ -30,37 +35,76 @@ pub(super) fn isolate() -> Result<(), Error> {
         .during("stop propagation of", "/")
 }
 
-/// Attaches the root filesystem at `mount_point` and returns its root. `label` is what SELinux
-/// knows all its files by.
-pub(super) fn attach(
+/// A root filesystem that was opened.
+#[derive(Debug)]
+pub(super) enum Opened {
+    /// It waits for its place.
+    Detached(OwnedFd),
+    /// It is at its place already.
+    Attached(OwnedFd),
+}
+
+/// Opens the root filesystem, which is for `mount_point`, with the owners that it has inside.
+/// `label` is what SELinux knows all its files by.
+pub(super) fn open(
     rootfs: &Rootfs,
     mount_point: &Path,
+    users: Option<&Users<'_>>,
     label: Option<&str>,
-) -> Result<OwnedFd, Error> {
-    let tree = match rootfs {
+) -> Result<Opened, Error> {
+    let (layers, lower, upper, work) = match rootfs {
         Rootfs::Directory(directory) => {
-            let flags = OpenTreeFlags::OPEN_TREE_CLONE
-                | OpenTreeFlags::OPEN_TREE_CLOEXEC
-                | OpenTreeFlags::AT_RECURSIVE;
-            open_tree(CWD, directory, flags).during("open", directory.display())?
-        }
-        Rootfs::Overlay { layers, lower, upper, work } => {
-            match overlay(layers, lower, upper, work, label) {
-                // Before 6.7 the kernel takes layers only as one string, through mount(2).
-                Err(error) if is_invalid(&error) => {
-                    return legacy_overlay(layers, lower, upper, work, mount_point, label);
-                }
-                tree => tree?,
+            let tree = detached::clone_of(directory, true)?;
+            if let Some(users) = users {
+                users::map(tree.as_fd(), users, true, directory)?;
             }
+            return Ok(Opened::Detached(tree));
         }
+        Rootfs::Overlay { layers, lower, upper, work } => (layers, lower, upper, work),
     };
-    move_mount(tree.as_fd(), "", CWD, mount_point, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .during("attach root filesystem at", mount_point.display())?;
-    Ok(tree)
+    let absolute: Vec<PathBuf> = lower.iter().map(|layer| layers.join(layer)).collect();
+    if let Some(users) = users {
+        let mapped = Layers::attach(&absolute, users, mount_point)?;
+        let tree = overlay(&mapped.paths, upper, work, label);
+        return tree.map(Opened::Detached).map_err(too_old);
+    }
+    match overlay(&absolute, upper, work, label) {
+        // Before 6.7 the kernel takes layers only as one string, through mount(2).
+        Err(error) if is_invalid(&error) => {
+            legacy_overlay(layers, lower, upper, work, mount_point, label).map(Opened::Attached)
+        }
+        tree => tree.map(Opened::Detached),
+    }
+}
+
+fn too_old(error: Error) -> Error {
+    match is_invalid(&error) {
+        true => Error::Child {
+            kind: Kind::FailedPrecondition,
+            message: format!(
+                "{}; a user namespace needs Linux 6.7 and a file system below the root directory \
+                 that can map owners",
+                error.full_message()
+            ),
+        },
+        false => error,
+    }
+}
+
+impl Opened {
+    /// Attaches the root filesystem at the working directory and returns its root. The root of
+    /// a user namespace may not be able to get there by a path.
+    pub(super) fn attach_here(self) -> Result<OwnedFd, Error> {
+        let tree = match self {
+            Opened::Attached(tree) => return Ok(tree),
+            Opened::Detached(tree) => tree,
+        };
+        detached::attach(tree.as_fd(), CWD)?;
+        Ok(tree)
+    }
 }
 
 fn overlay(
-    layers: &Path,
     lower: &[PathBuf],
     upper: &Path,
     work: &Path,
@@ -74,7 +118,7 @@ fn overlay(
     // What `df` and the mount table show.
     set("source", Path::new("overlay"))?;
     for layer in lower {
-        set("lowerdir+", &layers.join(layer))?;
+        set("lowerdir+", layer)?;
     }
     set("upperdir", upper)?;
     set("workdir", work)?;
@@ -143,8 +187,9 @@ pub(super) fn finish(propagation: Option<&str>, read_only: bool) -> Result<(), E
         }
     };
     let set = if read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };
-    let root = open("/", rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC, 0.into())
-        .during("open", "/")?;
+    let root =
+        rustix::fs::open("/", rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC, 0.into())
+            .during("open", "/")?;
     let attributes = MountAttributes { set, clear: 0, propagation: flag };
     mount_setattr(root.as_fd(), attributes, recursive && !read_only)
         .during("set attributes of", "root filesystem")

@@ -7,7 +7,7 @@ use std::{
 };
 
 use oci_spec::runtime::Spec;
-use rustix::process::Pid;
+use rustix::process::{Pid, chdir};
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -17,14 +17,16 @@ use super::{
     error::{During, Error},
     inside::{self, Inside},
     mask, mounts,
-    namespaces::{PidNamespace, clone_into},
-    process,
+    namespaces::{PidNamespace, clone_into, refused},
+    proc, process,
     report::Reporter,
     rootfs,
     stdio::{self, ChildStdio},
+    users::{self, Users},
 };
 use crate::sys::{
-    clone::{Cloned, SingleThreaded, unshare},
+    clone::{Cloned, SingleThreaded, clone_beside, unshare},
+    exception::Exception,
     exec::exit,
     inherited,
     keyring::Keyring,
@@ -46,6 +48,8 @@ pub struct StartRequest<'a> {
     pub cgroup: &'a Cgroup,
     /// The PID namespace.
     pub pid: PidNamespace<'a>,
+    /// The user namespace; none for that of the caller.
+    pub users: Option<Users<'a>>,
     /// The session keyring that its processes get.
     pub keyring: &'a Keyring,
     /// Standard streams.
@@ -61,8 +65,6 @@ pub struct Child {
     pub pidfd: OwnedFd,
     /// Where it reports; see [`super::report`].
     pub report: OwnedFd,
-    /// Whether it is another process that executes the program, which it makes last.
-    pub is_helper: bool,
 }
 
 /// Starts a container and returns before its program runs; what becomes of it is reported.
@@ -71,13 +73,12 @@ pub struct Child {
 /// When no process can be cloned.
 pub fn start(proof: &SingleThreaded, request: StartRequest<'_>) -> Result<Child, Error> {
     let (reporter, report) = Reporter::pair().during("create", "report socket")?;
-    let flags = match request.pid {
-        PidNamespace::New => libc::CLONE_NEWNS | libc::CLONE_NEWPID,
-        PidNamespace::Inherit | PidNamespace::Join(_) => libc::CLONE_NEWNS,
+    let flags = match (&request.users, request.pid) {
+        (None, PidNamespace::New) => libc::CLONE_NEWNS | libc::CLONE_NEWPID,
+        _ => libc::CLONE_NEWNS,
     };
-    let is_helper = matches!(request.pid, PidNamespace::Join(_));
     match clone_into(proof, flags, request.cgroup.clone_target())? {
-        Cloned::Parent { pid, pidfd } => Ok(Child { pid, pidfd, report, is_helper }),
+        Cloned::Parent { pid, pidfd } => Ok(Child { pid, pidfd, report }),
         Cloned::Child => {
             drop(report);
             become_container(proof, request, reporter)
@@ -92,32 +93,82 @@ pub(super) fn give_up(reporter: &Reporter, error: &Error) -> ! {
 }
 
 fn become_container(proof: &SingleThreaded, request: StartRequest<'_>, reporter: Reporter) -> ! {
-    let pid = request.pid;
-    let filter_flags = request.filter_flags;
-    let Prepared { spec, filter, has_terminal } = match prepare(request, &reporter) {
+    let (pid, filter_flags, users) = (request.pid, request.filter_flags, request.users);
+    let outside = match prepare(request) {
+        Ok(outside) => outside,
+        Err(error) => give_up(&reporter, &error),
+    };
+    // Who has entered a user namespace can join this one, and may not look for it.
+    let namespace = match pid.member().map(proc::pid_namespace).transpose() {
+        Ok(namespace) => namespace,
+        Err(error) => give_up(&reporter, &error),
+    };
+    let reporter = match users {
+        None => reporter,
+        Some(users) => match enter(proof, &users, pid, reporter) {
+            Ok(reporter) => reporter,
+            Err((error, reporter)) => give_up(&reporter, &error),
+        },
+    };
+    let Prepared { spec, filter, has_terminal } = match assemble(outside, pid, &reporter) {
         Ok(prepared) => prepared,
         Err(error) => give_up(&reporter, &error),
     };
     let Some(process) = spec.process() else { give_up(&reporter, &no_process()) };
     let filter = filter.as_deref().map(|filter| (filter, filter_flags));
-    let (error, reporter) = match pid {
-        // Nobody else is there.
-        PidNamespace::New => (process::run(process, filter, has_terminal, &reporter), reporter),
-        // Those who may trace others there may trace everybody on this node.
-        PidNamespace::Inherit => (process::run(process, filter, has_terminal, &reporter), reporter),
-        PidNamespace::Join(member) => {
-            let namespace = member.pidfd;
-            let inside = Inside { namespace, process, filter, has_terminal };
-            let Err((error, reporter)) = inside::run(proof, reporter, &inside);
-            (Err(error), reporter)
-        }
+    let Some(namespace) = namespace else {
+        // Nobody else is there; or those who may trace others there may trace everybody on this
+        // node.
+        let Err(error) = process::run(process, filter, has_terminal, &reporter);
+        give_up(&reporter, &error)
     };
-    let Err(error) = error;
+    // It lasts as long as this process.
+    let namespace = std::mem::ManuallyDrop::new(namespace);
+    let inside = Inside { namespace: namespace.as_fd(), process, filter, has_terminal };
+    let Err((error, reporter)) = inside::run(proof, reporter, &inside);
     give_up(&reporter, &error)
 }
 
 fn no_process() -> Error {
     Error::spec("process", "the spec has no process to execute")
+}
+
+/// Goes on in a process of the pod's user namespace, whose own namespaces are that one's.
+fn enter(
+    proof: &SingleThreaded,
+    users: &Users<'_>,
+    pid: PidNamespace<'_>,
+    reporter: Reporter,
+) -> Result<Reporter, (Error, Reporter)> {
+    let last = reporter.hand_over_to_another().during("create", "report socket");
+    let last = match last {
+        Ok(last) => last,
+        Err(error) => return Err((error, reporter)),
+    };
+    drop(reporter);
+    let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP;
+    if matches!(pid, PidNamespace::New) {
+        namespaces |= libc::CLONE_NEWPID;
+    }
+    let cloned = users::enter(users.namespace).and_then(|()| {
+        let exception = Exception::new().during("read", "random bytes")?;
+        clone_beside(proof, namespaces, &exception).map_err(refused)
+    });
+    match cloned {
+        Ok(Some(_)) => exit(0),
+        Ok(None) => Ok(last),
+        Err(error) => Err((error, last)),
+    }
+}
+
+/// What was opened with the rights that the monitor has.
+struct Outside {
+    spec: Spec,
+    filter: Option<Vec<Instruction>>,
+    root: rootfs::Opened,
+    mounts: Vec<mounts::Prepared>,
+    has_users: bool,
+    stdio: ChildStdio,
 }
 
 struct Prepared {
@@ -126,34 +177,60 @@ struct Prepared {
     has_terminal: bool,
 }
 
-/// Every step before the program in its order; each has the reason for its place in the
-/// function it calls. Lets go of all that was handed in.
-fn prepare(request: StartRequest<'_>, reporter: &Reporter) -> Result<Prepared, Error> {
+/// What needs the host: its files, its mounts, and rights that the container has not.
+fn prepare(request: StartRequest<'_>) -> Result<Outside, Error> {
     request.cgroup.join()?;
     detach();
     let Bundle { spec, rootfs, mount_point } = read_json(request.bundle)?;
     let filter = request.filter.map(read_filter).transpose()?;
     let process = spec.process().as_ref().ok_or_else(no_process)?;
-    // Only now, inside the cgroup: its root is where this process is.
-    unshare(libc::CLONE_NEWCGROUP).during("create", "cgroup namespace")?;
+    let users = request.users.as_ref();
+    match users {
+        // Only now, inside the cgroup: its root is where this process is.
+        None => unshare(libc::CLONE_NEWCGROUP).during("create", "cgroup namespace")?,
+        Some(users) => {
+            let user = process.user().uid().saturating_add(users.root.0);
+            stdio::give_pipes_to(&request.stdio, user)?;
+        }
+    }
     process::prepare(process)?;
     join_keyring(request.keyring)?;
 
     let mounts = spec.mounts().as_deref().unwrap_or_default();
-    let sources = mounts::prepare(mounts)?;
+    let mut mounts = mounts::prepare(mounts, users)?;
     rootfs::isolate()?;
-    let label = spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref());
-    let root = rootfs::attach(&rootfs, &mount_point, label)?;
-    let member = match request.pid {
-        PidNamespace::Join(member) => Some(member),
-        PidNamespace::New | PidNamespace::Inherit => None,
-    };
-    mounts::attach_all(root.as_fd(), sources, member)?;
-    devices::create(root.as_fd(), linux_list(&spec, |linux| linux.devices()), mounts)?;
+    if let Some(users) = users {
+        let devices = linux_list(&spec, |linux| linux.devices());
+        let member = request.pid.member();
+        mounts::prepare_for_users(&mut mounts, devices, users, member, &mount_point)?;
+    }
+    let label = label_of(&spec);
+    let root = rootfs::open(&rootfs, &mount_point, users, label)?;
+    chdir(&mount_point).during("enter", mount_point.display())?;
+    let (has_users, stdio) = (users.is_some(), request.stdio);
+    Ok(Outside { spec, filter, root, mounts, has_users, stdio })
+}
+
+/// Every step from there to the program in its order; each has the reason for its place in the
+/// function it calls. Lets go of all that was handed in.
+fn assemble(
+    outside: Outside,
+    pid: PidNamespace<'_>,
+    reporter: &Reporter,
+) -> Result<Prepared, Error> {
+    let Outside { spec, filter, root, mounts, has_users, stdio } = outside;
+    let process = spec.process().as_ref().ok_or_else(no_process)?;
+    let label = label_of(&spec);
+    let root = root.attach_here()?;
+    mounts::attach_all(root.as_fd(), mounts, pid.member())?;
+    if !has_users {
+        let mounts = spec.mounts().as_deref().unwrap_or_default();
+        devices::create(root.as_fd(), linux_list(&spec, |linux| linux.devices()), mounts)?;
+    }
     rootfs::pivot(root.as_fd())?;
     drop(root);
 
-    let has_terminal = match request.stdio {
+    let has_terminal = match stdio {
         ChildStdio::Streams { stdin, stdout, stderr } => {
             stdio::install(stdin.as_ref(), &stdout, &stderr, label)?;
             false
@@ -171,6 +248,11 @@ fn prepare(request: StartRequest<'_>, reporter: &Reporter) -> Result<Prepared, E
     let read_only = spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false));
     rootfs::finish(propagation.as_deref(), read_only)?;
     Ok(Prepared { spec, filter, has_terminal })
+}
+
+/// What SELinux knows the container's files by.
+fn label_of(spec: &Spec) -> Option<&str> {
+    spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref())
 }
 
 fn linux_list<T>(spec: &Spec, get: impl Fn(&oci_spec::runtime::Linux) -> &Option<Vec<T>>) -> &[T] {

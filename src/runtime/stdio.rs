@@ -50,6 +50,19 @@ pub(super) fn give_to(user: u32) -> Result<(), Error> {
     Ok(())
 }
 
+/// Gives pipes to the user of the program, by its id on the host, while that can be done.
+pub(super) fn give_pipes_to(stdio: &ChildStdio, user: u32) -> Result<(), Error> {
+    let ChildStdio::Streams { stdin, stdout, stderr } = stdio else { return Ok(()) };
+    for stream in stdin.iter().chain([stdout, stderr]) {
+        let stat = fstat(stream).during("inspect", "standard streams")?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo {
+            fchown(stream.as_fd(), Some(Uid::from_raw(user)), None)
+                .during("give to the user", "standard streams")?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes these the standard streams, in the root of the container.
 ///
 /// A null device among them is the host's: whoever holds it could change owner and mode of

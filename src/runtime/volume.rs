@@ -2,7 +2,7 @@
 
 use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use rustix::{
@@ -17,6 +17,7 @@ use rustix::{
 use super::{
     detached::attach,
     error::{During, Error},
+    users::{Layers, Users},
 };
 use crate::sys::path::Root;
 
@@ -27,30 +28,38 @@ const SUB_PATH: &str = "criquet.subpath";
 /// The SELinux label of all files.
 const CONTEXT: &str = "context";
 
-/// A detached mount of what the options say. `root` is a place of this mount namespace alone,
-/// where the overlay can be attached while a part of it is looked up.
-pub(super) fn open(root: Root<'_>, data: &[(String, Option<String>)]) -> Result<OwnedFd, Error> {
+/// A detached mount of what the options say, with the owners that it has inside. `root` is a
+/// place of this mount namespace alone, where the overlay can be attached while a part of it is
+/// looked up; `place` is the path of one where layers can be.
+pub(super) fn open(
+    root: Root<'_>,
+    data: &[(String, Option<String>)],
+    users: Option<(&Users<'_>, &Path)>,
+) -> Result<OwnedFd, Error> {
     let options: Vec<(&str, &str)> =
         data.iter().map(|(key, value)| (key.as_str(), value.as_deref().unwrap_or(""))).collect();
     let of =
         |wanted| options.iter().filter(move |(key, _)| *key == wanted).map(|(_, value)| *value);
-    let layers: Vec<&Path> = of(LAYER).map(Path::new).collect();
+    let layers: Vec<PathBuf> = of(LAYER).map(PathBuf::from).collect();
     if let Some((key, _)) =
         options.iter().find(|(key, _)| ![LAYER, SUB_PATH, CONTEXT].contains(key))
     {
         return Err(Error::spec("mounts", format!("an overlay has no option {key:?}")));
     }
-    let tree = overlay(&layers, of(CONTEXT).next())?;
+    let mapped = users.map(|(users, place)| Layers::attach(&layers, users, place)).transpose()?;
+    let paths = mapped.as_ref().map_or(&layers, |mapped| &mapped.paths);
+    let tree = overlay(paths, of(CONTEXT).next())?;
+    drop(mapped);
     match of(SUB_PATH).next() {
         Some(path) => part(root, &tree, Path::new(path)),
         None => Ok(tree),
     }
 }
 
-fn overlay(layers: &[&Path], label: Option<&str>) -> Result<OwnedFd, Error> {
+fn overlay(layers: &[PathBuf], label: Option<&str>) -> Result<OwnedFd, Error> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).during("open", "overlay")?;
     for (index, layer) in layers.iter().enumerate() {
-        match fsconfig_set_string(context.as_fd(), LAYER, *layer) {
+        match fsconfig_set_string(context.as_fd(), LAYER, layer) {
             Err(rustix::io::Errno::INVAL) if index == 0 => {
                 set_together(context.as_fd(), layers)?;
                 break;
@@ -69,7 +78,7 @@ fn overlay(layers: &[&Path], label: Option<&str>) -> Result<OwnedFd, Error> {
 
 /// Older kernels take all layers at once, in 255 bytes: by names as they are seen from the
 /// directory of the first.
-fn set_together(context: rustix::fd::BorrowedFd<'_>, layers: &[&Path]) -> Result<(), Error> {
+fn set_together(context: rustix::fd::BorrowedFd<'_>, layers: &[PathBuf]) -> Result<(), Error> {
     let parent = layers.first().and_then(|layer| layer.parent()).unwrap_or(Path::new("/"));
     chdir(parent).during("enter", parent.display())?;
     let names: Vec<_> = layers

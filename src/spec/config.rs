@@ -142,6 +142,26 @@ pub struct Namespaces {
     pub ipc: NamespaceMode,
     /// The container that mode `Target` means.
     pub target: String,
+    /// A user namespace of the pod's own; none for the host's.
+    pub users: Option<UserNamespace>,
+}
+
+/// A user namespace: ids from 0 on, each kind in one range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserNamespace {
+    /// Users.
+    pub uids: IdRange,
+    /// Groups.
+    pub gids: IdRange,
+}
+
+/// Where the ids of a user namespace are on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdRange {
+    /// The id that 0 is on the host.
+    pub host: u32,
+    /// How many there are.
+    pub count: u32,
 }
 
 /// Identity of a container in its sandbox.
@@ -247,6 +267,8 @@ pub struct Mount {
     pub recursive_read_only: bool,
     /// More options, such as `noexec`.
     pub options: Vec<String>,
+    /// Whether files belong to the users that their numbers mean in the container.
+    pub idmapped: bool,
 }
 
 /// An image as a volume.

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
-    Linux, LinuxCapabilities, LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespace,
-    LinuxNamespaceType, Process, Root, Spec, User as OciUser,
+    Linux, LinuxCapabilities, LinuxDeviceCgroup, LinuxDeviceType, LinuxIdMapping,
+    LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, Process, Root, Spec,
+    User as OciUser,
 };
 
 use super::{
     capabilities,
-    config::{ContainerConfig, NamespaceMode, Resources},
+    config::{ContainerConfig, IdRange, NamespaceMode, Resources},
     error::Error,
     mounts::{self, Wishes},
     resources,
@@ -223,9 +224,19 @@ fn linux(request: &Request<'_>) -> Result<Linux, Error> {
         (false, true) => (default_masked(request.node), READONLY_PATHS.map(str::to_owned).into()),
         (false, false) => (security.masked_paths.clone(), security.readonly_paths.clone()),
     };
+    if let Some(users) = security.namespaces.users {
+        linux.set_uid_mappings(Some(vec![mapping(users.uids)?]));
+        linux.set_gid_mappings(Some(vec![mapping(users.gids)?]));
+    }
     linux.set_masked_paths(Some(masked));
     linux.set_readonly_paths(Some(read_only));
     Ok(linux)
+}
+
+fn mapping(range: IdRange) -> Result<LinuxIdMapping, Error> {
+    let mapping = LinuxIdMappingBuilder::default().host_id(range.host).size(range.count);
+    let built = mapping.container_id(0_u32).build();
+    built.map_err(|error| Error::invalid("userns_options", error.to_string()))
 }
 
 fn default_masked(node: &Node) -> Vec<String> {
@@ -246,6 +257,9 @@ fn namespaces(request: &Request<'_>) -> Vec<LinuxNamespace> {
         namespace
     };
     let mut all = vec![one(LinuxNamespaceType::Mount, None), one(LinuxNamespaceType::Cgroup, None)];
+    if modes.users.is_some() {
+        all.push(one(LinuxNamespaceType::User, None));
+    }
     match modes.pid {
         NamespaceMode::Container => all.push(one(LinuxNamespaceType::Pid, None)),
         NamespaceMode::Pod | NamespaceMode::Target => {
@@ -314,6 +328,7 @@ mod tests {
             capabilities: capabilities::from_bits(u64::MAX),
             lowest_oom_score_adj: -1000,
             processors: 2,
+            user_namespaces: false,
         }
     }
 

@@ -16,6 +16,8 @@ pub struct Node {
     pub lowest_oom_score_adj: i32,
     /// How many processors there can be.
     pub processors: u32,
+    /// Whether pods can have user namespaces, as far as that could be tried.
+    pub user_namespaces: bool,
 }
 
 /// What a container takes from its sandbox.

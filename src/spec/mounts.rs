@@ -206,6 +206,9 @@ fn bind(mount: &Mount, destination: PathBuf) -> Result<OciMount, Error> {
     } else {
         options.push(if mount.readonly { "ro" } else { "rw" });
     }
+    if mount.idmapped {
+        options.push("ridmap");
+    }
     options.extend(extra_options(mount)?);
     let mut bound = self::mount("bind", &mount.host_path, "", &options);
     bound.set_destination(destination);

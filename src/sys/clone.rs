@@ -79,13 +79,18 @@ pub fn clone3(
     }
 }
 
-/// `clone(2)` of a process that has the same parent as this one (`CLONE_PARENT`). None for the
-/// new process, which must end with `execve` or [`super::exec::exit`].
+/// `clone(2)` of a process that has the same parent as this one (`CLONE_PARENT`), in new
+/// namespaces (`CLONE_NEW*`). None for the new process, which must end with `execve` or
+/// [`super::exec::exit`].
 ///
 /// # Errors
 /// Those of the call.
-pub fn clone_beside(_proof: &SingleThreaded, exception: &Exception) -> io::Result<Option<Pid>> {
-    let flags = libc::CLONE_PARENT | libc::SIGCHLD;
+pub fn clone_beside(
+    _proof: &SingleThreaded,
+    namespaces: libc::c_int,
+    exception: &Exception,
+) -> io::Result<Option<Pid>> {
+    let flags = libc::CLONE_PARENT | libc::SIGCHLD | namespaces;
     // SAFETY: no CLONE_VM: the child has its own copy of the memory and stack, and without a
     // flag that asks for it the kernel writes to none of the addresses. The proof says that no
     // other thread can hold a lock.

@@ -27,6 +27,25 @@ impl MountAttributes {
     }
 }
 
+/// `mount_setattr(2)` with `MOUNT_ATTR_IDMAP`: owners of files on the detached mount are seen
+/// through the user namespace, with `recursive` on all below as well.
+///
+/// # Errors
+/// Those of the call; `EINVAL` where the filesystem cannot do it.
+pub fn idmap(
+    mount: BorrowedFd<'_>,
+    user_namespace: BorrowedFd<'_>,
+    recursive: bool,
+) -> io::Result<()> {
+    let attr = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: user_namespace.as_raw_fd() as u64,
+    };
+    set(mount, &attr, recursive)
+}
+
 /// `mount_setattr(2)` on the mount that `fd` refers to, and with `recursive` on all below.
 ///
 /// # Errors
@@ -42,6 +61,10 @@ pub fn mount_setattr(
         propagation: attributes.propagation,
         userns_fd: 0,
     };
+    set(fd, &attr, recursive)
+}
+
+fn set(fd: BorrowedFd<'_>, attr: &libc::mount_attr, recursive: bool) -> io::Result<()> {
     let empty = CString::default();
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: `attr` and `empty` outlive the call, and the size is that of `attr`.
@@ -51,7 +74,7 @@ pub fn mount_setattr(
             fd.as_raw_fd(),
             empty.as_ptr(),
             flags,
-            &raw const attr,
+            std::ptr::from_ref(attr),
             size_of::<libc::mount_attr>(),
         )
     })

@@ -14,9 +14,10 @@ mod network;
 mod report;
 mod settings;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use super::{Error, config::Config, output::print};
+use crate::sys::clone::SingleThreaded;
 pub use finding::{Finding, Status};
 
 /// Prints the findings. The exit code is 1 where something that is required fails.
@@ -42,6 +43,14 @@ fn survey(config: &Config) -> Vec<Finding> {
     findings.extend(network::survey(&config.network_options()));
     findings.push(monitor(config));
     findings
+}
+
+/// Whether pods can have user namespaces, with files below this directory: tried with a child,
+/// which can only be made while this process has one thread.
+pub(super) fn has_user_namespaces(root: &Path) -> bool {
+    let existing = root.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
+    let namespace = SingleThreaded::prove().and_then(|proof| namespaces::user_namespace(&proof));
+    namespace.and_then(|namespace| mounts::try_idmap(existing, &namespace)).is_ok()
 }
 
 fn monitor(config: &Config) -> Finding {

@@ -27,8 +27,7 @@ use super::{
 };
 use crate::sys::{
     clone::unshare,
-    mount::{MountAttributes, mount_setattr},
-    probe::idmap_mount,
+    mount::{MountAttributes, idmap, mount_setattr},
 };
 
 /// Tries them all.
@@ -157,14 +156,15 @@ impl Layers {
     }
 }
 
+pub(super) fn try_idmap(directory: &Path, namespace: &OwnedFd) -> io::Result<()> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let mount = open_tree(CWD, directory, flags)?;
+    idmap(mount.as_fd(), namespace.as_fd(), false)
+}
+
 /// A copy of the disk's mount on which files belong to others.
 fn idmapped(place: &Place, user_namespace: io::Result<OwnedFd>) -> Finding {
-    let try_on = |directory: &Path, namespace: &OwnedFd| {
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let mount = open_tree(CWD, directory, flags)?;
-        idmap_mount(mount.as_fd(), namespace.as_fd())
-    };
-    let tried = user_namespace.and_then(|namespace| try_on(&place.directory, &namespace));
+    let tried = user_namespace.and_then(|namespace| try_idmap(&place.directory, &namespace));
     Finding::useful(
         "idmapped mounts",
         tried,

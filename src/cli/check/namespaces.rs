@@ -71,7 +71,7 @@ fn wait(pidfd: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// A user namespace of 65536 users. It lives as long as its descriptor.
-fn user_namespace(proof: &SingleThreaded) -> io::Result<OwnedFd> {
+pub(super) fn user_namespace(proof: &SingleThreaded) -> io::Result<OwnedFd> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     match clone3(proof, libc::CLONE_NEWUSER, None)? {
         Cloned::Child => {

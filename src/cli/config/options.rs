@@ -35,6 +35,7 @@ impl Config {
             streaming: self.streaming_options(),
             metrics: self.metrics_options(),
             tracing: self.tracing_options(),
+            user_namespaces: false,
         })
     }
 

@@ -79,6 +79,8 @@ pub struct Settings {
     pub metrics: Option<endpoint::Options>,
     /// Traces; none to make none.
     pub tracing: Option<TracingOptions>,
+    /// Whether pods can have user namespaces.
+    pub user_namespaces: bool,
 }
 
 /// What keeps the daemon from serving.
@@ -164,7 +166,7 @@ pub async fn run(settings: Settings, reload: Reload) -> Result<(), Error> {
             let settings = settings.clone();
             aside(move || locks::lock_all(&settings)).await?
         };
-        let node = node()?;
+        let node = node(settings.user_namespaces)?;
         let listener = listen(&settings.listen).await?;
         let (pods, database) = open(&settings, node).await?;
         Ok::<_, Error>((locks, listener, pods, database))
@@ -350,7 +352,7 @@ fn open_parts(settings: &Settings, node: Node) -> Result<Parts, Error> {
 }
 
 /// What this daemon may give to containers.
-fn node() -> Result<Node, Error> {
+fn node(user_namespaces: bool) -> Result<Node, Error> {
     let path = Path::new("/proc/self/status");
     let text = fs::read_to_string(path).map_err(io_error("read", path))?;
     let bits = text
@@ -370,7 +372,8 @@ fn node() -> Result<Node, Error> {
              this one"
         );
     }
-    Ok(Node { capabilities, lowest_oom_score_adj, processors: processors() })
+    let processors = processors();
+    Ok(Node { capabilities, lowest_oom_score_adj, processors, user_namespaces })
 }
 
 /// The last of `0-7` and one more; those that cannot be told are one.

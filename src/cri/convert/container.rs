@@ -2,7 +2,7 @@
 
 use super::{
     super::v1,
-    shared::{id, namespaces, profile, profile_by_path, resources, resources_out, selinux},
+    shared::{id, namespaces, profile, profile_by_path, range, resources, resources_out, selinux},
 };
 use crate::{
     pod::{Container, ContainerPhase},
@@ -92,10 +92,10 @@ fn env(env: v1::KeyValue) -> Result<(String, String), Error> {
 }
 
 fn mount(mount: v1::Mount) -> Result<Mount, Error> {
-    let at = |what: &str| format!("{what} at {:?}", mount.container_path);
-    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        let reason = at("id-mapped mounts; leave out the mappings");
-        return Err(Error::unsupported("mounts.uidMappings", reason));
+    let idmapped = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
+    if idmapped {
+        range("mounts.uidMappings", &mount.uid_mappings)?;
+        range("mounts.gidMappings", &mount.gid_mappings)?;
     }
     let propagation = match v1::MountPropagation::try_from(mount.propagation) {
         Ok(v1::MountPropagation::PropagationPrivate) => Propagation::Private,
@@ -121,6 +121,7 @@ fn mount(mount: v1::Mount) -> Result<Mount, Error> {
         }
     };
     Ok(Mount {
+        idmapped,
         container_path: mount.container_path,
         host_path: mount.host_path,
         image,

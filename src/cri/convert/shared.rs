@@ -3,7 +3,9 @@
 use super::super::v1;
 use crate::spec::{
     Error,
-    config::{NamespaceMode, Namespaces, Profile, Resources, SelinuxOptions},
+    config::{
+        IdRange, NamespaceMode, Namespaces, Profile, Resources, SelinuxOptions, UserNamespace,
+    },
 };
 
 /// A namespace mode by its number.
@@ -29,25 +31,73 @@ fn mode_out(mode: NamespaceMode) -> i32 {
 
 pub(super) fn namespaces(options: Option<v1::NamespaceOption>) -> Result<Namespaces, Error> {
     let options = options.unwrap_or_default();
-    if let Some(users) = &options.userns_options {
-        match mode("namespace_options.userns_options.mode", users.mode)? {
-            NamespaceMode::Node => {}
-            NamespaceMode::Pod => {
-                let reason = "user namespaces; set hostUsers: true in the pod, or leave it out";
-                return Err(Error::unsupported("namespace_options.userns_options", reason));
-            }
-            _ => {
-                let reason = "must be POD or NODE";
-                return Err(Error::invalid("namespace_options.userns_options.mode", reason));
-            }
-        }
-    }
+    let users = match &options.userns_options {
+        None => None,
+        Some(users) => users_of(users)?,
+    };
     Ok(Namespaces {
+        users,
         network: mode("namespace_options.network", options.network)?,
         pid: mode("namespace_options.pid", options.pid)?,
         ipc: mode("namespace_options.ipc", options.ipc)?,
         target: options.target_id,
     })
+}
+
+fn users_of(users: &v1::UserNamespace) -> Result<Option<UserNamespace>, Error> {
+    match mode("namespace_options.userns_options.mode", users.mode)? {
+        NamespaceMode::Node if users.uids.is_empty() && users.gids.is_empty() => Ok(None),
+        NamespaceMode::Node => {
+            let reason = "has mappings in mode NODE, which is the host's user namespace";
+            Err(Error::invalid("namespace_options.userns_options", reason))
+        }
+        NamespaceMode::Pod => Ok(Some(UserNamespace {
+            uids: range("namespace_options.userns_options.uids", &users.uids)?,
+            gids: range("namespace_options.userns_options.gids", &users.gids)?,
+        })),
+        _ => {
+            let reason = "must be POD or NODE";
+            Err(Error::invalid("namespace_options.userns_options.mode", reason))
+        }
+    }
+}
+
+/// The one range that the kubelet gives to a pod.
+pub(super) fn range(field: &'static str, mappings: &[v1::IdMapping]) -> Result<IdRange, Error> {
+    let [mapping] = mappings else {
+        let reason = format!("must be one mapping, and there are {}", mappings.len());
+        return Err(Error::invalid(field, reason));
+    };
+    if mapping.container_id != 0 {
+        let reason = format!("must begin with id 0 of the container, not {}", mapping.container_id);
+        return Err(Error::invalid(field, reason));
+    }
+    // The last number is none: it means "no id" to the kernel.
+    if mapping.length == 0 || mapping.host_id.checked_add(mapping.length).is_none() {
+        let reason = format!(
+            "{} ids from {} on are no range of ids; use a length from 1 on",
+            mapping.length, mapping.host_id
+        );
+        return Err(Error::invalid(field, reason));
+    }
+    Ok(IdRange { host: mapping.host_id, count: mapping.length })
+}
+
+fn users_out(users: Option<UserNamespace>) -> v1::UserNamespace {
+    let Some(users) = users else {
+        return v1::UserNamespace {
+            mode: v1::NamespaceMode::Node.into(),
+            ..v1::UserNamespace::default()
+        };
+    };
+    let mapping = |range: IdRange| {
+        vec![v1::IdMapping { host_id: range.host, container_id: 0, length: range.count }]
+    };
+    v1::UserNamespace {
+        mode: v1::NamespaceMode::Pod.into(),
+        uids: mapping(users.uids),
+        gids: mapping(users.gids),
+    }
 }
 
 pub(super) fn namespaces_out(namespaces: &Namespaces) -> v1::NamespaceOption {
@@ -56,7 +106,7 @@ pub(super) fn namespaces_out(namespaces: &Namespaces) -> v1::NamespaceOption {
         pid: mode_out(namespaces.pid),
         ipc: mode_out(namespaces.ipc),
         target_id: namespaces.target.clone(),
-        userns_options: None,
+        userns_options: Some(users_out(namespaces.users)),
     }
 }
 
@@ -166,19 +216,37 @@ mod tests {
     }
 
     #[test]
-    fn user_namespaces_are_refused_by_name() {
-        let with = |mode: i32| v1::NamespaceOption {
-            userns_options: Some(v1::UserNamespace { mode, ..Default::default() }),
-            ..Default::default()
+    fn a_user_namespace_is_one_range_of_each_kind() {
+        let range = |container_id, length| v1::IdMapping { host_id: 100_000, container_id, length };
+        let with = |mode: i32, uids: &[v1::IdMapping], gids: &[v1::IdMapping]| {
+            namespaces(Some(v1::NamespaceOption {
+                userns_options: Some(v1::UserNamespace {
+                    mode,
+                    uids: uids.to_vec(),
+                    gids: gids.to_vec(),
+                }),
+                ..Default::default()
+            }))
         };
-        assert!(namespaces(Some(with(2))).is_ok());
-        let error = namespaces(Some(with(0))).unwrap_err();
-        assert_eq!(error.kind(), Kind::Unimplemented);
-        assert!(error.to_string().contains("userns_options"));
-        assert_eq!(namespaces(Some(with(1))).unwrap_err().kind(), Kind::InvalidArgument);
-        let mut wrong = with(2);
-        wrong.pid = 9;
-        assert!(namespaces(Some(wrong)).is_err());
+        let (pod, node) = (0, 2);
+        let one = [range(0, 65_536)];
+        let users = with(pod, &one, &one).unwrap().users.unwrap();
+        assert_eq!((users.uids.host, users.gids.count), (100_000, 65_536));
+        assert_eq!(with(node, &[], &[]).unwrap().users, None);
+        for (mode, uids, gids) in [
+            (pod, &[][..], &one[..]),
+            (pod, &one, &[]),
+            (pod, &[range(0, 1), range(1, 1)], &one),
+            (pod, &[range(1, 65_536)], &one),
+            (pod, &one, &[range(0, 0)]),
+            (pod, &one, &[range(0, u32::MAX)]),
+            (node, &one, &one),
+            (1, &one, &one),
+        ] {
+            let error = with(mode, uids, gids).unwrap_err();
+            assert_eq!(error.kind(), Kind::InvalidArgument, "{error}");
+            assert!(error.to_string().contains("userns_options"), "{error}");
+        }
     }
 
     #[test]

@@ -33,32 +33,28 @@ impl Server {
         let mut heard = Heard::default();
         while let Some(token) = way.report {
             let Some(socket) = self.sources.fd(token) else { break };
-            match report::receive(socket) {
+            let (report, sender) = match report::receive(socket) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return heard,
-                Ok(Report::Ready(sender)) => {
-                    way.ready |= self.is_believed(way, sender, &mut heard);
-                }
-                Ok(Report::Failed(error, sender)) => {
-                    if self.is_believed(way, sender, &mut heard) {
-                        way.failure = Some(error);
-                    }
-                }
-                Ok(Report::Terminal(master)) => {
-                    if way.maker != Maker::Gone {
-                        heard.terminal = Some(master);
-                    }
-                }
-                Ok(Report::HandedOver(socket)) => {
-                    if way.maker == Maker::Helper {
-                        way.maker = Maker::Gone;
-                        let added = self.watch(socket, meaning.clone());
-                        way.next = added.map_err(|error| way.failure = Some(error)).ok();
-                    }
-                }
-                Ok(Report::End) | Err(_) => {
+                Ok((Report::End, _)) | Err(_) => {
                     self.sources.remove(token);
                     way.report = way.next.take();
+                    continue;
                 }
+                Ok(report) => report,
+            };
+            if !self.is_believed(way, sender, &mut heard) {
+                continue;
+            }
+            match report {
+                Report::Ready => way.ready = true,
+                Report::Failed(error) => way.failure = Some(error),
+                Report::Terminal(master) => heard.terminal = Some(master),
+                Report::HandedOver(socket) => {
+                    way.maker = Maker::Gone;
+                    let added = self.watch(socket, meaning.clone());
+                    way.next = added.map_err(|error| way.failure = Some(error)).ok();
+                }
+                Report::End => {}
             }
         }
         way.report = None;

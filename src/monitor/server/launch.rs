@@ -15,6 +15,7 @@ use crate::{
         container::{Caller, Container, Phase},
         exec::Exec,
         log::Log,
+        pod::Pod,
         record::ExitRecord,
         sources::{Meaning, Token},
         v1,
@@ -63,6 +64,9 @@ impl Server {
             ExitRecord::reserve(&pod.directory, id).during("reserve space for the end of", id)?;
         }
         let cgroup = Cgroup::create(self.version, &path, Some(&resources))?;
+        if let Some(users) = self.pod.as_ref().and_then(Pod::users) {
+            cgroup.delegate(users.root)?;
+        }
         let oom_kills_before = cgroup.oom_kills()?;
         let child = start(
             &self.proof,
@@ -72,11 +76,12 @@ impl Server {
                 filter_flags: request.filter_flags,
                 cgroup: &cgroup,
                 pid,
+                users: self.pod.as_ref().and_then(Pod::users),
                 keyring: &keyring,
                 stdio,
             },
         );
-        let Child { pid, pidfd, report, is_helper } = match child {
+        let Child { pid, pidfd, report } = match child {
             Ok(child) => child,
             Err(error) => {
                 // Nothing ever ran in it.
@@ -93,7 +98,7 @@ impl Server {
             cgroup,
             pid,
             pidfd: Some(pidfd),
-            phase: Phase::Starting(Way::new(caller, report, is_helper)),
+            phase: Phase::Starting(Way::new(caller, report)),
             keyring,
             log,
             outputs,
@@ -170,10 +175,11 @@ impl Server {
         self.left_behind.retain(|left| !left.is_removed());
         let cgroup = container.cgroup.create_child(&format!("exec-{}", request.exec))?;
         let keyring = &container.keyring;
+        let users = self.pod.as_ref().and_then(Pod::users).map(|users| users.root);
         let request_of_child =
-            ExecRequest { bundle, filter, cgroup: &cgroup, init, keyring, stdio };
+            ExecRequest { bundle, filter, cgroup: &cgroup, init, users, keyring, stdio };
         let child = exec(&self.proof, request_of_child);
-        let Child { pid, report, is_helper, .. } = match child {
+        let Child { pid, report, .. } = match child {
             Ok(child) => child,
             Err(error) => {
                 // Nothing ever ran in it.
@@ -190,7 +196,7 @@ impl Server {
             container: request.container,
             cgroup,
             pid,
-            way: Way::new(caller, report, is_helper),
+            way: Way::new(caller, report),
             terminal: None,
             deadline: Some(timeout.map_or(deadline, |timeout| timeout.min(deadline))),
             timeout,

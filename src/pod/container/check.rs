@@ -16,6 +16,14 @@ pub(in crate::pod) fn check_container(
         return Err(spec::Error::invalid("security_context.privileged", reason));
     }
     let (modes, of_sandbox) = (&security.namespaces, &sandbox.security.namespaces);
+    if modes.users.is_some() && modes.users != of_sandbox.users {
+        let reason = "must be that of the sandbox";
+        return Err(spec::Error::invalid("namespace_options.userns_options", reason));
+    }
+    if of_sandbox.users.is_none() && config.mounts.iter().any(|mount| mount.idmapped) {
+        let reason = "need a pod with a user namespace; leave the mappings out";
+        return Err(spec::Error::invalid("mounts.uidMappings", reason));
+    }
     for (field, mode, expected) in [
         ("namespace_options.network", modes.network, of_sandbox.network),
         ("namespace_options.ipc", modes.ipc, of_sandbox.ipc),
@@ -49,6 +57,7 @@ pub(in crate::pod) fn check_container(
 pub(in crate::pod) fn share_namespaces(sandbox: &SandboxConfig, config: &mut ContainerConfig) {
     let (modes, of_sandbox) = (&mut config.security.namespaces, &sandbox.security.namespaces);
     (modes.network, modes.ipc) = (of_sandbox.network, of_sandbox.ipc);
+    modes.users = of_sandbox.users;
 }
 
 #[cfg(test)]

@@ -31,7 +31,9 @@ use crate::{
     runtime::bundle::{Bundle, Rootfs},
     spec::{
         self,
-        config::{ContainerConfig, GroupsPolicy, Map, NamespaceMode, RunAs},
+        config::{
+            ContainerConfig, GroupsPolicy, IdRange, Map, NamespaceMode, RunAs, UserNamespace,
+        },
         container::{ImageDefaults, Request, Sandbox as SpecSandbox, User},
         signal,
     },
@@ -188,7 +190,9 @@ impl Pods {
         }
         let (upper, work) = (self.upper_directory(id), self.work_directory(id));
         let project = self.layers.make(id, [&upper, &work], limit)?;
-        chown(&upper, Some(root.uid), Some(root.gid))
+        let users = config.security.namespaces.users;
+        let (uid, gid) = on_the_host(users, root.uid, root.gid);
+        chown(&upper, Some(uid), Some(gid))
             .and_then(|()| fs::set_permissions(&upper, fs::Permissions::from_mode(root.mode)))
             .during("give to its owner", &upper)?;
         crash::point("create: directories are made");
@@ -309,6 +313,13 @@ fn image_defaults(image: &Image) -> ImageDefaults {
     }
 }
 
+/// Who owns a file of the host that belongs to this user and group in the container.
+fn on_the_host(users: Option<UserNamespace>, uid: u32, gid: u32) -> (u32, u32) {
+    users.map_or((uid, gid), |users| {
+        (uid.saturating_add(users.uids.host), gid.saturating_add(users.gids.host))
+    })
+}
+
 fn ends_before(sandbox: &Sandbox) -> Error {
     Reason::State {
         what: "sandbox",
@@ -373,6 +384,18 @@ fn user_of(config: &ContainerConfig, users: &Users, image: &Image) -> Result<Use
             groups.len()
         );
         return Err(spec::Error::invalid("supplemental_groups", reason).into());
+    }
+    if let Some(users) = security.namespaces.users {
+        let is_outside = |id: &u32, range: IdRange| *id >= range.count;
+        if is_outside(&found.uid, users.uids) || groups.iter().any(|id| is_outside(id, users.gids))
+        {
+            let reason = format!(
+                "user {} or one of its groups {groups:?} is none of the {} users and {} groups of \
+                 the pod's user namespace",
+                found.uid, users.uids.count, users.gids.count
+            );
+            return Err(spec::Error::invalid("run_as_user", reason).into());
+        }
     }
     Ok(User { uid: found.uid, gid, groups, home: found.home })
 }

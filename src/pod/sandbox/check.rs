@@ -18,6 +18,16 @@ pub(in crate::pod) fn check_sandbox(config: &SandboxConfig) -> Result<(), spec::
             return Err(spec::Error::invalid(field, "must be POD or NODE"));
         }
     }
+    if modes.users.is_some() {
+        for (field, mode) in
+            [("namespace_options.pid", modes.pid), ("namespace_options.ipc", modes.ipc)]
+        {
+            if mode == NamespaceMode::Node {
+                let reason = "must not be NODE in a pod with a user namespace of its own";
+                return Err(spec::Error::invalid(field, reason));
+            }
+        }
+    }
     if modes.pid == NamespaceMode::Target {
         let reason = "must be POD, CONTAINER or NODE for a sandbox";
         return Err(spec::Error::invalid("namespace_options.pid", reason));

@@ -99,7 +99,14 @@ impl Files {
             Some(dns) if *dns != Dns::default() => resolv_conf(dns).into_bytes(),
             _ => read_or_empty(Path::new("/etc/resolv.conf"))?,
         };
-        write(&self.resolv_conf, &resolv_conf)
+        write(&self.resolv_conf, &resolv_conf)?;
+        if let Some(users) = config.security.namespaces.users {
+            for path in [&self.hostname, &self.hosts, &self.resolv_conf] {
+                std::os::unix::fs::chown(path, Some(users.uids.host), Some(users.gids.host))
+                    .during("give to the pod's root", path)?;
+            }
+        }
+        Ok(())
     }
 }
 

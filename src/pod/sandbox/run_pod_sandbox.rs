@@ -343,6 +343,12 @@ impl Pods {
             init_cgroup: text(&record.init_cgroup()),
             mount_label: self.selinux.mount_label(record).unwrap_or_default(),
             cgroup: text(&record.owns_cgroup.then(|| record.cgroup.clone())),
+            users: modes.users.map(|users| v1::Users {
+                host_uid: users.uids.host,
+                host_gid: users.gids.host,
+                uids: users.uids.count,
+                gids: users.gids.count,
+            }),
             ..v1::Setup::default()
         })
     }

@@ -12,7 +12,7 @@ mod v2;
 
 use std::{
     fs, io,
-    os::fd::BorrowedFd,
+    os::{fd::BorrowedFd, unix::fs::chown},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -135,6 +135,22 @@ impl Cgroup {
             Cgroup::V2(cgroup) => Cgroup::V2(cgroup.create_child(name)?),
             Cgroup::V1(cgroup) => Cgroup::V1(cgroup.create_child(name)?),
         })
+    }
+
+    /// Lets this user and group manage what is below it (`/sys/kernel/cgroup/delegate`,
+    /// cgroup-v2.rst, "Delegation"); on v1 that would be no safe thing to do.
+    ///
+    /// # Errors
+    /// When the owner of a file cannot be changed.
+    pub fn delegate(&self, owner: (u32, u32)) -> Result<(), Error> {
+        let Cgroup::V2(cgroup) = self else { return Ok(()) };
+        let give = |path: PathBuf| {
+            chown(&path, Some(owner.0), Some(owner.1)).during("change owner of", path.display())
+        };
+        give(cgroup.path().to_owned())?;
+        ["cgroup.procs", "cgroup.threads", "cgroup.subtree_control"]
+            .into_iter()
+            .try_for_each(|name| give(cgroup.file(name)))
     }
 
     /// The descriptor that a child is cloned into; none on v1.
