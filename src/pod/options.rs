@@ -30,6 +30,14 @@ pub struct Options {
     pub unprivileged_ports: bool,
     /// What a container may write to its layer, in bytes; 0 for any number.
     pub writable_layer_limit: u64,
+    /// The AppArmor profile of containers that name none, or `unconfined`.
+    pub apparmor_profile: String,
+    /// Give containers that say nothing about system calls the default filter.
+    pub seccomp_default: bool,
+    /// Give containers SELinux labels where the kernel has SELinux.
+    pub selinux: bool,
+    /// Categories of levels are below this number.
+    pub selinux_category_range: u32,
 }
 
 impl Options {

@@ -180,7 +180,7 @@ struct Prepared {
 /// What needs the host: its files, its mounts, and rights that the container has not.
 fn prepare(request: StartRequest<'_>) -> Result<Outside, Error> {
     request.cgroup.join()?;
-    detach(request.keyring)?;
+    detach();
     let Bundle { spec, rootfs, mount_point } = read_json(request.bundle)?;
     let filter = request.filter.map(read_filter).transpose()?;
     let process = spec.process().as_ref().ok_or_else(no_process)?;
@@ -194,6 +194,7 @@ fn prepare(request: StartRequest<'_>) -> Result<Outside, Error> {
         }
     }
     process::prepare(process)?;
+    join_keyring(request.keyring)?;
 
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     let mut mounts = mounts::prepare(mounts, users)?;
@@ -203,7 +204,8 @@ fn prepare(request: StartRequest<'_>) -> Result<Outside, Error> {
         let member = request.pid.member();
         mounts::prepare_for_users(&mut mounts, devices, users, member, &mount_point)?;
     }
-    let root = rootfs::open(&rootfs, &mount_point, users)?;
+    let label = label_of(&spec);
+    let root = rootfs::open(&rootfs, &mount_point, users, label)?;
     chdir(&mount_point).during("enter", mount_point.display())?;
     let (has_users, stdio) = (users.is_some(), request.stdio);
     Ok(Outside { spec, filter, root, mounts, has_users, stdio })
@@ -218,6 +220,7 @@ fn assemble(
 ) -> Result<Prepared, Error> {
     let Outside { spec, filter, root, mounts, has_users, stdio } = outside;
     let process = spec.process().as_ref().ok_or_else(no_process)?;
+    let label = label_of(&spec);
     let root = root.attach_here()?;
     mounts::attach_all(root.as_fd(), mounts, pid.member())?;
     if !has_users {
@@ -229,7 +232,7 @@ fn assemble(
 
     let has_terminal = match stdio {
         ChildStdio::Streams { stdin, stdout, stderr } => {
-            stdio::install(stdin.as_ref(), &stdout, &stderr)?;
+            stdio::install(stdin.as_ref(), &stdout, &stderr, label)?;
             false
         }
         ChildStdio::Terminal { rows, columns } => {
@@ -239,7 +242,7 @@ fn assemble(
         }
     };
     mask::make_read_only(linux_list(&spec, |linux| linux.readonly_paths()))?;
-    mask::mask(linux_list(&spec, |linux| linux.masked_paths()))?;
+    mask::mask(linux_list(&spec, |linux| linux.masked_paths()), label)?;
     process::make_working_directory(process.cwd());
     let propagation = spec.linux().as_ref().and_then(|l| l.rootfs_propagation().clone());
     let read_only = spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false));
@@ -247,22 +250,26 @@ fn assemble(
     Ok(Prepared { spec, filter, has_terminal })
 }
 
+/// What SELinux knows the container's files by.
+fn label_of(spec: &Spec) -> Option<&str> {
+    spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref())
+}
+
 fn linux_list<T>(spec: &Spec, get: impl Fn(&oci_spec::runtime::Linux) -> &Option<Vec<T>>) -> &[T] {
     spec.linux().as_ref().and_then(|linux| get(linux).as_deref()).unwrap_or_default()
 }
 
-/// The container's keyring, and nothing else of what the daemon was started with. Inside the
-/// cgroup, which says what processors there are.
-pub(super) fn detach(keyring: &Keyring) -> Result<(), Error> {
-    join_keyring(keyring)?;
+/// Nothing is left of what the daemon was started with. Inside the cgroup, which says what
+/// processors there are.
+pub(super) fn detach() {
     inherited::reset();
     signal::reset();
     rustix::process::umask(rustix::fs::Mode::empty());
-    Ok(())
 }
 
-/// Where the quota of keys is used up, the keyring of the monitor stays, which has no keys.
-fn join_keyring(keyring: &Keyring) -> Result<(), Error> {
+/// Once the process has its labels, since the first one makes the keyring with its own. Where the
+/// quota of keys is used up, the keyring of the monitor stays, which has no keys.
+pub(super) fn join_keyring(keyring: &Keyring) -> Result<(), Error> {
     match keyring.join() {
         Err(error) if error.raw_os_error() == Some(libc::EDQUOT) => Ok(()),
         result => result.during("join", "session keyring"),

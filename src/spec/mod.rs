@@ -11,6 +11,7 @@ mod given;
 pub mod mounts;
 pub mod resources;
 pub mod seccomp;
+pub mod selinux;
 pub mod signal;
 pub mod text;
 

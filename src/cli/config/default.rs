@@ -5,10 +5,10 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use super::{
-    CniConfig, Config, ImageConfig, MetricsConfig, NetworkConfig, RegistryConfig, StreamingConfig,
-    TracingConfig,
+    CniConfig, Config, ImageConfig, MetricsConfig, NetworkConfig, RegistryConfig, SecurityConfig,
+    StreamingConfig, TracingConfig,
 };
-use crate::{image, network, streaming};
+use crate::{image, network, runtime::apparmor, streaming};
 
 impl Default for Config {
     fn default() -> Self {
@@ -25,6 +25,7 @@ impl Default for Config {
             warm_monitors: 1,
             unprivileged_ports: true,
             writable_layer_limit: 0,
+            security: SecurityConfig::default(),
             network: NetworkConfig::default(),
             cni: CniConfig::default(),
             image: ImageConfig::default(),
@@ -32,6 +33,17 @@ impl Default for Config {
             streaming: StreamingConfig::default(),
             metrics: MetricsConfig::default(),
             tracing: TracingConfig::default(),
+        }
+    }
+}
+
+impl Default for SecurityConfig {
+    fn default() -> Self {
+        Self {
+            apparmor_profile: apparmor::DEFAULT.to_owned(),
+            seccomp_default: false,
+            selinux: true,
+            selinux_category_range: 1024,
         }
     }
 }

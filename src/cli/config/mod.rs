@@ -64,6 +64,8 @@ pub struct Config {
     /// What a container may write to its layer, in bytes; 0 for any number.
     #[serde(deserialize_with = "value::size")]
     pub writable_layer_limit: u64,
+    /// What keeps containers in.
+    pub security: SecurityConfig,
     /// The built-in network.
     pub network: NetworkConfig,
     /// Networks of CNI plugins.
@@ -78,6 +80,20 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// Traces over OTLP.
     pub tracing: TracingConfig,
+}
+
+/// `[security]`: what keeps containers in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SecurityConfig {
+    /// The AppArmor profile of containers that name none; `unconfined` for none.
+    pub apparmor_profile: String,
+    /// Whether containers that say nothing about system calls get the default filter.
+    pub seccomp_default: bool,
+    /// Whether containers get labels where the kernel has SELinux.
+    pub selinux: bool,
+    /// The categories of levels are below this number.
+    pub selinux_category_range: u32,
 }
 
 /// `[network]`: the built-in network.

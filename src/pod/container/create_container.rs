@@ -16,7 +16,7 @@ use crate::{
     pod::{
         CONTAINERS, Pods,
         container::{
-            Container, ContainerPhase, ContainerRecord, apparmor, check, devices, filters, key_of,
+            Container, ContainerPhase, ContainerRecord, check, devices, filters, key_of,
             log_path::log_path, propagation,
         },
         error::{During, Error, Reason},
@@ -155,6 +155,8 @@ impl Pods {
         for mount in config.mounts.iter().filter(|mount| mount.image.is_none()) {
             propagation::prepare(mount)?;
         }
+        let labels = self.selinux.labels_of(&sandbox_record, &config)?;
+        self.selinux.relabel(labels.as_ref(), &config, &self.options, sandbox, operation)?;
         let volumes = self.find_image_volumes(&mut config, namespace)?;
         let annotations = &sandbox_record.config.annotations;
         let limit = self.layers.limit_of(&self.options, annotations, &config.metadata.name)?;
@@ -167,7 +169,18 @@ impl Pods {
         crash::point("create: image is held");
         operation.stage("making its files");
         let volumes = self.with_empty_layer(volumes);
-        let spec = self.build_spec(sandbox, &config, &image, &volumes, &user, &cgroup)?;
+        let of_sandbox = self.spec_sandbox(sandbox, &config, &cgroup)?;
+        let spec = spec::container::build(&Request {
+            config: &config,
+            image: &image_defaults(&image),
+            volumes: &volumes,
+            sandbox: &of_sandbox,
+            user: &user,
+            node: &self.parts.node,
+            devices: &devices::look_up(&config)?,
+            apparmor: self.apparmor.profile_of(&config.security)?,
+            selinux: labels.as_ref(),
+        })?;
         let bundle = self.bundle(id, spec, &layers);
         // The writable directory shows as the container's root: it is what `/` of the image is.
         let root = images.root(&image.id)?;
@@ -245,35 +258,6 @@ impl Pods {
         Ok(())
     }
 
-    fn build_spec(
-        &self,
-        sandbox: &Sandbox,
-        config: &ContainerConfig,
-        image: &Image,
-        volumes: &[Vec<PathBuf>],
-        user: &User,
-        cgroup: &Path,
-    ) -> Result<Spec, Error> {
-        let defaults = ImageDefaults {
-            env: image.config.env.clone(),
-            entrypoint: image.config.entrypoint.clone(),
-            cmd: image.config.cmd.clone(),
-            working_dir: image.config.working_dir.clone(),
-        };
-        let devices = devices::look_up(config)?;
-        let spec = spec::container::build(&Request {
-            config,
-            image: &defaults,
-            volumes,
-            sandbox: &self.spec_sandbox(sandbox, config, cgroup)?,
-            user,
-            node: &self.parts.node,
-            devices: &devices,
-            apparmor: apparmor::apparmor_profile(config)?,
-        })?;
-        Ok(spec)
-    }
-
     fn bundle(&self, id: &ContainerId, spec: Spec, layers: &[PathBuf]) -> Bundle {
         let parent = layers.first().and_then(|layer| layer.parent());
         let rootfs = Rootfs::Overlay {
@@ -317,6 +301,15 @@ impl Pods {
             cgroup: cgroup.to_owned(),
             annotations: annotations(sandbox, &record.config, config),
         })
+    }
+}
+
+fn image_defaults(image: &Image) -> ImageDefaults {
+    ImageDefaults {
+        env: image.config.env.clone(),
+        entrypoint: image.config.entrypoint.clone(),
+        cmd: image.config.cmd.clone(),
+        working_dir: image.config.working_dir.clone(),
     }
 }
 

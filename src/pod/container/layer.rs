@@ -182,6 +182,10 @@ mod tests {
             warm_monitors: 0,
             unprivileged_ports: false,
             writable_layer_limit: limit,
+            apparmor_profile: "unconfined".to_owned(),
+            seccomp_default: false,
+            selinux: false,
+            selinux_category_range: 2,
         }
     }
 

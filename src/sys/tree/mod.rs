@@ -3,6 +3,8 @@
 //! Nothing here calls itself, no path is longer than one name, no link is followed, and what
 //! is mounted inside stays as it is. Of however many directories only some are open at once.
 
+#[cfg(feature = "daemon")]
+mod relabel;
 mod remove;
 #[cfg(test)]
 mod tests;
@@ -16,6 +18,8 @@ use std::{
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
+#[cfg(feature = "daemon")]
+pub use relabel::{label, relabel, set_label};
 pub use remove::{remove, remove_at};
 pub use usage::{Usage, usage, usage_at};
 
