@@ -6,6 +6,7 @@
 #   scripts/vm.sh -- COMMAND...    a command instead, in this directory, which is read-only there
 #   VM_SECONDS=900                 how long the machine may run
 #   VM_TESTS='/(pods|errors)-'     only test programs whose paths match
+#   VM_SECURITY=selinux            with SELinux instead of AppArmor, for tests/isolation.rs
 #
 # Without a real KVM the processor is emulated, and the tests take many times as long. The
 # kernel and the disk are kept in target/vm; what happens in the machine vanishes with it.
@@ -107,8 +108,11 @@ case $TARGET in
         SHARES+=(-virtfs "local,path=$TARGET,mount_tag=target,security_model=none,readonly=on,multidevs=remap")
         ;;
 esac
+KERNEL_ARGUMENTS=
+[ "${VM_SECURITY:-}" != selinux ] || KERNEL_ARGUMENTS="security=selinux selinux=1 enforcing=0"
 {
     printf 'cd %q || exit 125\n' "$TOP"
+    [ -z "$KERNEL_ARGUMENTS" ] || echo 'bash scripts/vm/selinux.sh || exit 125'
     if [ "${1:-}" = -- ]; then
         shift
         printf '%q ' "$@"
@@ -136,7 +140,7 @@ start "$CONTROL/qemu.log" timeout -k 10 "$SECONDS_LEFT" qemu-system-x86_64 -name
     -nodefaults -no-user-config -display none -no-reboot -machine q35 "${ACCELERATOR[@]}" \
     -smp 2 -m 3G -kernel "$IMAGE/vmlinuz" -initrd "$IMAGE/initrd" \
     -append "root=/dev/vda rw console=ttyS0 quiet panic=-1 mitigations=off psi=1 audit=0 \
-systemd.show_status=no net.ifnames=0 no_timer_check" \
+systemd.show_status=no net.ifnames=0 no_timer_check $KERNEL_ARGUMENTS" \
     -drive "file=$IMAGE/disk,format=raw,if=none,id=disk,snapshot=on,cache=unsafe" \
     -device virtio-blk-pci,drive=disk -device virtio-rng-pci -device virtio-serial-pci \
     -chardev "file,id=console,path=$CONTROL/console.log" -serial chardev:console \

@@ -189,12 +189,18 @@ impl Pod {
         if let Some(path) = &self.traces.netns {
             bind_network_namespace(path)?;
         }
+        // A label may hold commas, which are between options otherwise.
+        let label = match setup.mount_label.as_str() {
+            "" => String::new(),
+            label => format!(",context=\"{label}\""),
+        };
         if let Some(path) = &self.traces.shm {
             let size = setup.shm_size;
-            mount_memory(path, "shm", &format!("mode=1777,size={size},uid={uid},gid={gid}"))?;
+            let options = format!("mode=1777,size={size},uid={uid},gid={gid}{label}");
+            mount_memory(path, "shm", &options)?;
         }
         if let Some(path) = &self.traces.files {
-            let options = format!("mode=755,size={FILES_SIZE},nr_inodes=8");
+            let options = format!("mode=755,size={FILES_SIZE},nr_inodes=8{label}");
             mount_memory(path, "criquet", &options)?;
         }
         if setup.pid {

@@ -71,9 +71,31 @@ impl Way {
         self.report.is_none() && self.is_last_step()
     }
 
+    /// Looks at a process that has nothing more to tell: where it was killed at its `execve`, as
+    /// its filter may do, its program will never run, and its end brings the answer.
+    pub(super) fn look_at(&mut self, pid: Pid) {
+        if self.has_arrived() && !has_executed(pid) {
+            self.ready = false;
+        }
+    }
+
     /// Whether it was killed before it could tell who it is: nobody's end will be its end.
     pub(super) fn is_lost(&self) -> bool {
         let told = self.report.is_some() || self.failure.is_some();
         !told && self.maker == Maker::Gone
+    }
+}
+
+/// Whether a process that has closed its report did so by its `execve`. One that was killed there
+/// has no memory any more, and still our name.
+fn has_executed(pid: Pid) -> bool {
+    let process = format!("/proc/{}", pid.as_raw_nonzero());
+    match rustix::fs::readlink(format!("{process}/exe"), Vec::new()) {
+        Err(rustix::io::Errno::NOENT) => {
+            let name = |file: String| std::fs::read(file).ok();
+            // A program that had little to do may have ended by now, under its own name.
+            name(format!("{process}/comm")) != name("/proc/self/comm".to_owned())
+        }
+        _ => true,
     }
 }

@@ -151,6 +151,18 @@ pub enum Reason {
         /// Its annotation.
         annotation: String,
     },
+    /// Labels are asked for, and this node gives none.
+    #[error(
+        "SELinux labels are asked for, and containers get none on this node: {0}; mend that, or \
+         leave the options out"
+    )]
+    NoLabels(String),
+    /// Every pair of categories is in use.
+    #[error(
+        "there is no SELinux level left for one more pod; raise security.selinux_category_range \
+         as far as the policy allows"
+    )]
+    NoLevel,
     /// All threads wait for file systems.
     #[error(
         "{0} operations wait for file systems that do not answer; look for volumes and log \
@@ -202,12 +214,16 @@ impl Error {
             Reason::Ambiguous { .. } | Reason::Handler { .. } | Reason::Artifact(_) => {
                 Kind::InvalidArgument
             }
-            Reason::State { .. } | Reason::NoQuota { .. } => Kind::FailedPrecondition,
+            Reason::State { .. } | Reason::NoQuota { .. } | Reason::NoLabels(_) => {
+                Kind::FailedPrecondition
+            }
             Reason::Exists { .. } => Kind::AlreadyExists,
             Reason::Unkillable { .. } | Reason::Timeout { .. } | Reason::TooSlow { .. } => {
                 Kind::DeadlineExceeded
             }
-            Reason::NoPlace(_) | Reason::NoDescriptor { .. } => Kind::ResourceExhausted,
+            Reason::NoPlace(_) | Reason::NoDescriptor { .. } | Reason::NoLevel => {
+                Kind::ResourceExhausted
+            }
             Reason::Silent { .. } => Kind::Unavailable,
             Reason::Io { source, .. } => Kind::of_io(source),
             Reason::Aborted => Kind::Unavailable,

@@ -242,6 +242,7 @@ mod tests {
             boot_id: String::new(),
             monitor_pid: 0,
             monitor: None,
+            selinux_level: None,
             dismantled: false,
         };
         Subject::Sandbox(Sandbox::new(

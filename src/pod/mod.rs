@@ -25,6 +25,7 @@ mod pull_image;
 mod recovery;
 mod report;
 mod sandbox;
+mod selinux;
 mod stage;
 mod streams;
 mod time;
@@ -95,7 +96,9 @@ pub struct Pods {
     options: Options,
     parts: Parts,
     boot_id: String,
+    apparmor: container::apparmor::AppArmor,
     filters: container::filters::Filters,
+    selinux: selinux::Selinux,
     pool: monitors::warm::Pool,
     measurements: container::usage::Measurements,
     user_paths: blocking::UserPaths,
@@ -134,7 +137,9 @@ impl Pods {
             .await?
         };
         let pods = Arc::new(Self {
+            apparmor: container::apparmor::AppArmor::new(&options.apparmor_profile),
             layers,
+            selinux: selinux::Selinux::of_this_node(&options),
             options,
             parts,
             boot_id,
@@ -165,6 +170,7 @@ impl Pods {
             .await?
         };
         pods.recover(left);
+        pods.provide_profile();
         pods.fill_pool();
         pods.sample_usage();
         pods.give_memory_back();
@@ -195,6 +201,16 @@ impl Pods {
     /// The cgroups of this node.
     pub fn cgroups(&self) -> Version {
         self.parts.cgroups
+    }
+
+    /// Why containers that should have the node's default AppArmor profile have none.
+    pub fn apparmor_trouble(&self) -> Option<String> {
+        self.apparmor.trouble()
+    }
+
+    /// The AppArmor profile of containers that name none; none where there is no such.
+    pub fn apparmor_profile(&self) -> Option<&str> {
+        self.apparmor.default_profile()
     }
 
     /// What happens to pods and containers.

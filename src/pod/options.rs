@@ -73,6 +73,14 @@ pub struct Options {
     pub writable_layer_limit: u64,
     /// Containers.
     pub containers: ContainerOptions,
+    /// The AppArmor profile of containers that name none, or `unconfined`.
+    pub apparmor_profile: String,
+    /// Give containers that say nothing about system calls the default filter.
+    pub seccomp_default: bool,
+    /// Give containers SELinux labels where the kernel has SELinux.
+    pub selinux: bool,
+    /// Categories of levels are below this number.
+    pub selinux_category_range: u32,
 }
 
 impl Options {

@@ -35,7 +35,7 @@ pub(super) fn open(reporter: &Reporter, rows: u16, columns: u16) -> Result<Owned
         tcsetwinsize(&slave, size).during("set size of", "terminal")?;
     }
     reporter.terminal(master.as_fd()).during("hand over", "terminal")?;
-    stdio::install(Some(&slave), &slave, &slave)?;
+    stdio::install(Some(&slave), &slave, &slave, None)?;
     Ok(slave)
 }
 

@@ -6,6 +6,7 @@
 //! cgroup, and before anything of the container runs.
 
 use std::{
+    fs::File,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
@@ -34,6 +35,8 @@ const LINKS: &str = "links";
 #[derive(Debug)]
 pub(super) struct Prepared {
     paths: Vec<PathBuf>,
+    /// What SELinux is to know the files by.
+    label: Option<String>,
     /// None for directories in the root filesystem.
     places: Option<Places>,
 }
@@ -57,10 +60,17 @@ struct Place {
 pub(super) fn prepare(
     volumes: &DeclaredVolumes,
     owner: Option<(u32, u32)>,
+    label: Option<&str>,
 ) -> Result<Prepared, Error> {
     let directory = volumes.directory.as_deref().filter(|_| !volumes.paths.is_empty());
-    let places = directory.map(|directory| make_places(directory, volumes.paths.len(), owner));
-    Ok(Prepared { paths: volumes.paths.clone(), places: places.transpose()? })
+    let make = |directory| {
+        let label = label.map(Labelling::begin).transpose()?;
+        let places = make_places(directory, volumes.paths.len(), owner);
+        label.map_or(Ok(()), Labelling::end)?;
+        places
+    };
+    let places = directory.map(make).transpose()?;
+    Ok(Prepared { paths: volumes.paths.clone(), label: label.map(str::to_owned), places })
 }
 
 fn make_places(path: &Path, count: usize, owner: Option<(u32, u32)>) -> Result<Places, Error> {
@@ -97,22 +107,42 @@ fn make_places(path: &Path, count: usize, owner: Option<(u32, u32)>) -> Result<P
 
 /// Fills the volumes and attaches them.
 pub(super) fn attach(root: BorrowedFd<'_>, prepared: Prepared) -> Result<(), Error> {
-    let Prepared { paths, places } = prepared;
+    let Prepared { paths, label, places } = prepared;
     let targets = paths.iter().map(|path| target(Root::new(root), path));
     let targets = targets.collect::<Result<Vec<_>, Error>>()?;
     let Some(Places { directory, links, volumes }) = places else { return Ok(()) };
+    let label = label.as_deref().map(Labelling::begin).transpose()?;
     // All are filled before any is attached: links may lead from one into another.
     for ((target, volume), path) in targets.iter().zip(&volumes).zip(&paths) {
         let Some(target) = target else { continue };
         tree::copy(target.as_fd(), volume.directory.as_fd(), links.as_fd())
             .during("fill the volume at", path.display())?;
     }
+    label.map_or(Ok(()), Labelling::end)?;
     tree::remove(directory.as_fd(), Path::new(LINKS)).during("remove", "links of volumes")?;
     for (target, volume) in targets.iter().zip(&volumes) {
         let Some(target) = target else { continue };
         detached::attach(volume.tree.as_fd(), target.as_fd())?;
     }
     Ok(())
+}
+
+/// The label of SELinux that all files get which this process makes (`fscreate` of
+/// proc_pid_attr(5)).
+struct Labelling(File);
+
+impl Labelling {
+    fn begin(label: &str) -> Result<Self, Error> {
+        let path = "/proc/thread-self/attr/fscreate";
+        let file = File::options().write(true).open(path).during("open", path)?;
+        rustix::io::write(&file, label.as_bytes()).during("write", path)?;
+        Ok(Self(file))
+    }
+
+    /// An empty write, which is one that `std` leaves out.
+    fn end(self) -> Result<(), Error> {
+        rustix::io::write(&self.0, &[]).map(drop).during("end", "labelling")
+    }
 }
 
 /// The place of a volume. Nothing where the image has no directory there, or its root itself:

@@ -32,6 +32,11 @@ pub(super) fn filesystem(
         .during("mount", kind)
 }
 
+/// The option of a filesystem that gives all its files an SELinux label.
+pub(super) fn context(label: Option<&str>) -> Option<(String, Option<String>)> {
+    label.map(|label| ("context".to_owned(), Some(label.to_owned())))
+}
+
 /// Sets the options of a filesystem that is being made.
 pub(super) fn set_options(
     context: BorrowedFd<'_>,

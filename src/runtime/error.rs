@@ -35,6 +35,24 @@ pub enum Error {
         /// Why, and what to do.
         reason: String,
     },
+    /// A process cannot have its label of a security module.
+    #[error("cannot apply {kind} {label:?}; is it loaded on this node?")]
+    Label {
+        /// What it is, as in `AppArmor profile`.
+        kind: &'static str,
+        /// Its name.
+        label: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A profile cannot be loaded into the kernel.
+    #[error("AppArmor profile {profile} cannot be loaded: {reason}")]
+    Profile {
+        /// Its name.
+        profile: String,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// A cgroup limit is set for a controller that is not there.
     #[error(
         "cgroup file {} is missing; enable its controller on this node or leave the limit out",
@@ -68,7 +86,9 @@ impl Error {
                 _ => Kind::of_io(source),
             },
             Error::Spec { .. } | Error::Executable { .. } => Kind::InvalidArgument,
-            Error::Controller { .. } => Kind::FailedPrecondition,
+            Error::Controller { .. } | Error::Label { .. } | Error::Profile { .. } => {
+                Kind::FailedPrecondition
+            }
             Error::Child { kind, .. } => *kind,
         }
     }

@@ -13,7 +13,7 @@ use super::{
     namespaces::clone_into,
     process,
     report::Reporter,
-    start::{Child, detach, give_up, read_filter},
+    start::{Child, detach, give_up, join_keyring, read_filter},
     stdio::{self, ChildStdio},
     users,
 };
@@ -87,10 +87,11 @@ struct Prepared {
 /// What is done outside of the container's PID namespace; lets go of all that was handed in.
 fn prepare(request: ExecRequest<'_>, reporter: &Reporter) -> Result<Prepared, Error> {
     request.cgroup.join()?;
-    detach(request.keyring)?;
+    detach();
     let ExecBundle { process, seccomp_flags, raw_environment } = read_json(request.bundle)?;
     let filter = request.filter.map(read_filter).transpose()?;
     process::prepare(&process)?;
+    join_keyring(request.keyring)?;
     if let Some((uid, _)) = request.users {
         let user = process.user().uid().saturating_add(uid);
         stdio::give_pipes_to(&request.stdio, user)?;
@@ -100,7 +101,7 @@ fn prepare(request: ExecRequest<'_>, reporter: &Reporter) -> Result<Prepared, Er
         .during("join", "namespaces of the container")?;
     let has_terminal = match request.stdio {
         ChildStdio::Streams { stdin, stdout, stderr } => {
-            stdio::install(stdin.as_ref(), &stdout, &stderr)?;
+            stdio::install(stdin.as_ref(), &stdout, &stderr, None)?;
             false
         }
         ChildStdio::Terminal { rows, columns } => {

@@ -28,15 +28,15 @@ const READ_ONLY: MountAttributes =
     MountAttributes { set: libc::MOUNT_ATTR_RDONLY, clear: 0, propagation: 0 };
 
 /// Covers files with the null device and directories with an empty read-only one. Paths that
-/// are not there need no cover.
-pub(super) fn mask(paths: &[String]) -> Result<(), Error> {
+/// are not there need no cover. `label` is what SELinux knows the directory by.
+pub(super) fn mask(paths: &[String], label: Option<&str>) -> Result<(), Error> {
     let root = detached::root_directory()?;
     let mut empty = None;
     for path in paths {
         let Some(target) = find(root.as_fd(), Path::new(path))? else { continue };
         let stat = fstat(&target).during("inspect", path)?;
         let cover = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            empty_directory(&mut empty, path)?
+            empty_directory(&mut empty, path, label)?
         } else {
             null_device()?
         };
@@ -84,14 +84,19 @@ fn named(operation: &'static str, path: &str, error: Error) -> Error {
 
 /// The first cover is a filesystem of its own; later ones are clones of the attached one.
 /// That is named by its descriptor: what lies at its path now may be somebody else's.
-fn empty_directory(first: &mut Option<OwnedFd>, path: &str) -> Result<OwnedFd, Error> {
+fn empty_directory(
+    first: &mut Option<OwnedFd>,
+    path: &str,
+    label: Option<&str>,
+) -> Result<OwnedFd, Error> {
     if let Some(attached) = first {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE
             | OpenTreeFlags::OPEN_TREE_CLOEXEC
             | OpenTreeFlags::AT_EMPTY_PATH;
         return open_tree(attached, "", flags).during("open", path);
     }
-    let options = [("nr_blocks".to_owned(), Some("1".to_owned()))];
+    let mut options = vec![("nr_blocks".to_owned(), Some("1".to_owned()))];
+    options.extend(detached::context(label));
     let tree = detached::filesystem("tmpfs", Some(Path::new("tmpfs")), &options)?;
     mount_setattr(tree.as_fd(), READ_ONLY, false).during("make read-only", path)?;
     *first = Some(rustix::io::fcntl_dupfd_cloexec(&tree, 3).during("keep", path)?);

@@ -5,6 +5,8 @@
 //! itself a container and executes the program. It knows no CRI, no gRPC, no images and
 //! nothing asynchronous.
 
+#[cfg(feature = "daemon")]
+pub mod apparmor;
 pub mod bundle;
 pub mod cgroup;
 mod console;
@@ -15,6 +17,7 @@ pub mod error;
 pub mod exec;
 pub mod hooks;
 mod inside;
+mod label;
 mod mask;
 mod mounts;
 pub mod namespaces;

@@ -14,7 +14,7 @@ use std::{
 
 use oci_spec::runtime::{LinuxDevice, Mount};
 use rustix::{
-    fs::{CWD, FileType, Mode, OFlags, fstat, statat, symlinkat},
+    fs::{CWD, FileType, Mode, OFlags, XattrFlags, fsetxattr, fstat, openat, statat, symlinkat},
     mount::{OpenTreeFlags, open_tree},
 };
 
@@ -168,6 +168,10 @@ fn attach_one(root: Root<'_>, prepared: Prepared, member: Option<Member<'_>>) ->
             set_attributes(tree.as_fd(), &options, true)?;
             attach(tree.as_fd(), target.as_fd())
         }
+        kind @ "mqueue" => {
+            let target = directory(root, destination)?;
+            attach_queues(kind, &options, target.as_fd())
+        }
         kind @ ("cgroup" | "cgroup2") => attach_cgroup(root, kind, destination, &options),
         kind => {
             let target = match kind {
@@ -272,6 +276,25 @@ fn set_attributes(tree: BorrowedFd<'_>, options: &MountOptions, fresh: bool) -> 
     let default = (!fresh).then_some((libc::MS_PRIVATE, true));
     let Some((propagation, recursive)) = options.propagation.or(default) else { return Ok(()) };
     set(MountAttributes { propagation, ..MountAttributes::default() }, recursive)
+}
+
+/// Message queues: the filesystem is as old as its namespace, so that its root can get a label
+/// and no mount of it can have one.
+fn attach_queues(kind: &str, options: &MountOptions, target: BorrowedFd<'_>) -> Result<(), Error> {
+    let (labels, data): (Vec<_>, Vec<_>) =
+        options.data.iter().cloned().partition(|(key, _)| key == "context");
+    let tree = filesystem(kind, Some(Path::new(kind)), &data)?;
+    if let Some((_, Some(label))) = labels.first() {
+        let root = openat(&tree, ".", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
+            .during("open", kind)?;
+        match fsetxattr(root, "security.selinux", label.as_bytes(), XattrFlags::empty()) {
+            // A policy that gives queues the labels of who makes them.
+            Err(rustix::io::Errno::OPNOTSUPP) => {}
+            result => result.during("label", kind)?,
+        }
+    }
+    set_attributes(tree.as_fd(), options, true)?;
+    attach(tree.as_fd(), target)
 }
 
 /// The cgroup filesystem as the container's cgroup namespace shows it: one mount on v2, one

@@ -24,6 +24,7 @@ use super::{
     bundle::RawEnvironment,
     detached,
     error::{During, Error},
+    label,
     report::Reporter,
     stdio,
 };
@@ -40,21 +41,7 @@ pub(super) fn prepare(process: &Process) -> Result<(), Error> {
         exec::set_rlimit(resource_number(limit.typ()), limit.soft(), limit.hard())
             .during("set", format_args!("rlimit {:?}", limit.typ()))?;
     }
-    if let Some(profile) = process.apparmor_profile() {
-        apply_apparmor(profile)?;
-    }
-    if process.selinux_label().as_ref().is_some_and(|label| !label.is_empty()) {
-        return Err(Error::spec("process.selinuxLabel", "SELinux labels are not supported yet"));
-    }
-    Ok(())
-}
-
-/// The profile takes effect at the next `execve` (kernel, apparmor `setprocattr`).
-fn apply_apparmor(profile: &str) -> Result<(), Error> {
-    let files = ["/proc/thread-self/attr/apparmor/exec", "/proc/thread-self/attr/exec"];
-    let file = files.into_iter().find(|file| Path::new(file).exists()).unwrap_or(files[1]);
-    fs::write(file, format!("exec {profile}"))
-        .during("apply", format_args!("AppArmor profile {profile}; is it loaded"))
+    label::apply(process)
 }
 
 /// Gives this process a session of its own, makes it the user, drops what it may not have, does

@@ -45,10 +45,12 @@ pub(super) enum Opened {
 }
 
 /// Opens the root filesystem, which is for `mount_point`, with the owners that it has inside.
+/// `label` is what SELinux knows all its files by.
 pub(super) fn open(
     rootfs: &Rootfs,
     mount_point: &Path,
     users: Option<&Users<'_>>,
+    label: Option<&str>,
 ) -> Result<Opened, Error> {
     let (layers, lower, upper, work) = match rootfs {
         Rootfs::Directory(directory) => {
@@ -63,12 +65,13 @@ pub(super) fn open(
     let absolute: Vec<PathBuf> = lower.iter().map(|layer| layers.join(layer)).collect();
     if let Some(users) = users {
         let mapped = Layers::attach(&absolute, users, mount_point)?;
-        return overlay(&mapped.paths, upper, work).map(Opened::Detached).map_err(too_old);
+        let tree = overlay(&mapped.paths, upper, work, label);
+        return tree.map(Opened::Detached).map_err(too_old);
     }
-    match overlay(&absolute, upper, work) {
+    match overlay(&absolute, upper, work, label) {
         // Before 6.7 the kernel takes layers only as one string, through mount(2).
         Err(error) if is_invalid(&error) => {
-            legacy_overlay(layers, lower, upper, work, mount_point).map(Opened::Attached)
+            legacy_overlay(layers, lower, upper, work, mount_point, label).map(Opened::Attached)
         }
         tree => tree.map(Opened::Detached),
     }
@@ -101,7 +104,12 @@ impl Opened {
     }
 }
 
-fn overlay(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd, Error> {
+fn overlay(
+    lower: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+    label: Option<&str>,
+) -> Result<OwnedFd, Error> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).during("open", "overlay")?;
     let set = |key: &'static str, path: &Path| {
         fsconfig_set_string(context.as_fd(), key, path)
@@ -114,6 +122,9 @@ fn overlay(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd, Erro
     }
     set("upperdir", upper)?;
     set("workdir", work)?;
+    if let Some(label) = label {
+        set("context", Path::new(label))?;
+    }
     // The upper directory is worth nothing after a power cut, since its container has ended:
     // no sync at every unmount.
     fsconfig_set_flag(context.as_fd(), "volatile").during("set overlay option", "volatile")?;
@@ -135,11 +146,13 @@ fn legacy_overlay(
     upper: &Path,
     work: &Path,
     mount_point: &Path,
+    label: Option<&str>,
 ) -> Result<OwnedFd, Error> {
     chdir(layers).during("enter", layers.display())?;
     let names: Vec<String> = lower.iter().map(|layer| layer.display().to_string()).collect();
+    let context = label.map(|label| format!(",context=\"{label}\"")).unwrap_or_default();
     let data = format!(
-        "lowerdir={},upperdir={},workdir={},volatile",
+        "lowerdir={},upperdir={},workdir={},volatile{context}",
         names.join(":"),
         upper.display(),
         work.display()

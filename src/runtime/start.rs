@@ -207,7 +207,7 @@ struct Prepared {
 /// What needs the host: its files, its mounts, and rights that the container has not.
 fn prepare(request: StartRequest<'_>) -> Result<Outside, Error> {
     request.cgroup.join()?;
-    detach(request.keyring)?;
+    detach();
     let bundle: Bundle = read_json(request.bundle)?;
     let Bundle { spec, rootfs, mount_point, volumes, .. } = &bundle;
     let filter = request.filter.map(read_filter).transpose()?;
@@ -222,20 +222,22 @@ fn prepare(request: StartRequest<'_>) -> Result<Outside, Error> {
         }
     }
     process::prepare(process)?;
+    join_keyring(request.keyring)?;
 
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     let mut mounts = mounts::prepare(mounts, users)?;
     let hooks = hooks::Own::of(&bundle);
     let is_among_others = request.pid.member().is_some();
     hooks.map_or(Ok(()), |hooks| hooks.check(is_among_others, users.is_some()))?;
-    let volumes = declared::prepare(volumes, users.map(|users| users.root))?;
+    let volumes = declared::prepare(volumes, users.map(|users| users.root), label_of(spec))?;
     rootfs::isolate()?;
     if let Some(users) = users {
         let devices = linux_list(spec, |linux| linux.devices());
         let member = request.pid.member();
         mounts::prepare_for_users(&mut mounts, devices, users, member, mount_point)?;
     }
-    let root = rootfs::open(rootfs, mount_point, users)?;
+    let label = label_of(spec);
+    let root = rootfs::open(rootfs, mount_point, users, label)?;
     chdir(mount_point).during("enter", mount_point.display())?;
     let (has_users, stdio) = (users.is_some(), request.stdio);
     Ok(Outside { bundle, filter, root, mounts, volumes, has_users, stdio })
@@ -252,6 +254,7 @@ fn assemble(
     let Outside { bundle, filter, root, mounts, volumes, has_users, stdio } = outside;
     let spec = &bundle.spec;
     let process = spec.process().as_ref().ok_or_else(no_process)?;
+    let label = label_of(spec);
     let root = root.attach_here()?;
     declared::attach(root.as_fd(), volumes)?;
     mounts::attach_all(root.as_fd(), mounts, pid.member())?;
@@ -266,7 +269,7 @@ fn assemble(
 
     let has_terminal = match stdio {
         ChildStdio::Streams { stdin, stdout, stderr } => {
-            stdio::install(stdin.as_ref(), &stdout, &stderr)?;
+            stdio::install(stdin.as_ref(), &stdout, &stderr, label)?;
             false
         }
         ChildStdio::Terminal { rows, columns } => {
@@ -276,7 +279,7 @@ fn assemble(
         }
     };
     mask::make_read_only(linux_list(spec, |linux| linux.readonly_paths()))?;
-    mask::mask(linux_list(spec, |linux| linux.masked_paths()))?;
+    mask::mask(linux_list(spec, |linux| linux.masked_paths()), label)?;
     process::make_working_directory(process.cwd());
     let propagation = spec.linux().as_ref().and_then(|l| l.rootfs_propagation().clone());
     let read_only = spec.root().as_ref().is_some_and(|root| root.readonly().unwrap_or(false));
@@ -284,22 +287,26 @@ fn assemble(
     Ok(Prepared { bundle, filter, has_terminal })
 }
 
+/// What SELinux knows the container's files by.
+fn label_of(spec: &Spec) -> Option<&str> {
+    spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref())
+}
+
 fn linux_list<T>(spec: &Spec, get: impl Fn(&oci_spec::runtime::Linux) -> &Option<Vec<T>>) -> &[T] {
     spec.linux().as_ref().and_then(|linux| get(linux).as_deref()).unwrap_or_default()
 }
 
-/// The container's keyring, and nothing else of what the daemon was started with. Inside the
-/// cgroup, which says what processors there are.
-pub(super) fn detach(keyring: &Keyring) -> Result<(), Error> {
-    join_keyring(keyring)?;
+/// Nothing is left of what the daemon was started with. Inside the cgroup, which says what
+/// processors there are.
+pub(super) fn detach() {
     inherited::reset();
     signal::reset();
     rustix::process::umask(rustix::fs::Mode::empty());
-    Ok(())
 }
 
-/// Where the quota of keys is used up, the keyring of the monitor stays, which has no keys.
-fn join_keyring(keyring: &Keyring) -> Result<(), Error> {
+/// Once the process has its labels, since the first one makes the keyring with its own. Where the
+/// quota of keys is used up, the keyring of the monitor stays, which has no keys.
+pub(super) fn join_keyring(keyring: &Keyring) -> Result<(), Error> {
     match keyring.join() {
         Err(error) if error.raw_os_error() == Some(libc::EDQUOT) => Ok(()),
         result => result.during("join", "session keyring"),

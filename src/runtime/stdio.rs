@@ -71,10 +71,11 @@ pub(super) fn install(
     stdin: Option<&OwnedFd>,
     stdout: &OwnedFd,
     stderr: &OwnedFd,
+    label: Option<&str>,
 ) -> Result<(), Error> {
     let inside = |stream: Option<&OwnedFd>| match stream {
         Some(stream) if !is_null(stream.as_fd())? => stream.try_clone().during("keep", "stream"),
-        _ => own_null(),
+        _ => own_null(label),
     };
     rustix::stdio::dup2_stdin(inside(stdin)?).during("install", "stdin")?;
     rustix::stdio::dup2_stdout(inside(Some(stdout))?).during("install", "stdout")?;
@@ -90,7 +91,7 @@ pub(super) fn is_null(fd: BorrowedFd<'_>) -> Result<bool, Error> {
 
 /// The null device of the current root, or one that nobody else has where something else lies
 /// at its place.
-fn own_null() -> Result<OwnedFd, Error> {
+fn own_null(label: Option<&str>) -> Result<OwnedFd, Error> {
     let root = detached::root_directory()?;
     let open = |flags| Root::new(root.as_fd()).open_without_links(Path::new("/dev/null"), flags);
     // Looked at before it is opened, since the opening of other devices does things.
@@ -102,7 +103,8 @@ fn own_null() -> Result<OwnedFd, Error> {
         rustix::io::ioctl_fionbio(&null, false).during("prepare", "null device")?;
         return Ok(null);
     }
-    let tree = detached::filesystem("tmpfs", Some(Path::new("tmpfs")), &[])?;
+    let options: Vec<_> = detached::context(label).into_iter().collect();
+    let tree = detached::filesystem("tmpfs", Some(Path::new("tmpfs")), &options)?;
     let made = mknodat(&tree, "null", FileType::CharacterDevice, 0o666.into(), makedev(1, 3));
     made.map_err(io::Error::from)
         .and_then(|()| Ok(openat(&tree, "null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?))

@@ -25,6 +25,8 @@ use crate::sys::path::Root;
 const LAYER: &str = "lowerdir+";
 /// The part that is mounted, relative to the overlay's root.
 const SUB_PATH: &str = "criquet.subpath";
+/// The SELinux label of all files.
+const CONTEXT: &str = "context";
 
 /// A detached mount of what the options say, with the owners that it has inside. `root` is a
 /// place of this mount namespace alone, where the overlay can be attached while a part of it is
@@ -39,11 +41,14 @@ pub(super) fn open(
     let of =
         |wanted| options.iter().filter(move |(key, _)| *key == wanted).map(|(_, value)| *value);
     let layers: Vec<PathBuf> = of(LAYER).map(PathBuf::from).collect();
-    if let Some((key, _)) = options.iter().find(|(key, _)| ![LAYER, SUB_PATH].contains(key)) {
+    if let Some((key, _)) =
+        options.iter().find(|(key, _)| ![LAYER, SUB_PATH, CONTEXT].contains(key))
+    {
         return Err(Error::spec("mounts", format!("an overlay has no option {key:?}")));
     }
     let mapped = users.map(|(users, place)| Layers::attach(&layers, users, place)).transpose()?;
-    let tree = overlay(mapped.as_ref().map_or(&layers, |mapped| &mapped.paths))?;
+    let paths = mapped.as_ref().map_or(&layers, |mapped| &mapped.paths);
+    let tree = overlay(paths, of(CONTEXT).next())?;
     drop(mapped);
     match of(SUB_PATH).next() {
         Some(path) => part(root, &tree, Path::new(path)),
@@ -51,7 +56,7 @@ pub(super) fn open(
     }
 }
 
-fn overlay(layers: &[PathBuf]) -> Result<OwnedFd, Error> {
+fn overlay(layers: &[PathBuf], label: Option<&str>) -> Result<OwnedFd, Error> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).during("open", "overlay")?;
     for (index, layer) in layers.iter().enumerate() {
         match fsconfig_set_string(context.as_fd(), LAYER, layer) {
@@ -61,6 +66,10 @@ fn overlay(layers: &[PathBuf]) -> Result<OwnedFd, Error> {
             }
             result => result.during("add layer", layer.display())?,
         }
+    }
+    if let Some(label) = label {
+        fsconfig_set_string(context.as_fd(), CONTEXT, label)
+            .during("set overlay option", CONTEXT)?;
     }
     fsconfig_create(context.as_fd()).during("mount overlay of", "image")?;
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY;

@@ -88,6 +88,20 @@ pub struct PortMapping {
     pub host_ip: String,
 }
 
+/// Parts of an SELinux label that somebody asks for; empty ones are the node's business.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SelinuxOptions {
+    /// The SELinux user.
+    pub user: String,
+    /// The role.
+    pub role: String,
+    /// The type.
+    pub kind: String,
+    /// The level, such as `s0:c1,c2`.
+    pub level: String,
+}
+
 /// Security settings of a sandbox.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -98,6 +112,8 @@ pub struct SandboxSecurity {
     pub privileged: bool,
     /// Whether the root filesystem of the sandbox itself is read-only; there is none.
     pub readonly_rootfs: bool,
+    /// Labels of its containers.
+    pub selinux: SelinuxOptions,
 }
 
 /// Whose namespace is used.
@@ -376,4 +392,6 @@ pub struct ContainerSecurity {
     pub seccomp: Option<Profile>,
     /// AppArmor profile; none for the node's default.
     pub apparmor: Option<Profile>,
+    /// Its labels, before those of the sandbox.
+    pub selinux: SelinuxOptions,
 }

@@ -17,6 +17,7 @@ use super::{
     error::Error,
     mounts::{self, Wishes},
     resources,
+    selinux::Labels,
 };
 
 pub use super::given::{DeviceNode, ImageDefaults, Node, Sandbox, User};
@@ -41,6 +42,8 @@ pub struct Request<'a> {
     pub devices: &'a [DeviceNode],
     /// AppArmor profile that is loaded; none for unconfined.
     pub apparmor: Option<String>,
+    /// SELinux labels; none where there are none.
+    pub selinux: Option<&'a Labels>,
 }
 
 /// Paths that hide what a container should not see unless it says otherwise.
@@ -71,6 +74,7 @@ pub fn build(request: &Request<'_>) -> Result<Spec, Error> {
     let security = &request.config.security;
     let wishes =
         Wishes { privileged: security.privileged, readonly_rootfs: security.readonly_rootfs };
+    let label = request.selinux.map(|labels| labels.mount.to_string());
     let mut root = Root::default();
     root.set_path(PathBuf::from("rootfs"));
     root.set_readonly(Some(security.readonly_rootfs));
@@ -80,12 +84,12 @@ pub fn build(request: &Request<'_>) -> Result<Spec, Error> {
     spec.set_root(Some(root));
     spec.set_hostname(None);
     spec.set_process(Some(process(request)?));
-    spec.set_mounts(Some(mounts::build(
-        &request.config.mounts,
-        request.volumes,
-        request.sandbox,
-        &wishes,
-    )?));
+    let mut mounts =
+        mounts::build(&request.config.mounts, request.volumes, request.sandbox, &wishes)?;
+    if let Some(label) = &label {
+        mounts::give_label(&mut mounts, label);
+    }
+    spec.set_mounts(Some(mounts));
     spec.set_linux(Some(linux(request)?));
     let annotations = request.sandbox.annotations.clone().into_iter().collect();
     spec.set_annotations(Some(annotations));
@@ -105,7 +109,7 @@ fn process(request: &Request<'_>) -> Result<Process, Error> {
     process.set_rlimits(None);
     process.set_oom_score_adj(Some(oom_score_adj(config.resources.as_ref(), node)));
     process.set_apparmor_profile(request.apparmor.clone());
-    process.set_selinux_label(None);
+    process.set_selinux_label(request.selinux.map(|labels| labels.process.to_string()));
     Ok(process)
 }
 
@@ -236,6 +240,7 @@ fn linux(request: &Request<'_>) -> Result<Linux, Error> {
     linux.set_devices(Some(devices.iter().map(|device| device.node.clone()).collect()));
     linux.set_rootfs_propagation(None);
     linux.set_seccomp(None);
+    linux.set_mount_label(request.selinux.map(|labels| labels.mount.to_string()));
     let (masked, read_only) = match (security.privileged, security.default_masks) {
         (true, _) => (Vec::new(), Vec::new()),
         (false, true) => (default_masked(request.node), READONLY_PATHS.map(str::to_owned).into()),
@@ -360,6 +365,7 @@ mod tests {
             node: &node(),
             devices: &[],
             apparmor: None,
+            selinux: None,
         })
     }
 
@@ -390,6 +396,36 @@ mod tests {
         }
         let error = spec(&ContainerConfig::default(), &ImageDefaults::default()).unwrap_err();
         assert!(error.to_string().starts_with("command"), "{error}");
+    }
+
+    #[test]
+    fn labels_are_those_of_the_process_and_of_what_is_new() {
+        let label = |text| crate::spec::selinux::Label::parse(text).unwrap();
+        let labels = crate::spec::selinux::Labels {
+            process: label("u:r:container_t:s0:c1,c2"),
+            mount: label("u:object_r:container_file_t:s0:c1,c2"),
+        };
+        let spec = build(&Request {
+            config: &ContainerConfig { command: strings(&["x"]), ..ContainerConfig::default() },
+            image: &ImageDefaults::default(),
+            volumes: &[],
+            sandbox: &Sandbox::default(),
+            user: &User::default(),
+            node: &node(),
+            devices: &[],
+            apparmor: Some("own".to_owned()),
+            selinux: Some(&labels),
+        })
+        .unwrap();
+        let process = spec.process().as_ref().unwrap();
+        assert_eq!(process.apparmor_profile().as_deref(), Some("own"));
+        assert_eq!(process.selinux_label().as_deref(), Some("u:r:container_t:s0:c1,c2"));
+        let context = "context=u:object_r:container_file_t:s0:c1,c2".to_owned();
+        for mount in spec.mounts().iter().flatten() {
+            let is_new = matches!(mount.typ().as_deref(), Some("tmpfs" | "devpts" | "mqueue"));
+            let has_it = mount.options().as_ref().unwrap().contains(&context);
+            assert_eq!(has_it, is_new, "{mount:?}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod given;
 pub mod mounts;
 pub mod resources;
 pub mod seccomp;
+pub mod selinux;
 pub mod signal;
 pub mod text;
 pub mod ulimit;

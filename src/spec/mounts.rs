@@ -62,6 +62,19 @@ pub(super) fn build(
     Ok(mounts)
 }
 
+/// Gives an SELinux label to all filesystems that are new, whose files would have one of their
+/// own otherwise.
+pub(super) fn give_label(mounts: &mut [OciMount], label: &str) {
+    let is_new = |mount: &&mut OciMount| {
+        matches!(mount.typ().as_deref(), Some("tmpfs" | "devpts" | "mqueue" | "overlay"))
+    };
+    for mount in mounts.iter_mut().filter(is_new) {
+        let mut options = mount.options().clone().unwrap_or_default();
+        options.push(format!("context={label}"));
+        mount.set_options(Some(options));
+    }
+}
+
 fn mount(kind: &str, source: &str, destination: &str, options: &[&str]) -> OciMount {
     let mut mount = OciMount::default();
     mount.set_typ(Some(kind.to_owned()));

@@ -18,6 +18,8 @@ pub mod path;
 #[cfg(feature = "daemon")]
 pub mod priority;
 #[cfg(feature = "daemon")]
+pub mod probe;
+#[cfg(feature = "daemon")]
 pub mod process;
 #[cfg(feature = "daemon")]
 pub mod quota;

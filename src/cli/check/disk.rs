@@ -3,14 +3,17 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::MetadataExt,
+    os::{fd::AsFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
 use rustix::fs::{Dir, FileType, StatFs, statfs};
 
 use super::finding::Finding;
-use crate::cli::config::Config;
+use crate::{
+    cli::config::Config,
+    sys::quota::{self, Support},
+};
 
 /// `f_type` of filesystems that matter here.
 const NAMES: [(u64, &str); 12] = [
@@ -81,6 +84,7 @@ pub(super) fn survey(config: &Config, place: &Place) -> Vec<Finding> {
         judge_room(&facts),
         judge_inodes(facts.f_files, facts.f_ffree),
         judge_entry_types(entry_types(place)),
+        judge_quotas(quotas(place), config.writable_layer_limit),
         judge_state(Place::of(&config.state)),
     ]
 }
@@ -174,6 +178,26 @@ fn judge_entry_types(tried: io::Result<bool>) -> Finding {
     }
 }
 
+fn quotas(place: &Place) -> Support {
+    File::open(&place.directory)
+        .map_or(Support::None, |directory| quota::support(directory.as_fd()))
+}
+
+fn judge_quotas(support: Support, limit: u64) -> Finding {
+    let what = "project quotas";
+    match (support, limit) {
+        (Support::Enforced, _) => Finding::ok(what, "count and limit what containers write"),
+        (Support::Counted, 0) => Finding::ok(what, "count what containers write"),
+        (Support::None, 0) => Finding::ok(what, "off; no limit is configured"),
+        (Support::Counted | Support::None, _) => Finding::warn(
+            what,
+            "limit nothing, and writable_layer_limit is set",
+            "mount the file system of root with prjquota (ext4 also wants the features quota and \
+             project)",
+        ),
+    }
+}
+
 fn judge_state(place: Place) -> Finding {
     let what = "state";
     let kind = statfs(&place.directory).map_or(0, |facts| facts.f_type as u64);
@@ -190,7 +214,7 @@ fn judge_state(place: Place) -> Finding {
 mod tests {
     use std::path::Path;
 
-    use super::{Place, judge_bytes, judge_filesystem, judge_inodes};
+    use super::{Place, Support, judge_bytes, judge_filesystem, judge_inodes, judge_quotas};
     use crate::cli::check::Status;
 
     #[test]
@@ -216,6 +240,13 @@ mod tests {
         assert_eq!(judge_inodes(0, 0).status, Status::Ok);
         assert_eq!(judge_inodes(1000, 10).status, Status::Warn);
         assert_eq!(judge_inodes(1000, 500).status, Status::Ok);
+    }
+
+    #[test]
+    fn quotas_matter_where_a_limit_is_set() {
+        assert_eq!(judge_quotas(Support::None, 0).status, Status::Ok);
+        assert_eq!(judge_quotas(Support::Counted, 1).status, Status::Warn);
+        assert_eq!(judge_quotas(Support::Enforced, 1).status, Status::Ok);
     }
 
     #[test]

@@ -59,8 +59,6 @@ pub(super) fn survey_security() -> Vec<Finding> {
     vec![
         Finding::required("openat2", beneath(), "boot a kernel of 5.15 or later"),
         seccomp_filter(),
-        security_modules(fs::read_to_string("/sys/kernel/security/lsm").ok().as_deref()),
-        selinux(fs::read_to_string("/sys/fs/selinux/enforce").ok().as_deref()),
     ]
 }
 
@@ -152,40 +150,9 @@ fn seccomp_filter() -> Finding {
     }
 }
 
-fn security_modules(list: Option<&str>) -> Finding {
-    let what = "security modules";
-    match list.map(str::trim) {
-        Some(list) if list.split(',').any(|module| module == "apparmor") => Finding::ok(what, list),
-        Some(list) => Finding::warn(
-            what,
-            format!("{list}; AppArmor is not among them"),
-            "pods that ask for an AppArmor profile are refused; boot with \
-             lsm=...,apparmor to have it",
-        ),
-        None => Finding::warn(
-            what,
-            "/sys/kernel/security/lsm is not there",
-            "mount securityfs at /sys/kernel/security to use AppArmor profiles",
-        ),
-    }
-}
-
-fn selinux(enforce: Option<&str>) -> Finding {
-    let what = "SELinux";
-    match enforce.map(str::trim) {
-        Some("1") => Finding::warn(
-            what,
-            "enforcing",
-            "containers get no labels yet; make it permissive (setenforce 0) on this node",
-        ),
-        Some(_) => Finding::ok(what, "permissive"),
-        None => Finding::ok(what, "off"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{judge_capabilities, judge_release, judge_user, security_modules};
+    use super::{judge_capabilities, judge_release, judge_user};
     use crate::cli::check::Status;
 
     #[test]
@@ -220,12 +187,5 @@ mod tests {
         let finding = judge_capabilities(all & !(1 << 21));
         assert_eq!(finding.status, Status::Fail);
         assert_eq!(finding.found, "CAP_SYS_ADMIN missing");
-    }
-
-    #[test]
-    fn modules() {
-        assert_eq!(security_modules(Some("capability,yama,apparmor\n")).status, Status::Ok);
-        assert_eq!(security_modules(Some("capability")).status, Status::Warn);
-        assert_eq!(security_modules(None).status, Status::Warn);
     }
 }

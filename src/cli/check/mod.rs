@@ -6,11 +6,13 @@
 mod cgroups;
 mod disk;
 mod finding;
+mod isolation;
 mod kernel;
 mod mounts;
 mod namespaces;
 mod network;
 mod report;
+mod settings;
 
 use std::{path::Path, process::ExitCode};
 
@@ -32,6 +34,8 @@ fn survey(config: &Config) -> Vec<Finding> {
     let (namespaces, user_namespace) = namespaces::survey();
     findings.extend(namespaces);
     findings.extend(kernel::survey_security());
+    findings.extend(isolation::survey(&config.security));
+    findings.extend(settings::survey());
     findings.extend(cgroups::survey());
     let place = disk::Place::of(&config.root);
     findings.extend(disk::survey(config, &place));

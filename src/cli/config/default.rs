@@ -6,9 +6,9 @@ use ipnet::IpNet;
 
 use super::{
     CniConfig, Config, ContainersConfig, ImageConfig, MetricsConfig, NetworkConfig, RegistryConfig,
-    StreamingConfig, TracingConfig,
+    SecurityConfig, StreamingConfig, TracingConfig,
 };
-use crate::{image, network, pod::ImageVolumes, streaming};
+use crate::{image, network, pod::ImageVolumes, runtime::apparmor, streaming};
 
 impl Default for Config {
     fn default() -> Self {
@@ -26,6 +26,7 @@ impl Default for Config {
             unprivileged_ports: true,
             writable_layer_limit: 0,
             containers: ContainersConfig::default(),
+            security: SecurityConfig::default(),
             network: NetworkConfig::default(),
             cni: CniConfig::default(),
             image: ImageConfig::default(),
@@ -47,6 +48,17 @@ impl Default for ContainersConfig {
             timezone: String::new(),
             passwd_entries: false,
             allowed_annotations: Vec::new(),
+        }
+    }
+}
+
+impl Default for SecurityConfig {
+    fn default() -> Self {
+        Self {
+            apparmor_profile: apparmor::DEFAULT.to_owned(),
+            seccomp_default: false,
+            selinux: true,
+            selinux_category_range: 1024,
         }
     }
 }

@@ -68,6 +68,8 @@ pub struct Config {
     pub writable_layer_limit: u64,
     /// Containers.
     pub containers: ContainersConfig,
+    /// What keeps containers in.
+    pub security: SecurityConfig,
     /// The built-in network.
     pub network: NetworkConfig,
     /// Networks of CNI plugins.
@@ -102,6 +104,20 @@ pub struct ContainersConfig {
     pub passwd_entries: bool,
     /// Annotations of pods that may ask for more.
     pub allowed_annotations: Vec<String>,
+}
+
+/// `[security]`: what keeps containers in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SecurityConfig {
+    /// The AppArmor profile of containers that name none; `unconfined` for none.
+    pub apparmor_profile: String,
+    /// Whether containers that say nothing about system calls get the default filter.
+    pub seccomp_default: bool,
+    /// Whether containers get labels where the kernel has SELinux.
+    pub selinux: bool,
+    /// The categories of levels are below this number.
+    pub selinux_category_range: u32,
 }
 
 /// `[network]`: the built-in network.

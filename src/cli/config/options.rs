@@ -54,6 +54,10 @@ impl Config {
             warm_monitors: self.warm_monitors,
             unprivileged_ports: self.unprivileged_ports,
             writable_layer_limit: self.writable_layer_limit,
+            apparmor_profile: self.security.apparmor_profile.clone(),
+            seccomp_default: self.security.seccomp_default,
+            selinux: self.security.selinux,
+            selinux_category_range: self.security.selinux_category_range,
             containers: self.container_options(),
         }
     }

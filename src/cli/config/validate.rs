@@ -30,6 +30,7 @@ pub(super) fn validate(config: &Config) -> Vec<Problem> {
         checks.fail("warm_monitors", "must be at most 100; each is a process that waits");
     }
     checks.containers(config);
+    checks.security(config);
     checks.network(config);
     checks.cni(config);
     checks.image(config);
@@ -168,6 +169,19 @@ impl Checks {
                 let reason = format!("{name:?} is none of {}", known.join(", "));
                 self.fail("containers.allowed_annotations", reason);
             }
+        }
+    }
+
+    fn security(&mut self, config: &Config) {
+        let profile = &config.security.apparmor_profile;
+        // What the kernel takes for a list, or a mode, is no name.
+        if profile.is_empty() || profile.len() > 255 || profile.contains(|c: char| c.is_control()) {
+            let reason = "must be the name of a profile, or \"unconfined\" for none";
+            self.fail("security.apparmor_profile", reason);
+        }
+        if !(2..=1024).contains(&config.security.selinux_category_range) {
+            let reason = "must be 2 to 1024, the number of categories that a policy has";
+            self.fail("security.selinux_category_range", reason);
         }
     }
 

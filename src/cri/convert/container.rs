@@ -4,10 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     super::v1,
-    shared::{
-        has_selinux, id, namespaces, no_selinux, profile, profile_by_path, range, resources,
-        resources_out,
-    },
+    shared::{id, namespaces, profile, profile_by_path, range, resources, resources_out, selinux},
 };
 use crate::{
     pod::{Container, ContainerPhase},
@@ -105,15 +102,10 @@ fn environment(envs: Vec<v1::KeyValue>) -> (Vec<(String, String)>, RawValues) {
 }
 
 fn mount(mount: v1::Mount) -> Result<Mount, Error> {
-    let at = |what: &str| format!("{what} at {:?}", mount.container_path);
     let idmapped = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
     if idmapped {
         range("mounts.uidMappings", &mount.uid_mappings)?;
         range("mounts.gidMappings", &mount.gid_mappings)?;
-    }
-    if mount.selinux_relabel && has_selinux() {
-        let reason = at("labels of SELinux; leave out the relabelling");
-        return Err(Error::unsupported("mounts.selinux_relabel", reason));
     }
     let propagation = match v1::MountPropagation::try_from(mount.propagation) {
         Ok(v1::MountPropagation::PropagationPrivate) => Propagation::Private,
@@ -176,7 +168,6 @@ fn mount_out(mount: &Mount) -> v1::Mount {
 
 #[expect(deprecated, reason = "the old fields are read for kubelets that still send them")]
 fn security(context: v1::LinuxContainerSecurityContext) -> Result<ContainerSecurity, Error> {
-    no_selinux(context.selinux_options.as_ref())?;
     let capabilities = context.capabilities.unwrap_or_default();
     let by_path = |field, path: &str| profile_by_path(field, path);
     let seccomp = match profile("security_context.seccomp", context.seccomp)? {
@@ -215,6 +206,7 @@ fn security(context: v1::LinuxContainerSecurityContext) -> Result<ContainerSecur
         readonly_paths: context.readonly_paths,
         seccomp,
         apparmor,
+        selinux: selinux(context.selinux_options),
     })
 }
 
@@ -366,29 +358,9 @@ mod tests {
         let mut mapped = request();
         mapped.mounts =
             vec![v1::Mount { uid_mappings: vec![v1::IdMapping::default()], ..Default::default() }];
-        let mut selinux = request();
-        selinux.linux = Some(v1::LinuxContainerConfig {
-            security_context: Some(v1::LinuxContainerSecurityContext {
-                selinux_options: Some(v1::SeLinuxOption {
-                    level: "s0".to_owned(),
-                    ..Default::default()
-                }),
-                ..Default::default()
-            }),
-            ..Default::default()
-        });
-        if !super::has_selinux() {
-            assert!(config(selinux.clone()).is_ok(), "without SELinux labels mean nothing");
-            selinux = mapped.clone();
-        }
-        for (request, field) in [
-            (mapped, "uidMappings"),
-            (selinux, if super::has_selinux() { "selinux_options" } else { "uidMappings" }),
-        ] {
-            let error = config(request).unwrap_err();
-            assert_eq!(error.kind(), Kind::Unimplemented, "{error}");
-            assert!(error.to_string().contains(field), "{error}");
-        }
+        let error = config(mapped).unwrap_err();
+        assert_eq!(error.kind(), Kind::Unimplemented, "{error}");
+        assert!(error.to_string().contains("uidMappings"), "{error}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{
     super::v1,
-    shared::{id, namespaces, namespaces_out, no_selinux, profile, resources},
+    shared::{id, namespaces, namespaces_out, profile, resources, selinux},
 };
 use crate::{
     pod::{Sandbox, SandboxPhase},
@@ -54,7 +54,6 @@ pub fn config(config: v1::PodSandboxConfig) -> Result<SandboxConfig, Error> {
 /// are checked all the same, since they show a mistake.
 #[expect(deprecated, reason = "the old field is read for kubelets that still send it")]
 fn security(context: v1::LinuxSandboxSecurityContext) -> Result<SandboxSecurity, Error> {
-    no_selinux(context.selinux_options.as_ref())?;
     if let Some(user) = &context.run_as_user {
         id("security_context.run_as_user", user.value)?;
     }
@@ -78,6 +77,7 @@ fn security(context: v1::LinuxSandboxSecurityContext) -> Result<SandboxSecurity,
         namespaces: namespaces(context.namespace_options)?,
         privileged: context.privileged,
         readonly_rootfs: context.readonly_rootfs,
+        selinux: selinux(context.selinux_options),
     })
 }
 

@@ -3,7 +3,9 @@
 use super::super::v1;
 use crate::spec::{
     Error,
-    config::{IdRange, NamespaceMode, Namespaces, Profile, Resources, UserNamespace},
+    config::{
+        IdRange, NamespaceMode, Namespaces, Profile, Resources, SelinuxOptions, UserNamespace,
+    },
 };
 
 /// A namespace mode by its number.
@@ -108,18 +110,9 @@ pub(super) fn namespaces_out(namespaces: &Namespaces) -> v1::NamespaceOption {
     }
 }
 
-/// Whether the kernel has SELinux. Where it has not, labels mean nothing, and are passed over.
-pub(super) fn has_selinux() -> bool {
-    std::path::Path::new("/sys/fs/selinux/enforce").exists()
-}
-
-pub(super) fn no_selinux(options: Option<&v1::SeLinuxOption>) -> Result<(), Error> {
-    match options {
-        Some(options) if has_selinux() && *options != v1::SeLinuxOption::default() => {
-            Err(Error::unsupported("selinux_options", "labels of SELinux; leave the options out"))
-        }
-        _ => Ok(()),
-    }
+pub(super) fn selinux(options: Option<v1::SeLinuxOption>) -> SelinuxOptions {
+    let v1::SeLinuxOption { user, role, r#type, level } = options.unwrap_or_default();
+    SelinuxOptions { user, role, kind: r#type, level }
 }
 
 pub(super) fn profile(

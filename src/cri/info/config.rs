@@ -9,6 +9,7 @@ use crate::{
     spec::config::{
         ContainerConfig, ContainerSecurity, GroupsPolicy, ImageSpec, Mount, NamespaceMode,
         Namespaces, Profile, Propagation, Protocol, Resources, RunAs, SandboxConfig,
+        SelinuxOptions,
     },
 };
 
@@ -148,7 +149,14 @@ fn security(security: &ContainerSecurity) -> Value {
         "readonly_paths": security.readonly_paths,
         "seccomp": security.seccomp.as_ref().map(profile),
         "apparmor": security.apparmor.as_ref().map(profile),
+        "selinux_options": selinux(&security.selinux),
     })
+}
+
+fn selinux(options: &SelinuxOptions) -> Option<Value> {
+    let SelinuxOptions { user, role, kind, level } = options;
+    (*options != SelinuxOptions::default())
+        .then(|| json!({ "user": user, "role": role, "type": kind, "level": level }))
 }
 
 fn profile(profile: &Profile) -> Value {

@@ -110,6 +110,9 @@ pub(super) async fn daemon(pods: &Pods) -> Info {
         "runtimeHandlers": options.handlers,
         "shmSize": options.shm_size,
         "writableLayerLimit": options.writable_layer_limit,
+        "apparmorProfile": pods.apparmor_profile(),
+        "apparmorTrouble": pods.apparmor_trouble(),
+        "seccompDefault": options.seccomp_default,
         "version": env!("CARGO_PKG_VERSION"),
     });
     let versions = json!({ "criquet": env!("CARGO_PKG_VERSION"), "cri": "v1" });

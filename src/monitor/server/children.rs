@@ -104,6 +104,7 @@ impl Server {
             let _ = container.cgroup.kill();
             return self.container_ended(id, 128, false);
         }
+        way.look_at(container.pid);
         let has_arrived = way.has_arrived();
         let ended = way.ended.filter(|_| way.report.is_none());
         container.phase = Phase::Starting(way);
@@ -148,6 +149,7 @@ impl Server {
             let _ = exec.cgroup.kill();
             return self.exec_ended(id, 128);
         }
+        way.look_at(exec.pid);
         exec.way = way;
         if exec.is_running() {
             self.exec_started(id);
@@ -174,6 +176,8 @@ impl Server {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             self.child_ended(pid, status);
         }
+        // A helper can end after the command that it has made.
+        self.left_behind.retain(|left| !left.is_removed());
     }
 
     pub(super) fn child_ended(&mut self, pid: Pid, status: WaitStatus) {
@@ -343,10 +347,17 @@ impl Server {
 /// The status of a process that SIGKILL has ended, as the OOM killer does.
 const KILLED: i32 = 128 + libc::SIGKILL;
 
+/// The status of a process that its filter of system calls has ended.
+const FILTERED: i32 = 128 + libc::SIGSYS;
+
 fn killed_on_its_way(container: &str, exit_code: i32) -> Error {
     let hint = match exit_code {
         KILLED => "its memory or process limit may be too low",
-        // The kernel's SIGSYS, or what is left to a process that may not even end.
+        FILTERED => {
+            "its seccomp profile kills it (SIGSYS) for executing its program; it has to allow \
+             execve"
+        }
+        // What is left to a process that may not even end.
         _ => {
             "its seccomp profile has to allow execve, write and exit_group, which every program \
              needs to be started"

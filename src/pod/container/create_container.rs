@@ -16,8 +16,8 @@ use crate::{
     pod::{
         CONTAINERS, Pods,
         container::{
-            Container, ContainerPhase, ContainerRecord, apparmor, check, devices, filters, hooks,
-            key_of, log_path::log_path, propagation, user,
+            Container, ContainerPhase, ContainerRecord, check, devices, filters, hooks, key_of,
+            log_path::log_path, propagation, user,
         },
         error::{During, Error, Reason},
         happening::Happening,
@@ -32,8 +32,7 @@ use crate::{
     spec::{
         self,
         config::{ContainerConfig, Map, NamespaceMode, UserNamespace},
-        container::{ImageDefaults, Request, Sandbox as SpecSandbox, User},
-        extras::Extras,
+        container::{ImageDefaults, Request, Sandbox as SpecSandbox},
         signal,
     },
     telemetry::Operation,
@@ -155,6 +154,8 @@ impl Pods {
         for mount in config.mounts.iter().filter(|mount| mount.image.is_none()) {
             propagation::prepare(mount)?;
         }
+        let labels = self.selinux.labels_of(&sandbox_record, &config)?;
+        self.selinux.relabel(labels.as_ref(), &config, &self.options, sandbox, operation)?;
         let volumes = self.find_image_volumes(&mut config, namespace)?;
         let annotations = &sandbox_record.config.annotations;
         let limit = self.layers.limit_of(&self.options, annotations, &config.metadata.name)?;
@@ -167,8 +168,23 @@ impl Pods {
         crash::point("create: image is held");
         operation.stage("making its files");
         let volumes = self.with_empty_layer(volumes);
-        let extras = self.extras(id, &config, annotations, &user, &users)?;
-        let spec = self.build_spec(sandbox, &config, &image, &volumes, &user, &cgroup, &extras)?;
+        let of_sandbox = self.spec_sandbox(sandbox, &config, &cgroup)?;
+        let defaults = image_defaults(&image);
+        let mut spec = spec::container::build(&Request {
+            config: &config,
+            image: &defaults,
+            volumes: &volumes,
+            sandbox: &of_sandbox,
+            user: &user,
+            node: &self.parts.node,
+            devices: &devices::look_up(&config)?,
+            apparmor: self.apparmor.profile_of(&config.security)?,
+            selinux: labels.as_ref(),
+        })?;
+        let label = labels.as_ref().map(|labels| labels.mount.to_string());
+        let extras = self.extras(id, &config, annotations, (&user, &users), label.as_deref())?;
+        spec::extras::apply(&mut spec, &extras, &config, &defaults, &self.parts.node);
+        self.add_named_devices(&mut spec, &config)?;
         let declared = self.declare_volumes(id, &image, &spec)?;
         let hooks = self.prepare_hooks(id, &spec)?;
         let raw_environment = spec::container::raw_environment(&config, &spec);
@@ -252,40 +268,13 @@ impl Pods {
         Ok(())
     }
 
-    #[allow(clippy::too_many_arguments, reason = "each is another part of a spec")]
-    fn build_spec(
-        &self,
-        sandbox: &Sandbox,
-        config: &ContainerConfig,
-        image: &Image,
-        volumes: &[Vec<PathBuf>],
-        user: &User,
-        cgroup: &Path,
-        extras: &Extras,
-    ) -> Result<Spec, Error> {
-        let defaults = ImageDefaults {
-            env: image.config.env.clone(),
-            entrypoint: image.config.entrypoint.clone(),
-            cmd: image.config.cmd.clone(),
-            working_dir: image.config.working_dir.clone(),
-        };
-        let devices = devices::look_up(config)?;
-        let mut spec = spec::container::build(&Request {
-            config,
-            image: &defaults,
-            volumes,
-            sandbox: &self.spec_sandbox(sandbox, config, cgroup)?,
-            user,
-            node: &self.parts.node,
-            devices: &devices,
-            apparmor: apparmor::apparmor_profile(config)?,
-        })?;
-        spec::extras::apply(&mut spec, extras, config, &defaults, &self.parts.node);
+    /// The changes that devices by their names bring along.
+    fn add_named_devices(&self, spec: &mut Spec, config: &ContainerConfig) -> Result<(), Error> {
         let named = cdi::names(&config.cdi_devices, &config.annotations)?;
         for edits in cdi::resolve(&self.options.containers.cdi_spec_dirs, &named)? {
-            spec::edits::apply(&mut spec, &edits);
+            spec::edits::apply(spec, &edits);
         }
-        Ok(spec)
+        Ok(())
     }
 
     fn bundle(
@@ -344,6 +333,15 @@ impl Pods {
             cgroup: cgroup.to_owned(),
             annotations: annotations(sandbox, &record.config, config),
         })
+    }
+}
+
+fn image_defaults(image: &Image) -> ImageDefaults {
+    ImageDefaults {
+        env: image.config.env.clone(),
+        entrypoint: image.config.entrypoint.clone(),
+        cmd: image.config.cmd.clone(),
+        working_dir: image.config.working_dir.clone(),
     }
 }
 

@@ -1,7 +1,11 @@
 //! What a container gets on this node besides what is asked for, and what annotations may ask
 //! for where the administrator allows them.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    os::{fd::AsFd, unix::fs::PermissionsExt},
+    path::Path,
+};
 
 use crate::{
     image::Users,
@@ -17,6 +21,7 @@ use crate::{
         extras::{BoundFile, Extras},
         ulimit::Ulimit,
     },
+    sys::tree,
 };
 
 /// The time zone, in a container as on a host.
@@ -34,8 +39,8 @@ impl Pods {
         id: &ContainerId,
         config: &ContainerConfig,
         annotations: &Map,
-        user: &User,
-        users: &Users,
+        (user, users): (&User, &Users),
+        label: Option<&str>,
     ) -> Result<Extras, Error> {
         let options = &self.options.containers;
         let name = &config.metadata.name;
@@ -74,7 +79,7 @@ impl Pods {
         });
         extras.files.extend(zone);
         if options.passwd_entries && !user.is_known {
-            extras.files.push(self.write_passwd(id, config, user, users)?);
+            extras.files.push(self.write_passwd(id, config, (user, users), label)?);
         }
         Ok(extras)
     }
@@ -84,8 +89,8 @@ impl Pods {
         &self,
         id: &ContainerId,
         config: &ContainerConfig,
-        user: &User,
-        users: &Users,
+        (user, users): (&User, &Users),
+        label: Option<&str>,
     ) -> Result<BoundFile, Error> {
         let mut text = users.passwd()?;
         if text.last().is_some_and(|last| *last != b'\n') {
@@ -98,6 +103,10 @@ impl Pods {
         let source = self.passwd_file(id);
         fs::write(&source, text)
             .and_then(|()| fs::set_permissions(&source, fs::Permissions::from_mode(0o644)))
+            .and_then(|()| match label {
+                Some(label) => tree::set_label(fs::File::open(&source)?.as_fd(), label),
+                None => Ok(()),
+            })
             .during("write", &source)?;
         let is_writable = !config.security.readonly_rootfs;
         Ok(BoundFile { source, destination: Path::new(PASSWD).into(), is_writable })

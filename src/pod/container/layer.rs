@@ -183,6 +183,10 @@ mod tests {
             unprivileged_ports: false,
             writable_layer_limit: limit,
             containers: Default::default(),
+            apparmor_profile: "unconfined".to_owned(),
+            seccomp_default: false,
+            selinux: false,
+            selinux_category_range: 2,
         }
     }
 

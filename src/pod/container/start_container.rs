@@ -101,6 +101,7 @@ impl Pods {
     ) -> Result<Started, Error> {
         let filter = self.filter_of(container).await?;
         let spec = self.spec_of(container).await?;
+        self.confirm_profile(&spec).await?;
         let path = self.bundle_file(&container.id);
         let open = move || fs::File::open(&path).during("open", &path);
         let bundle = blocking::own_files(open).await?;

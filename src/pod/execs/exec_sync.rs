@@ -172,6 +172,7 @@ impl Pods {
         seccomp_flags: u32,
     ) -> Result<ExecBundle, Error> {
         let spec = self.spec_of(container).await?;
+        self.confirm_profile(&spec).await?;
         let mut process = spec.process().clone().unwrap_or_default();
         process.set_args(Some(command.to_vec()));
         process.set_terminal(Some(terminal));

@@ -71,7 +71,11 @@ impl Pods {
         for (id, record) in sandboxes {
             let id = SandboxId::from(id);
             known_pods.insert(id.clone());
+            let lease = self.selinux.keep(&record);
             let sandbox = Sandbox::new(id.clone(), record, self.events.of_sandboxes());
+            if let Some(lease) = lease {
+                let _ = sandbox.level.set(lease);
+            }
             if sandbox.record().phase == SandboxPhase::Creating {
                 unfinished.push(sandbox);
             } else {

@@ -40,6 +40,7 @@ use crate::{
         error::{Error, Reason},
         happening::{Happening, Tell},
         id::SandboxId,
+        selinux::levels::Lease,
     },
     spec::config::{NamespaceMode, SandboxConfig},
     store::{Batch, Database, Outcome},
@@ -92,6 +93,10 @@ pub struct SandboxRecord {
     /// Its monitor, as the process that it is; none in records of Criquet 0.1.
     #[serde(default)]
     pub monitor: Option<Identity>,
+    /// The SELinux level of its containers, where they have labels. One that is its own is kept
+    /// from others.
+    #[serde(default)]
+    pub selinux_level: Option<String>,
     /// Whether nothing of it is left but this record.
     #[serde(default)]
     pub dismantled: bool,
@@ -144,6 +149,8 @@ pub struct Sandbox {
     changes: watch::Sender<()>,
     /// Cancelled when its end begins: nothing is made or started in it from then on.
     pub(in crate::pod) ending: CancellationToken,
+    /// Its SELinux level is nobody else's for as long.
+    pub(in crate::pod) level: OnceLock<Lease>,
     /// Held by what changes its resources.
     limits: AsyncMutex<()>,
     /// Held by the one task that takes it up.
@@ -180,6 +187,7 @@ impl Sandbox {
             link: Mutex::default(),
             changes: watch::Sender::new(()),
             ending: CancellationToken::new(),
+            level: OnceLock::new(),
             limits: AsyncMutex::default(),
             turn: Arc::default(),
             dismantling: AtomicBool::new(false),

@@ -118,11 +118,13 @@ impl Pods {
         }
         let id = SandboxId::random().during("read", Path::new("/dev/urandom"))?;
         let span = info_span!("run_sandbox", sandbox.id = %id);
-        let sandbox = Sandbox::new(
-            id.clone(),
-            self.record_of(&id, config, handler),
-            self.events.of_sandboxes(),
-        );
+        let level = self.selinux.level_for(&config)?;
+        let mut record = self.record_of(&id, config, handler);
+        record.selinux_level = level.as_ref().map(|(level, _)| level.clone());
+        let sandbox = Sandbox::new(id.clone(), record, self.events.of_sandboxes());
+        if let Some((_, Some(lease))) = level {
+            let _ = sandbox.level.set(lease);
+        }
         let operation = self.on_sandbox("RunPodSandbox", &sandbox);
         operation.stage("recording");
         // Recorded before anything of it is made, so that a restart can undo it.
@@ -176,6 +178,7 @@ impl Pods {
             boot_id: self.boot_id.clone(),
             monitor_pid: 0,
             monitor: None,
+            selinux_level: None,
             dismantled: false,
             config,
         }
@@ -340,6 +343,7 @@ impl Pods {
             shm_size: self.shm_size_of(&record.config.annotations)?,
             files_path: text(&record.files),
             init_cgroup: text(&record.init_cgroup()),
+            mount_label: self.selinux.mount_label(record).unwrap_or_default(),
             cgroup: text(&record.owns_cgroup.then(|| record.cgroup.clone())),
             users: modes.users.map(|users| v1::Users {
                 host_uid: users.uids.host,

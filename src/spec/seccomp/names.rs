@@ -218,7 +218,8 @@ const MEMORY: &[&str] = &[
 ];
 
 /// Processes and threads. `clone` and `clone3` depend on capabilities. Since Linux 4.8 a
-/// tracer cannot take its child past a filter.
+/// tracer cannot take its child past a filter. Those of security modules (`lsm_`) do what the
+/// files in `/proc/self/attr` do, and no more.
 const PROCESSES: &[&str] = &[
     "execve",
     "execveat",
@@ -244,6 +245,9 @@ const PROCESSES: &[&str] = &[
     "landlock_add_rule",
     "landlock_create_ruleset",
     "landlock_restrict_self",
+    "lsm_get_self_attr",
+    "lsm_list_modules",
+    "lsm_set_self_attr",
     "membarrier",
     "pidfd_open",
     "prctl",

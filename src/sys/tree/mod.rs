@@ -4,6 +4,8 @@
 //! is mounted inside stays as it is. Of however many directories only some are open at once.
 
 mod copy;
+#[cfg(feature = "daemon")]
+mod relabel;
 mod remove;
 #[cfg(test)]
 mod tests;
@@ -18,6 +20,8 @@ use std::{
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 pub use copy::copy;
+#[cfg(feature = "daemon")]
+pub use relabel::{label, relabel, set_label};
 pub use remove::{remove, remove_at};
 pub use usage::{Usage, usage, usage_at};
 

@@ -8,11 +8,11 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, IFlags, Mode, OFlags, ioctl_setflags, openat},
+    fs::{CWD, IFlags, Mode, OFlags, ioctl_setflags, lgetxattr, openat},
     thread::{CapabilitySet, capabilities, set_capabilities},
 };
 
-use super::{MOST_OPEN, copy, remove_at, usage_at};
+use super::{MOST_OPEN, copy, label, relabel, remove_at, set_label, usage_at};
 
 fn open(path: &Path) -> OwnedFd {
     openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap()
@@ -264,4 +264,53 @@ fn what_is_mounted_inside_is_not_copied() {
     };
     // A thread, so that the rest of the tests does not see the mount.
     std::thread::spawn(inside).join().unwrap();
+}
+
+/// Without SELinux the attribute is one like any other, for whoever may administer the machine.
+#[test]
+fn a_tree_is_relabelled_without_following_links() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: labels are set by root");
+        return;
+    }
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let (root, outside) = (directory.path().join("root"), directory.path().join("outside"));
+    // Of a link it is that of the link itself.
+    let label_at = |path: &Path| {
+        let mut buffer = [0; 256];
+        let length = lgetxattr(path, "security.selinux", &mut buffer[..]).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    nest(&root, MOST_OPEN * 2);
+    fs::write(&outside, "").unwrap();
+    let first = root.join("d");
+    symlink(&outside, first.join("link")).unwrap();
+    set_label(open(&outside).as_fd(), "u:r:outside_t:s0").unwrap();
+    set_label(open(&root).as_fd(), "u:r:root_t:s0").unwrap();
+
+    let mut count = 0;
+    let label_of_all = "u:r:new_t:s0:c1,c2";
+    relabel(open(&root).as_fd(), label_of_all, || {
+        count += 1;
+        true
+    })
+    .unwrap();
+    assert_eq!(label(open(&outside).as_fd()).unwrap(), "u:r:outside_t:s0");
+    assert_eq!(label_at(&root), "u:r:root_t:s0", "the root is its caller's");
+    assert_eq!(count, MOST_OPEN * 4 + 1, "directories, files, and the link");
+    let mut deepest = root.clone();
+    for _ in 0..MOST_OPEN * 2 {
+        assert_eq!(label_at(&deepest.join("file")), label_of_all);
+        deepest.push("d");
+        assert_eq!(label_at(&deepest), label_of_all);
+    }
+    assert_eq!(label_at(&first.join("link")), label_of_all);
+
+    let mut left = 3;
+    relabel(open(&root).as_fd(), "u:r:given_up_t:s0", || {
+        left -= 1;
+        left > 0
+    })
+    .unwrap();
+    assert_eq!(left, 0, "nothing is done once nobody wants it");
 }

@@ -1,6 +1,6 @@
 //! What a tree takes of its disk.
 
-use std::{io, os::fd::BorrowedFd, path::Path};
+use std::{ffi::CStr, io, os::fd::BorrowedFd, path::Path};
 
 use rustix::{
     fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat},
@@ -25,9 +25,25 @@ pub struct Usage {
 /// # Errors
 /// When the directory itself cannot be read.
 pub fn usage(directory: BorrowedFd<'_>) -> io::Result<Usage> {
-    let root = Level::of(Dir::read_from(directory)?)?;
     let mut count = Count::default();
     count.add(&fstat(directory)?);
+    walk(directory, |_, _, stat| {
+        count.add(stat);
+        true
+    })?;
+    Ok(count.total())
+}
+
+/// Shows all that is in a directory to `visit`, with the directory that it lies in, until that
+/// returns false. Directories on other mounts are shown, and not entered.
+///
+/// # Errors
+/// When the directory itself cannot be read.
+pub(super) fn walk(
+    directory: BorrowedFd<'_>,
+    mut visit: impl FnMut(BorrowedFd<'_>, &CStr, &Stat) -> bool,
+) -> io::Result<()> {
+    let root = Level::of(Dir::read_from(directory)?)?;
     let mut walk = Walk { levels: vec![root] };
     while let Some(level) = walk.levels.last_mut() {
         let Some(dir) = &mut level.dir else { break };
@@ -47,7 +63,9 @@ pub fn usage(directory: BorrowedFd<'_>) -> io::Result<Usage> {
         }
         let Ok(here) = dir.fd() else { break };
         let Ok(stat) = statat(here, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-        count.add(&stat);
+        if !visit(here, name, &stat) {
+            break;
+        }
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory
             && let Ok(inner) = open_directory(here, name).and_then(Dir::new)
             && let Ok(inner) = Level::of(inner)
@@ -55,7 +73,7 @@ pub fn usage(directory: BorrowedFd<'_>) -> io::Result<Usage> {
             walk.go_down(inner);
         }
     }
-    Ok(count.total())
+    Ok(())
 }
 
 /// The same for a path whose parents are trusted.
