@@ -136,7 +136,7 @@ async fn volumes_belong_to_the_users_of_a_pod() {
     requires_root!();
     let mut node = node("").await;
     let status = node.runtime.status(v1::StatusRequest::default()).await.unwrap().into_inner();
-    let features = status.runtime_handlers.first().and_then(|handler| handler.features.clone());
+    let features = status.runtime_handlers.first().and_then(|handler| handler.features);
     if !features.is_some_and(|features| features.user_namespaces) {
         return eprintln!("SKIPPED: this machine has no user namespaces for pods");
     }
