@@ -68,7 +68,7 @@ async fn sandboxes() {
         (options(|o| o.pid = 3), Code::InvalidArgument, "pid"),
         (
             options(|o| o.userns_options = Some(v1::UserNamespace::default())),
-            Code::Unimplemented,
+            Code::InvalidArgument,
             "userns_options",
         ),
         (

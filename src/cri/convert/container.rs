@@ -354,13 +354,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_is_refused_by_name() {
-        let mut mapped = request();
-        mapped.mounts =
-            vec![v1::Mount { uid_mappings: vec![v1::IdMapping::default()], ..Default::default() }];
-        let error = config(mapped).unwrap_err();
-        assert_eq!(error.kind(), Kind::Unimplemented, "{error}");
-        assert!(error.to_string().contains("uidMappings"), "{error}");
+    fn a_mounts_mappings_are_one_range_of_each_kind() {
+        let one = vec![v1::IdMapping { host_id: 1000, container_id: 0, length: 10 }];
+        let with = |uid_mappings: &[v1::IdMapping], gid_mappings: &[v1::IdMapping]| {
+            let mut mapped = request();
+            mapped.mounts = vec![v1::Mount {
+                uid_mappings: uid_mappings.to_vec(),
+                gid_mappings: gid_mappings.to_vec(),
+                ..Default::default()
+            }];
+            config(mapped)
+        };
+        assert!(with(&one, &one).unwrap().mounts[0].idmapped);
+        for (uids, gids, field) in [
+            (&[v1::IdMapping::default()][..], &one[..], "uidMappings"),
+            (&one, &[], "gidMappings"),
+            (&[], &one, "uidMappings"),
+        ] {
+            let error = with(uids, gids).unwrap_err();
+            assert_eq!(error.kind(), Kind::InvalidArgument, "{error}");
+            assert!(error.to_string().contains(field), "{error}");
+        }
     }
 
     #[test]
