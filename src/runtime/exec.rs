@@ -10,7 +10,7 @@ use super::{
     console,
     error::{During, Error},
     inside::{self, Inside},
-    namespaces::clone_into,
+    namespaces::{clone_into, ended},
     process,
     report::Reporter,
     start::{Child, detach, give_up, join_keyring, read_filter},
@@ -97,8 +97,10 @@ fn prepare(request: ExecRequest<'_>, reporter: &Reporter) -> Result<Prepared, Er
         stdio::give_pipes_to(&request.stdio, user)?;
         users::enter(request.init)?;
     }
-    setns(request.init, libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP)
-        .during("join", "namespaces of the container")?;
+    match setns(request.init, libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP) {
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Err(ended()),
+        joined => joined.during("join", "namespaces of the container")?,
+    }
     let has_terminal = match request.stdio {
         ChildStdio::Streams { stdin, stdout, stderr } => {
             stdio::install(stdin.as_ref(), &stdout, &stderr, None)?;
