@@ -2,10 +2,10 @@
 //!
 //! It is a copy of the monitor that executes nothing: its program is the monitor's, which no
 //! container can change, and its root is a read-only directory with nothing in it but the
-//! namespace's own procfs, so that nothing of the host can be reached through `/proc/1`. It has no capability either: a container that may
-//! trace the processes of its pod would make those its own. For the same reason it lies in a
-//! cgroup below the pod's that has no devices and one process, and behind a filter that leaves
-//! it what it needs to reap. It ends with the monitor.
+//! namespace's own procfs, so that nothing of the host can be reached through `/proc/1`. It has
+//! no capability either: a container that may trace the processes of its pod would make those
+//! its own. For the same reason it lies in a cgroup below the pod's that has no devices and one
+//! process, and behind a filter that leaves it what it needs to reap. It ends with the monitor.
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -179,8 +179,8 @@ fn at_most(processes: i64) -> LinuxResources {
     limits
 }
 
-/// No devices, and no second process once it is there. A node whose cgroups do not count processes has the
-/// filter, which refuses them as well.
+/// No devices, and no second process once it is there. A node whose cgroups do not count
+/// processes has the filter, which refuses them as well.
 fn make_cgroup(path: &Path, most: i64) -> Result<Cgroup, Error> {
     let version = Version::detect().during("inspect", "cgroups")?;
     let mut none = LinuxDeviceCgroup::default();

@@ -32,7 +32,7 @@ use crate::sys::{
 
 /// Where the program is to run, and with what.
 pub(super) struct Inside<'a> {
-    /// A process of the PID namespace, by its pidfd.
+    /// The PID namespace, or a process of it by its pidfd.
     pub namespace: BorrowedFd<'a>,
     /// What to execute, and as whom.
     pub process: &'a Process,

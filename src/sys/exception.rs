@@ -16,25 +16,14 @@ use rustix::{
     thread::CapabilitySets,
 };
 
-use super::{check, seccomp::Instruction};
-
-/// `BPF_LD | BPF_W | BPF_ABS`, of a word of `struct seccomp_data`.
-const LOAD: u16 = 0x20;
-/// `BPF_JMP | BPF_JEQ | BPF_K`.
-const EQUAL: u16 = 0x15;
-/// `BPF_RET | BPF_K`.
-const RETURN: u16 = 0x06;
-/// Offsets in `struct seccomp_data`: the last argument has two words, the lower one first.
-const NUMBER: u32 = 0;
-const ARCHITECTURE: u32 = 4;
-const LAST_ARGUMENT: u32 = 56;
+use super::{
+    check,
+    seccomp::{ARCHITECTURE, EQUAL, Instruction, LAST_ARGUMENT, LOAD, NATIVE, NUMBER, RETURN, one},
+};
 
 /// The calls; none of them has six arguments.
 const CALLS: [libc::c_long; 4] =
     [libc::SYS_capset, libc::SYS_clone, libc::SYS_setsid, libc::SYS_ioctl];
-
-/// `AUDIT_ARCH_*` of this machine (`linux/audit.h`).
-const NATIVE: u32 = if cfg!(target_arch = "aarch64") { 0xc000_00b7 } else { 0xc000_003e };
 
 /// The secret of one process and its filter.
 pub struct Exception(u64);
@@ -58,12 +47,6 @@ impl Exception {
 
     /// The filter, after one that lets these calls through.
     pub fn before(&self, filter: &[Instruction]) -> Vec<Instruction> {
-        let one = |code, jump_true, jump_false, operand| Instruction {
-            code,
-            jump_true,
-            jump_false,
-            operand,
-        };
         let calls = CALLS.len() as u8;
         // From a number on to the first instruction of the filter: the other numbers, and what
         // compares the secret.
@@ -133,10 +116,10 @@ impl Exception {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        ARCHITECTURE, CALLS, EQUAL, Exception, LAST_ARGUMENT, LOAD, NATIVE, NUMBER, RETURN,
+    use super::{CALLS, Exception};
+    use crate::sys::seccomp::{
+        ARCHITECTURE, EQUAL, Instruction, LAST_ARGUMENT, LOAD, NATIVE, NUMBER, RETURN,
     };
-    use crate::sys::seccomp::Instruction;
 
     /// What the program answers: its operand for the return that it comes to.
     fn run(program: &[Instruction], architecture: u32, number: u32, last: u64) -> u32 {

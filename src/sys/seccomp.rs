@@ -46,24 +46,33 @@ pub fn load(filter: &[Instruction], flags: u32) -> io::Result<()> {
     .map(drop)
 }
 
+/// `BPF_LD | BPF_W | BPF_ABS`, of a word of `struct seccomp_data`.
+pub(super) const LOAD: u16 = 0x20;
+/// `BPF_JMP | BPF_JEQ | BPF_K`.
+pub(super) const EQUAL: u16 = 0x15;
+/// `BPF_RET | BPF_K`.
+pub(super) const RETURN: u16 = 0x06;
+
+/// Offsets in `struct seccomp_data`: the last argument has two words, the lower one first.
+pub(super) const NUMBER: u32 = 0;
+pub(super) const ARCHITECTURE: u32 = 4;
+pub(super) const LAST_ARGUMENT: u32 = 56;
+
+/// `AUDIT_ARCH_*` of this machine (`linux/audit.h`).
+pub(super) const NATIVE: u32 =
+    if cfg!(target_arch = "aarch64") { 0xc000_00b7 } else { 0xc000_003e };
+
+pub(super) fn one(code: u16, jump_true: u8, jump_false: u8, operand: u32) -> Instruction {
+    Instruction { code, jump_true, jump_false, operand }
+}
+
 /// A filter that lets through these calls of this machine's own ABI, and refuses all others
 /// with `EPERM`.
 pub fn only(calls: &[libc::c_long]) -> Vec<Instruction> {
-    /// `BPF_LD | BPF_W | BPF_ABS`, of a word of `struct seccomp_data`.
-    const LOAD: u16 = 0x20;
-    /// `BPF_JMP | BPF_JEQ | BPF_K`.
-    const EQUAL: u16 = 0x15;
-    /// `BPF_RET | BPF_K`.
-    const RETURN: u16 = 0x06;
-    const NUMBER: u32 = 0;
-    const ARCHITECTURE: u32 = 4;
-    let native = if cfg!(target_arch = "aarch64") { 0xc000_00b7 } else { 0xc000_003e };
-    let one =
-        |code, jump_true, jump_false, operand| Instruction { code, jump_true, jump_false, operand };
     let count = calls.len() as u8;
     let mut program = vec![
         one(LOAD, 0, 0, ARCHITECTURE),
-        one(EQUAL, 0, count + 1, native),
+        one(EQUAL, 0, count + 1, NATIVE),
         one(LOAD, 0, 0, NUMBER),
     ];
     for (position, &call) in calls.iter().enumerate() {
