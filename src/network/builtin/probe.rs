@@ -64,7 +64,7 @@ pub fn try_veth() -> io::Result<()> {
 /// # Errors
 /// The kernel's refusal.
 pub fn try_rules(options: &Options) -> io::Result<()> {
-    let subnets: Vec<_> = std::iter::once(options.subnet_v4).chain(options.subnet_v6).collect();
+    let subnets = options.subnets();
     let masquerade = if options.masquerade { subnets.clone() } else { Vec::new() };
     let mut socket = Socket::netfilter()?;
     ruleset::rebuild(&mut socket, &options.name_prefix, BRIDGE, &masquerade, &subnets, &[])

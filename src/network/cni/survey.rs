@@ -5,7 +5,8 @@ use serde_json::{Map, Value};
 use super::{
     super::{Error, Options},
     chain::kind_of,
-    config::{NetworkList, read_directory},
+    config::read_directory,
+    list::NetworkList,
 };
 
 /// A CNI network that pods would get.
@@ -44,8 +45,9 @@ pub fn survey(options: &Options) -> Result<Vec<CniNetwork>, Error> {
     let is_there = |plugin: &str| {
         options.cni_bin_dirs.iter().any(|directory| directory.join(plugin).is_file())
     };
-    let networks = read_directory(&options.cni_conf_dir, options.cni_max_conf)?;
-    Ok(networks
+    let found = read_directory(&options.cni_conf_dir, options.cni_max_conf)?;
+    Ok(found
+        .networks
         .into_iter()
         .map(|network| {
             let plugins: Vec<String> =
