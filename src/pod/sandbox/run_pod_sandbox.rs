@@ -203,14 +203,21 @@ impl Pods {
         debug!("monitor is set up");
         operation.waits_for(None);
         operation.stage("setting up the network");
-        let addresses = self.join_network(&record).await?;
+        // Plugins may take long, and so may the file system of the logs.
+        let joining = async {
+            let joined = self.join_network(&record).await;
+            operation.stage("making the log directory");
+            joined
+        };
+        let (addresses, log_directory) =
+            tokio::join!(joining, self.make_log_directory(&record.config));
+        let addresses = addresses?;
         crash::point("run: network is set up");
         debug!(?addresses, "network is set up");
         operation.stage("writing the pod's files");
         self.write_files(sandbox, &directory, hostname, &addresses).await?;
         crash::point("run: files are written");
-        operation.stage("making the log directory");
-        self.make_log_directory(&record.config).await?;
+        log_directory?;
         let is_gone = |sandbox: &Sandbox| sandbox.monitor().is_none_or(|one| one.is_gone());
         if sandbox.ending.is_cancelled() || is_gone(sandbox) {
             return Err(client::Error::Gone.into());
