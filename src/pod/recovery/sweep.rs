@@ -6,6 +6,7 @@ use tracing::warn;
 
 use super::load::Remains;
 use crate::{
+    image::ImageStore,
     kind::chain,
     pod::{Container, Pods, blocking, error::Error},
     sys::tree,
@@ -39,7 +40,7 @@ impl Pods {
         }
     }
 
-    /// Removes what was thrown away and waits for that.
+    /// Removes what was thrown away, layers that nobody needs among it, and waits for that.
     pub(super) async fn take_out(self: &Arc<Self>, trash: Vec<PathBuf>) {
         let remove = move || {
             for path in &trash {
@@ -51,6 +52,11 @@ impl Pods {
         };
         // It cannot fail but by a panic.
         let _ = blocking::own_files(remove).await;
+        let collect = |images: &ImageStore| images.collect_garbage();
+        if let Err(error) = self.parts.images.long_aside(collect).await {
+            // On a disk that is read-only or broken; it is tried again later.
+            warn!(error = %chain(&error), "layers that nobody needs are left");
+        }
     }
 
     fn sweep_files(&self, remains: &Remains) -> Result<(), Error> {
