@@ -25,7 +25,7 @@ use crate::{
         id::SandboxId,
         monitors::{exits, warm},
         sandbox::{
-            Sandbox, SandboxPhase, SandboxRecord, check,
+            Sandbox, SandboxPhase, SandboxRecord, addresses, check,
             files::{self, Files},
             key_of,
             unmake::Remains,
@@ -92,6 +92,7 @@ impl Pods {
         check::check_sandbox(config)?;
         check::check_cgroup_parent(&config.cgroup_parent)?;
         self.shm_size_of(&config.annotations)?;
+        addresses::wanted(&config.annotations, &self.options.containers.allowed_annotations)?;
         Ok(())
     }
 
@@ -165,7 +166,7 @@ impl Pods {
         };
         let netns = self.options.netns_dir.join(format!("criquet-{id}"));
         SandboxRecord {
-            network: own_network.then(|| network_request(id, &config, &cgroup)),
+            network: own_network.then(|| self.network_request(id, &config, &cgroup)),
             runtime_handler: handler,
             created_at: now(),
             phase: SandboxPhase::Creating,
@@ -202,14 +203,21 @@ impl Pods {
         debug!("monitor is set up");
         operation.waits_for(None);
         operation.stage("setting up the network");
-        let addresses = self.join_network(&record).await?;
+        // Plugins may take long, and so may the file system of the logs.
+        let joining = async {
+            let joined = self.join_network(&record).await;
+            operation.stage("making the log directory");
+            joined
+        };
+        let (addresses, log_directory) =
+            tokio::join!(joining, self.make_log_directory(&record.config));
+        let addresses = addresses?;
         crash::point("run: network is set up");
         debug!(?addresses, "network is set up");
         operation.stage("writing the pod's files");
         self.write_files(sandbox, &directory, hostname, &addresses).await?;
         crash::point("run: files are written");
-        operation.stage("making the log directory");
-        self.make_log_directory(&record.config).await?;
+        log_directory?;
         let is_gone = |sandbox: &Sandbox| sandbox.monitor().is_none_or(|one| one.is_gone());
         if sandbox.ending.is_cancelled() || is_gone(sandbox) {
             return Err(client::Error::Gone.into());
@@ -385,34 +393,40 @@ impl Pods {
         let netns = std::os::fd::AsFd::as_fd(&netns);
         Ok(self.parts.network.setup(request, netns, path).await?.ips)
     }
-}
 
-fn network_request(id: &SandboxId, config: &SandboxConfig, cgroup: &Path) -> PodRequest {
-    let dns = config.dns.clone().unwrap_or_default();
-    PodRequest {
-        sandbox_id: id.to_string(),
-        name: config.metadata.name.clone(),
-        namespace: config.metadata.namespace.clone(),
-        uid: config.metadata.uid.clone(),
-        annotations: config.annotations.clone(),
-        port_mappings: config
-            .port_mappings
-            .iter()
-            .filter(|mapping| mapping.host_port != 0)
-            .map(|mapping| network::PortMapping {
-                protocol: match mapping.protocol {
-                    Protocol::Tcp => network::Protocol::Tcp,
-                    Protocol::Udp => network::Protocol::Udp,
-                    Protocol::Sctp => network::Protocol::Sctp,
-                },
-                host_port: mapping.host_port,
-                container_port: mapping.container_port,
-                // Checked when the sandbox was asked for.
-                host_ip: mapping.host_ip.parse().ok(),
-            })
-            .collect(),
-        cgroup_parent: cgroup.to_string_lossy().into_owned(),
-        dns: network::Dns { servers: dns.servers, searches: dns.searches, options: dns.options },
+    fn network_request(&self, id: &SandboxId, config: &SandboxConfig, cgroup: &Path) -> PodRequest {
+        let dns = config.dns.clone().unwrap_or_default();
+        let allowed = &self.options.containers.allowed_annotations;
+        // Checked when the sandbox was asked for.
+        let wanted = addresses::wanted(&config.annotations, allowed).unwrap_or_default();
+        let host_port = |mapping: &spec::config::PortMapping| network::PortMapping {
+            protocol: match mapping.protocol {
+                Protocol::Tcp => network::Protocol::Tcp,
+                Protocol::Udp => network::Protocol::Udp,
+                Protocol::Sctp => network::Protocol::Sctp,
+            },
+            host_port: mapping.host_port,
+            container_port: mapping.container_port,
+            // Checked as well.
+            host_ip: mapping.host_ip.parse().ok(),
+        };
+        let mappings = config.port_mappings.iter().filter(|mapping| mapping.host_port != 0);
+        PodRequest {
+            sandbox_id: id.to_string(),
+            name: config.metadata.name.clone(),
+            namespace: config.metadata.namespace.clone(),
+            uid: config.metadata.uid.clone(),
+            annotations: config.annotations.clone(),
+            port_mappings: mappings.map(host_port).collect(),
+            cgroup_parent: cgroup.to_string_lossy().into_owned(),
+            dns: network::Dns {
+                servers: dns.servers,
+                searches: dns.searches,
+                options: dns.options,
+            },
+            ips: wanted.ips,
+            mac: wanted.mac,
+        }
     }
 }
 
