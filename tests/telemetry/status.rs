@@ -155,6 +155,25 @@ async fn networks_are_listed_and_the_built_in_one_is_removed() {
     assert!(reason.contains("1 pods") && reason.contains(&pod), "{reason}");
     node.remove_pod(&pod).await.unwrap();
     assert!(criquet(&node, &["network", "rm"]).status.success());
-    let links = node.inside("ip").args(["-o", "link"]).output().unwrap();
-    assert!(!text(&links).contains("criquet0"), "{}", text(&links));
+    let links = text(&node.inside("ip").args(["-o", "link"]).output().unwrap());
+    assert!(!links.contains("criquet0"), "{links}");
+
+    // Without a daemon, and again refused for a pod that runs on.
+    let alone = |node: &Node| {
+        let program = env!("CARGO_BIN_EXE_criquet");
+        let config = node.path("config.toml");
+        node.inside(program).args(["network", "rm", "--config"]).arg(config).output().unwrap()
+    };
+    let pod = node.pod("other").await;
+    node.kill_daemon();
+    let refused = alone(&node);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains(&pod), "{refused:?}");
+    node.start_daemon().await;
+    node.remove_pod(&pod).await.unwrap();
+    node.kill_daemon();
+    let removed = alone(&node);
+    assert!(removed.status.success(), "{removed:?}");
+    let links = text(&node.inside("ip").args(["-o", "link"]).output().unwrap());
+    assert!(!links.contains("criquet0"), "{links}");
+    node.start_daemon().await;
 }

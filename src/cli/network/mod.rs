@@ -18,7 +18,7 @@ use crate::{
     admin::v1::{
         HostPort, ListNetworksRequest, ListNetworksResponse, PodNetwork, RemoveNetworkRequest,
     },
-    network::{self},
+    network,
     store::{Database, Durability},
 };
 
@@ -81,6 +81,8 @@ fn config(node: &Node) -> Result<Config, Error> {
 fn remove_alone(config: &Config) -> Result<(), Error> {
     let _root = serve::lock_root(&config.root).map_err(Box::new)?;
     let options = config.network_options();
+    // A daemon with another root may have a network of this name.
+    let _network = serve::lock_network(&options, &config.root).map_err(Box::new)?;
     let database = Database::open(&config.root.join("state.db"), Durability::Process);
     let database = database.map_err(image::Error::from)?;
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Error, Settings, io_error};
-use crate::sys::process::Identity;
+use crate::{network, sys::process::Identity};
 
 /// How long a lock of a daemon that has ended may stay.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -50,14 +50,25 @@ pub(super) fn lock_all(settings: &Settings) -> Result<Vec<Lock>, Error> {
     locks.push(lock_name("cgroup parent", &path(&settings.pods.cgroup_parent), "", root)?);
     locks.push(lock_name("netns directory", &path(&settings.pods.netns_dir), "", root)?);
     if settings.network.builtin {
-        // Devices and tables are those of a network namespace.
-        let namespace = fs::read_link("/proc/self/ns/net")
-            .map_err(io_error("read", Path::new("/proc/self/ns/net")))?;
-        let namespace = namespace.to_string_lossy();
-        locks.push(lock_name("bridge", &settings.network.bridge, &namespace, root)?);
-        locks.push(lock_name("table", &settings.network.name_prefix, &namespace, root)?);
+        locks.extend(lock_network(&settings.network, root)?);
     }
     Ok(locks)
+}
+
+/// Locks what the built-in network has of the host, for a daemon or for a command that works
+/// without one.
+pub(in crate::cli) fn lock_network(
+    options: &network::Options,
+    root: &Path,
+) -> Result<[Lock; 2], Error> {
+    // Devices and tables are those of a network namespace.
+    let namespace = fs::read_link("/proc/self/ns/net")
+        .map_err(io_error("read", Path::new("/proc/self/ns/net")))?;
+    let namespace = namespace.to_string_lossy();
+    Ok([
+        lock_name("bridge", &options.bridge, &namespace, root)?,
+        lock_name("table", &options.name_prefix, &namespace, root)?,
+    ])
 }
 
 /// Locks a root directory, for a daemon or for a command that works without one.

@@ -47,7 +47,7 @@ use crate::{
     tls,
 };
 
-pub(super) use locks::lock_root;
+pub(super) use locks::{lock_network, lock_root};
 
 /// The longest request, in bytes; that of the kubelet's client.
 const MAX_REQUEST: usize = 16 * 1024 * 1024;
