@@ -28,6 +28,19 @@ pub enum ImageVolumes {
     Ignore,
 }
 
+/// Who makes the cgroups of pods.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CgroupDriver {
+    /// systemd, where it runs the node and the node has cgroup v2, and otherwise the file system.
+    #[default]
+    Auto,
+    /// systemd: each pod is a scope.
+    Systemd,
+    /// Criquet, through the file system.
+    Cgroupfs,
+}
+
 /// What an administrator decides about containers.
 #[derive(Debug, Clone, Default)]
 pub struct ContainerOptions {
@@ -58,7 +71,9 @@ pub struct Options {
     pub state: PathBuf,
     /// Where network namespaces are bound.
     pub netns_dir: PathBuf,
-    /// The cgroup of pods that name no parent.
+    /// Who makes the cgroups of pods.
+    pub cgroup_driver: CgroupDriver,
+    /// The cgroup of pods that name no parent; with systemd the slice that is named after it.
     pub cgroup_parent: PathBuf,
     /// Runtime handlers, besides the unnamed one.
     pub handlers: Vec<String>,

@@ -48,6 +48,7 @@ impl Config {
             root: self.root.clone(),
             state: self.state.clone(),
             netns_dir: self.netns_dir.clone(),
+            cgroup_driver: self.cgroup_driver,
             cgroup_parent: self.cgroup_parent.clone(),
             handlers: self.runtime_handlers.clone(),
             shm_size: self.shm_size,

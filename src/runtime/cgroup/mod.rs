@@ -22,6 +22,8 @@ use rustix::fs::statfs;
 
 use super::error::{During, Error};
 
+pub use settings::weight_of_shares;
+
 /// Where the kernel's cgroup filesystems are mounted.
 pub const ROOT: &str = "/sys/fs/cgroup";
 
@@ -135,6 +137,29 @@ impl Cgroup {
             Cgroup::V2(cgroup) => Cgroup::V2(cgroup.create_child(name)?),
             Cgroup::V1(cgroup) => Cgroup::V1(cgroup.create_child(name)?),
         })
+    }
+
+    /// Moves a process of this cgroup into a new one below it, and lets others be made there
+    /// that have limits: on v2 a cgroup with processes hands no controllers down (cgroup-v2.rst,
+    /// "No Internal Process Constraint").
+    ///
+    /// # Errors
+    /// When the cgroup cannot be made, or the process cannot be moved.
+    pub fn set_aside(&self, name: &str, pid: u32) -> Result<(), Error> {
+        let aside = self.create_child(name)?;
+        let move_to = |directory: PathBuf| {
+            let file = directory.join("cgroup.procs");
+            write(&file, &pid.to_string()).during("move process to", file.display())
+        };
+        match (&aside, self) {
+            (Cgroup::V2(aside), Cgroup::V2(cgroup)) => {
+                move_to(aside.path().to_owned())?;
+                cgroup.hand_down()
+            }
+            (Cgroup::V1(aside), _) | (_, Cgroup::V1(aside)) => {
+                aside.paths().into_iter().try_for_each(move_to)
+            }
+        }
     }
 
     /// Lets this user and group manage what is below it (`/sys/kernel/cgroup/delegate`,

@@ -173,7 +173,7 @@ fn check_unified(file: &str) -> Result<(), Error> {
 
 /// `cpu.weight` (1 to 10000) for v1's `cpu.shares` (2 to 262144), such that the defaults 1024
 /// and 100 meet. The curve is the one that runc and crun agreed on in 2025.
-pub(super) fn weight_of_shares(shares: u64) -> u64 {
+pub fn weight_of_shares(shares: u64) -> u64 {
     if shares <= 2 {
         return 1;
     }

@@ -44,6 +44,11 @@ impl Cgroup {
         Self::at(path)
     }
 
+    /// Hands every controller down to what lies below.
+    pub(super) fn hand_down(&self) -> Result<(), Error> {
+        hand_down_controllers(&self.path)
+    }
+
     fn at(path: PathBuf) -> Result<Self, Error> {
         let directory = File::open(&path).during("open cgroup", path.display())?.into();
         Ok(Self { path, directory })
