@@ -8,6 +8,9 @@ use common::{Node, eventually, requests};
 use criquet::cri::v1;
 use tonic::Code;
 
+/// Held by each test: some of them let systemd, or the bus, start anew.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 const DRIVER: &str = "warm_monitors = 0\ncgroup_driver = \"systemd\"";
 
 /// Whether systemd runs this machine with cgroup v2; says so where it does not.
@@ -64,6 +67,7 @@ async fn a_pod_is_a_scope_in_the_slice_that_it_names() {
     if is_missing() {
         return;
     }
+    let _turn = TURN.lock().await;
     let mut node = Node::start_with(DRIVER).await;
     let answer = node.runtime.runtime_config(v1::RuntimeConfigRequest::default()).await.unwrap();
     let linux = answer.into_inner().linux.unwrap();
@@ -116,6 +120,7 @@ async fn a_pod_that_names_no_slice_gets_one_and_its_limits_outlast_a_reload() {
     if is_missing() {
         return;
     }
+    let _turn = TURN.lock().await;
     let mut node = Node::start_with(DRIVER).await;
     let pod = node.pod("own").await;
     let unit = scope(&pod);
@@ -169,6 +174,7 @@ async fn a_container_that_runs_out_of_memory_ends_alone() {
     if is_missing() {
         return;
     }
+    let _turn = TURN.lock().await;
     let mut node = Node::start_with(DRIVER).await;
     let (config, _) = in_slice(&node, "oom");
     let pod = node.run(config).await.unwrap();
@@ -189,6 +195,7 @@ async fn containers_that_share_their_processes_lie_in_the_scope_as_well() {
     if is_missing() {
         return;
     }
+    let _turn = TURN.lock().await;
     let mut node = Node::start_with(DRIVER).await;
     let (mut config, slice) = in_slice(&node, "shared");
     let security = config.linux.as_mut().unwrap().security_context.as_mut().unwrap();
@@ -209,6 +216,7 @@ async fn a_frozen_slice_can_be_stopped() {
     if is_missing() {
         return;
     }
+    let _turn = TURN.lock().await;
     let mut node = Node::start_with(DRIVER).await;
     let (config, slice) = in_slice(&node, "frozen");
     let pod = node.run(config).await.unwrap();
@@ -226,6 +234,7 @@ async fn parents_of_the_other_driver_are_refused_with_what_to_change() {
     if is_missing() {
         return;
     }
+    let _turn = TURN.lock().await;
     let mut node = Node::start_with(DRIVER).await;
     for (parent, words) in
         [("/kubepods/pod1", "cgroupDriver: systemd"), ("a--b.slice", "not the name of a slice")]
@@ -244,6 +253,7 @@ async fn a_daemon_that_dies_leaves_no_unit_and_finds_its_pods() {
     if is_missing() {
         return;
     }
+    let _turn = TURN.lock().await;
     let mut node = Node::start_with(DRIVER).await;
     let pod = node.pod("stays").await;
     let id = node.launch(&pod, requests::script("c", "sleep 1000")).await;
@@ -293,12 +303,13 @@ async fn a_bus_that_starts_anew_and_a_slow_systemd_are_waited_for() {
     if is_missing() {
         return;
     }
+    let _turn = TURN.lock().await;
     let mut node = Node::start_with(DRIVER).await;
     let first = node.pod("first").await;
     systemctl(&["restart", "dbus.service"]);
     let second = node.pod("second").await;
-    // The manager answers nobody while its generators run.
-    let generators = PathBuf::from("/run/systemd/system-generators");
+    // The manager answers nobody while its generators run. Those in /run need not be executable.
+    let generators = PathBuf::from("/etc/systemd/system-generators");
     fs::create_dir_all(&generators).unwrap();
     let slow = generators.join("criquet-test-slow");
     fs::write(&slow, "#!/bin/sh\nsleep 10\n").unwrap();

@@ -62,6 +62,18 @@ pub enum Error {
         /// The file that would hold the limit.
         path: PathBuf,
     },
+    /// A cgroup limit is none that the kernel takes.
+    #[error("the kernel refuses {value:?} for {}: {reason}", path.display())]
+    Limit {
+        /// The file that would hold the limit.
+        path: PathBuf,
+        /// What was written.
+        value: String,
+        /// What the kernel may mean.
+        reason: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// What the child reported before it gave up.
     #[error("{message}")]
     Child {
@@ -85,7 +97,13 @@ impl Error {
                 _ if source.raw_os_error() == Some(libc::ELOOP) => Kind::InvalidArgument,
                 _ => Kind::of_io(source),
             },
-            Error::Spec { .. } | Error::Executable { .. } => Kind::InvalidArgument,
+            // What is in use now may not be later.
+            Error::Limit { source, .. } if source.raw_os_error() == Some(libc::EBUSY) => {
+                Kind::FailedPrecondition
+            }
+            Error::Spec { .. } | Error::Executable { .. } | Error::Limit { .. } => {
+                Kind::InvalidArgument
+            }
             Error::Controller { .. } | Error::Label { .. } | Error::Profile { .. } => {
                 Kind::FailedPrecondition
             }

@@ -70,8 +70,9 @@ impl Systemd {
     /// When it cannot be asked.
     pub async fn units(&self, pattern: &str) -> Result<Vec<String>, Error> {
         let link = self.bus.link().await?;
-        let all: [&str; 0] = [];
-        let units: Vec<Listed> = link.ask("ListUnitsByPatterns", &(&all[..], &[pattern])).await?;
+        let all_states: Vec<&str> = Vec::new();
+        let wanted = (all_states, vec![pattern]);
+        let units: Vec<Listed> = link.ask("ListUnitsByPatterns", &wanted).await?;
         Ok(units.into_iter().map(|unit| unit.0).collect())
     }
 
