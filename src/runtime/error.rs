@@ -55,7 +55,8 @@ pub enum Error {
     },
     /// A cgroup limit is set for a controller that is not there.
     #[error(
-        "cgroup file {} is missing; enable its controller on this node or leave the limit out",
+        "cgroup file {} is missing; enable its controller on this node, or leave the limit out; a \
+         cgroup above that has processes of its own hands no controllers down",
         path.display()
     )]
     Controller {
