@@ -127,6 +127,33 @@ async fn lists_and_streams_tell_the_same_of_what_runs() {
     }
 }
 
+#[tokio::test]
+async fn memory_of_what_does_not_run_is_not_read_again_and_says_so() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let pod = node.pod("pod").await;
+    let id = node.launch(&pod, requests::script("idle", "sleep 1000")).await;
+    let times = |stats: &v1::ContainerStats| {
+        (cpu_of(stats).timestamp, stats.memory.as_ref().unwrap().timestamp)
+    };
+    eventually("it is at rest", async || {
+        let first = times(&stats_of(&mut node, &id).await);
+        let second = times(&stats_of(&mut node, &id).await);
+        second.0 > first.0 && second.1 == first.1
+    })
+    .await;
+    let before = times(&stats_of(&mut node, &id).await);
+    let run = v1::ExecSyncRequest {
+        container_id: id.clone(),
+        cmd: ["true"].map(str::to_owned).into(),
+        timeout: 10,
+    };
+    node.runtime.exec_sync(run).await.unwrap();
+    let after = times(&stats_of(&mut node, &id).await);
+    assert!(after.1 > before.1, "something has run in it: {before:?} {after:?}");
+    node.remove_pod(&pod).await.unwrap();
+}
+
 async fn network_of(node: &mut Node, pod: &str) -> v1::NetworkInterfaceUsage {
     let request = v1::PodSandboxStatsRequest { pod_sandbox_id: pod.to_owned() };
     let stats = node.runtime.pod_sandbox_stats(request).await.unwrap().into_inner().stats.unwrap();

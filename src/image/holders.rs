@@ -33,32 +33,24 @@ impl Held {
 }
 
 /// Who holds what, in memory.
+#[derive(Default)]
 pub(super) struct Holders {
     held: BTreeMap<String, Held>,
+    are_known: bool,
 }
 
 impl Holders {
-    pub(super) fn open(directory: PathBuf) -> Result<(Self, Files), Error> {
-        let failed = io_error("list", &directory);
-        let mut held = BTreeMap::new();
-        for entry in fs::read_dir(&directory).map_err(&failed)? {
-            let path = entry.map_err(&failed)?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).filter(|name| is_good(name));
-            let content =
-                fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-            match (name, content) {
-                (Some(name), Some(content)) => {
-                    held.insert(name.to_owned(), content);
-                }
-                // Half written when the machine stopped.
-                _ => {
-                    if let Err(error) = fs::remove_file(&path) {
-                        tracing::warn!(path = %path.display(), %error, "it is left");
-                    }
-                }
-            }
+    /// Adds those that an earlier daemon has noted.
+    pub(super) fn know(&mut self, earlier: Vec<(String, Held)>) {
+        for (holder, held) in earlier {
+            self.held.entry(holder).or_insert(held);
         }
-        Ok((Self { held }, Files { directory, alone: Mutex::new(()) }))
+        self.are_known = true;
+    }
+
+    /// Whether those of earlier daemons are among them; none may lose its layers before.
+    pub(super) fn are_known(&self) -> bool {
+        self.are_known
     }
 
     /// Notes a holder in memory; [`Files::write`] makes it last.
@@ -100,6 +92,34 @@ pub(super) struct Files {
 }
 
 impl Files {
+    pub(super) fn new(directory: PathBuf) -> Self {
+        Self { directory, alone: Mutex::new(()) }
+    }
+
+    /// All holders that are noted: a file for each container, so that a daemon that starts does
+    /// without them at first.
+    pub(super) fn read(&self) -> Result<Vec<(String, Held)>, Error> {
+        let failed = io_error("list", &self.directory);
+        let mut held = Vec::new();
+        let _alone = self.alone();
+        for entry in fs::read_dir(&self.directory).map_err(&failed)? {
+            let path = entry.map_err(&failed)?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).filter(|name| is_good(name));
+            let content =
+                fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            match (name, content) {
+                (Some(name), Some(content)) => held.push((name.to_owned(), content)),
+                // Half written when the machine stopped.
+                _ => {
+                    if let Err(error) = fs::remove_file(&path) {
+                        tracing::warn!(path = %path.display(), %error, "it is left");
+                    }
+                }
+            }
+        }
+        Ok(held)
+    }
+
     pub(super) fn write(&self, holder: &str, held: &Held) -> Result<(), Error> {
         let path = self.path(holder)?;
         let new = self.directory.join(format!("{holder}~"));

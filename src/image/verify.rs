@@ -134,6 +134,7 @@ impl Verifier {
         for (number, layer) in self.records.layers.mark_broken(broken) {
             batch.put(LAYERS, &number.to_string(), &layer)?;
         }
+        self.records.know_holders()?;
         let images = self.records.lock().images.with_any_of(broken);
         for image in &images {
             batch.delete(IMAGES, &image.id.to_string());

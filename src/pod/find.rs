@@ -20,6 +20,20 @@ pub(super) struct Objects {
 }
 
 impl Objects {
+    /// Adds what is read at once, in the order of ids; nothing is there yet.
+    pub(super) fn add_all(&mut self, containers: Vec<Arc<Container>>) {
+        let mut siblings = BTreeMap::<SandboxId, Vec<_>>::new();
+        for container in &containers {
+            let of_sandbox = siblings.entry(container.record().sandbox.clone()).or_default();
+            of_sandbox.push((container.id.clone(), Arc::clone(container)));
+        }
+        // Maps of what is in order are not built one by one.
+        let siblings = siblings.into_iter().map(|(id, own)| (id, own.into_iter().collect()));
+        self.of_sandbox = siblings.collect();
+        self.containers =
+            containers.into_iter().map(|container| (container.id.clone(), container)).collect();
+    }
+
     pub(super) fn add_container(&mut self, container: Arc<Container>) {
         let sandbox = container.record().sandbox.clone();
         let siblings = self.of_sandbox.entry(sandbox).or_default();

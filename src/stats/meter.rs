@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Budget, Cpu, Details, Memory, Reading, Swap, Times,
+    Budget, Cpu, Details, Memory, Pressure, Reading, Swap, Times,
     details::Sources,
     memory::{self, Stat},
     source::Source,
@@ -19,8 +19,8 @@ use crate::runtime::cgroup::{Cgroup, Version};
 /// Two readings of processor time that are nearer than this tell nothing of its rate.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// For so long a cgroup in which no program has run, and that has the same memory to the byte,
-/// is taken for unchanged.
+/// For so long a cgroup in which no program has run, and none waited for anything, is taken for
+/// unchanged: memory is charged to whoever runs.
 const UNCHANGED: Duration = Duration::from_secs(10);
 
 /// What is read of one cgroup.
@@ -51,25 +51,30 @@ pub struct Meter {
 /// something most of the time, and the long files are most of the work.
 #[derive(Debug, Default)]
 struct Still {
-    stat: Option<(State, Stat)>,
-    details: Option<(State, Details)>,
+    reading: Option<(Instant, Reading)>,
+    details: Option<(Instant, u64, Details)>,
 }
 
-/// By which it is seen that something has happened.
-#[derive(Debug, Clone, Copy)]
-struct State {
-    cpu: Option<u64>,
-    memory: Option<u64>,
-    at: Instant,
-}
-
-impl State {
-    fn is_unchanged(self, now: State) -> bool {
-        self.cpu.is_some()
-            && self.memory.is_some()
-            && (self.cpu, self.memory) == (now.cpu, now.memory)
-            && now.at.saturating_duration_since(self.at) < UNCHANGED
+impl Still {
+    /// What was read with the same processor time, not long ago.
+    fn reading(&self, cpu: u64) -> Option<Reading> {
+        let (at, reading) = self.reading?;
+        let known = reading.cpu?;
+        let waits = [known.pressure, reading.memory.pressure, reading.io];
+        let is_still =
+            known.usage == cpu && at.elapsed() < UNCHANGED && waits.into_iter().all(is_free);
+        is_still.then_some(reading)
     }
+
+    fn details(&self, cpu: u64) -> Option<Details> {
+        let (at, then, details) = self.details.as_ref()?;
+        (*then == cpu && at.elapsed() < UNCHANGED).then(|| details.clone())
+    }
+}
+
+/// Whether nobody has waited of late. Who waits for a disk does not run either.
+fn is_free(pressure: Option<Pressure>) -> bool {
+    pressure.is_none_or(|pressure| pressure.some.avg10 == 0.0 && pressure.full.avg10 == 0.0)
 }
 
 /// Limits as the kernel has them, in bytes; none without one.
@@ -142,9 +147,10 @@ impl Meter {
         }
     }
 
-    /// The limits have changed.
+    /// The limits have changed, and with them what is left.
     pub fn forget_limits(&self) {
         *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.still().reading = None;
     }
 
     /// Limits change seldom, and are a third of what there is to read.
@@ -175,39 +181,46 @@ impl Meter {
     pub fn details(&self, reading: &Reading, hugepages: &BTreeSet<String>) -> Details {
         let at = now();
         let cpu = reading.cpu.map(|cpu| cpu.usage);
-        let state = State { cpu, memory: reading.memory.usage, at: Instant::now() };
-        let known = self.still().details.clone();
-        if let Some((_, details)) = known.filter(|(then, _)| then.is_unchanged(state)) {
+        let known = cpu.and_then(|cpu| self.still().details(cpu));
+        if let Some(details) = known {
             // What others write for it to a disk is counted without it.
             return Details { at, devices: self.details.devices(), ..details };
         }
         let details = Details { threads: self.threads(), ..self.details.read(at, hugepages) };
-        self.still().details = Some((state, details.clone()));
+        if let Some(cpu) = cpu {
+            self.still().details = Some((Instant::now(), cpu, details.clone()));
+        }
         details
     }
 
     /// Reads everything else. Waits for the kernel alone.
     pub fn read(&self) -> Reading {
         let at = now();
+        let usage = self.cpu_usage();
+        let used = |pressure| {
+            let (usage, times) = usage?;
+            Some(Cpu { usage, nano_cores: self.rate(usage), times, pressure })
+        };
+        let known = usage.and_then(|(usage, _)| self.still().reading(usage));
+        if let Some(known) = known {
+            return Reading { at, cpu: used(known.cpu.and_then(|cpu| cpu.pressure)), ..known };
+        }
         let [cpu, memory, io] = match &self.pressure {
             Some(sources) => sources.each_ref().map(|source| source.read(pressure)),
             None => [None; 3],
         };
-        let usage = self.cpu_usage();
         let limits = self.limits();
-        let used = self.memory(usage.map(|(usage, _)| usage), limits.memory);
-        Reading {
+        let in_use = self.memory(limits.memory);
+        let reading = Reading {
             at,
-            cpu: usage.map(|(usage, times)| Cpu {
-                usage,
-                nano_cores: self.rate(usage),
-                times,
-                pressure: cpu,
-            }),
-            swap: self.swap(&used, limits.swap),
-            memory: Memory { pressure: memory, ..used },
+            rest_at: at,
+            cpu: used(cpu),
+            swap: self.swap(&in_use, limits.swap),
+            memory: Memory { pressure: memory, ..in_use },
             io,
-        }
+        };
+        self.still().reading = Some((Instant::now(), reading));
+        reading
     }
 
     /// In nanoseconds.
@@ -244,18 +257,10 @@ impl Meter {
         rate.nano_cores
     }
 
-    fn memory(&self, cpu: Option<u64>, limit: Option<u64>) -> Memory {
+    fn memory(&self, limit: Option<u64>) -> Memory {
         let usage = self.memory.read(number);
-        let state = State { cpu, memory: usage, at: Instant::now() };
-        let known = self.still().stat;
-        let known = known.filter(|(then, _)| then.is_unchanged(state)).map(|(_, stat)| stat);
-        let stat = known.unwrap_or_else(|| {
-            let read = self.memory_stat.read(|text| Some(memory::parse(self.version, text)));
-            let stat = read.unwrap_or_default();
-            self.still().stat = Some((state, stat));
-            stat
-        });
-        let Stat { rss, faults, major_faults, parts } = stat;
+        let stat = self.memory_stat.read(|text| Some(memory::parse(self.version, text)));
+        let Stat { rss, faults, major_faults, parts } = stat.unwrap_or_default();
         let inactive = parts.inactive_file.unwrap_or(0);
         let working_set = usage.map(|usage| usage.saturating_sub(inactive));
         Memory {

@@ -131,8 +131,10 @@ pub struct Swap {
 /// One reading of a cgroup.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Reading {
-    /// When, in nanoseconds since the epoch.
+    /// When processor time was read, in nanoseconds since the epoch.
     pub at: i64,
+    /// When everything else was: some seconds earlier where no program has run since.
+    pub rest_at: i64,
     /// Processor time.
     pub cpu: Option<Cpu>,
     /// Memory.

@@ -9,6 +9,7 @@
 //! and is stored as soon as it does.
 
 mod batch;
+mod deferred;
 mod error;
 mod file;
 mod reserve;
@@ -22,6 +23,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::oneshot;
 
 pub use batch::Batch;
+pub use deferred::Deferred;
 pub use error::Error;
 
 use file::{Look, Row};

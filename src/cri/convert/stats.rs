@@ -46,7 +46,7 @@ fn memory(reading: &Reading) -> Option<v1::MemoryUsage> {
     let memory = reading.memory;
     memory.usage?;
     Some(v1::MemoryUsage {
-        timestamp: reading.at,
+        timestamp: reading.rest_at,
         working_set_bytes: memory.working_set.map(value),
         available_bytes: memory.available.map(value),
         usage_bytes: memory.usage.map(value),
@@ -60,7 +60,7 @@ fn memory(reading: &Reading) -> Option<v1::MemoryUsage> {
 fn swap(reading: &Reading) -> Option<v1::SwapUsage> {
     let swap = reading.swap?;
     Some(v1::SwapUsage {
-        timestamp: reading.at,
+        timestamp: reading.rest_at,
         swap_available_bytes: swap.available.map(value),
         swap_usage_bytes: Some(value(swap.usage)),
     })
@@ -68,7 +68,7 @@ fn swap(reading: &Reading) -> Option<v1::SwapUsage> {
 
 fn io(reading: &Reading) -> Option<v1::IoUsage> {
     let psi = reading.io.map(pressure);
-    psi.map(|psi| v1::IoUsage { timestamp: reading.at, psi: Some(psi) })
+    psi.map(|psi| v1::IoUsage { timestamp: reading.rest_at, psi: Some(psi) })
 }
 
 /// What a container has written, below the directory of all containers.

@@ -154,19 +154,19 @@ pub(super) fn each(source: Source, facts: &Facts<'_>, push: Push<'_>) {
 /// The one value of a family that has one.
 fn figure(source: Source, facts: &Facts<'_>) -> Option<(u64, i64)> {
     let reading = facts.reading;
-    let of_reading = cpu(source, facts)
-        .or_else(|| memory(source, &reading.memory, reading, facts.details))
-        .or_else(|| waited(source, reading))
-        .or_else(|| spec(source, facts))
-        .or_else(|| match source {
-            Source::LastSeen => u64::try_from(reading.at).ok().map(|at| at / NANOSECONDS),
-            Source::StartTime => {
-                u64::try_from(facts.started_at).ok().map(|start| start / NANOSECONDS)
-            }
-            _ => None,
-        });
-    of_reading
+    let of_the_rest = || {
+        let value = memory(source, &reading.memory, reading, facts.details)
+            .or_else(|| waited(source, reading))?;
+        Some((value, reading.rest_at))
+    };
+    let of_now = cpu(source, facts).or_else(|| spec(source, facts)).or_else(|| match source {
+        Source::LastSeen => u64::try_from(reading.at).ok().map(|at| at / NANOSECONDS),
+        Source::StartTime => u64::try_from(facts.started_at).ok().map(|start| start / NANOSECONDS),
+        _ => None,
+    });
+    of_now
         .map(|value| (value, reading.at))
+        .or_else(of_the_rest)
         .or_else(|| facts.details.and_then(|details| Some((detail(source, details)?, details.at))))
         .or_else(|| {
             let counted = facts.container?.processes?;
@@ -364,7 +364,7 @@ fn faults(facts: &Facts<'_>, push: Push<'_>) {
         ("pgmajfault", "hierarchy", memory.major_faults),
     ] {
         if let Some(value) = value {
-            push(&[("failure_type", kind), ("scope", scope)], value, facts.reading.at);
+            push(&[("failure_type", kind), ("scope", scope)], value, facts.reading.rest_at);
         }
     }
 }

@@ -38,6 +38,7 @@ fn reading() -> Reading {
     let pressure = Some(Pressure { some: waited(9), full: waited(4) });
     Reading {
         at: 1_000,
+        rest_at: 1_000,
         cpu: Some(Cpu {
             usage: 7 * SECOND + 999,
             nano_cores: None,

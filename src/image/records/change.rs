@@ -39,6 +39,7 @@ impl Records {
 
     /// Removes layers that nobody needs and that no pull has come back for.
     pub(in crate::image) fn collect_garbage(&self) -> Result<(), Error> {
+        self.know_holders()?;
         let unneeded = self.take_unneeded(&self.lock());
         self.remove_layers(&unneeded)
     }
@@ -84,8 +85,11 @@ impl Records {
     }
 
     /// Takes layers that nobody needs out of the table, so that nobody will; the caller
-    /// removes them when the state is free again.
+    /// removes them when the state is free again. Until holders are known, nobody knows that.
     pub(in crate::image) fn take_unneeded(&self, state: &State) -> Vec<u64> {
+        if !state.holders.are_known() {
+            return Vec::new();
+        }
         let mut needed = state.images.layers();
         needed.extend(state.holders.layers());
         self.layers.take_unneeded(&needed)
@@ -110,6 +114,7 @@ impl Records {
     /// Removes an image with all its names; one that is not there is no error. Its layers
     /// go at once, except those that another image has or somebody holds.
     pub(in crate::image) fn remove(&self, name: &str) -> Result<(), Error> {
+        self.know_holders()?;
         let _alone = alone(&self.changes);
         let Some(id) = self.lock().images.find(name) else { return Ok(()) };
         self.database.delete(IMAGES, &id.to_string())?;

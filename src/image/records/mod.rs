@@ -41,6 +41,8 @@ pub(super) struct Records {
     holders: holders::Files,
     // A short critical section: never held while the disk is waited for.
     state: Mutex<State>,
+    /// Holders are read once; taken before `state`.
+    reading: Mutex<()>,
     /// Changes of images are made one after the other; taken before `state`.
     pub(super) changes: Mutex<()>,
     /// Layers join their stacks one image after the other.
@@ -64,8 +66,7 @@ impl Records {
         let layers = Arc::new(Layers::open(layers, temporary, known)?);
         let images = Images::load(&database, |number| layers.get(number).is_some())?;
         let spools = Spools::open(&options.root.join("spool"), boot_id().trim())?;
-        let (in_memory, holders) = Holders::open(holders)?;
-        let state = Mutex::new(State { images, holders: in_memory });
+        let state = Mutex::new(State { images, holders: Holders::default() });
         Ok(Self {
             rules: CurrentRules::new(options.rules.clone()),
             options,
@@ -74,8 +75,9 @@ impl Records {
             spools,
             workers: Workers::default(),
             windows: Arc::default(),
-            holders,
+            holders: holders::Files::new(holders),
             state,
+            reading: Mutex::new(()),
             changes: Mutex::new(()),
             settling: Mutex::new(()),
         })
@@ -102,6 +104,23 @@ impl Records {
         let (layer_bytes, inodes_used) = self.layers.usage();
         let used_bytes = layer_bytes + self.spools.usage();
         FsUsage { path: self.options.root.clone(), used_bytes, inodes_used }
+    }
+
+    /// Reads who holds layers, once. Waits for the disk.
+    pub(super) fn know_holders(&self) -> Result<(), Error> {
+        let _reading = alone(&self.reading);
+        let are_known = self.lock().holders.are_known();
+        if !are_known {
+            let earlier = self.holders.read()?;
+            self.lock().holders.know(earlier);
+        }
+        Ok(())
+    }
+
+    /// The same where an image is not here any more, so that only its holders have it.
+    fn know_layers_of(&self, id: &ImageId) -> Result<(), Error> {
+        let is_here = self.lock().images.record(id).is_some();
+        if is_here { Ok(()) } else { self.know_holders() }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {

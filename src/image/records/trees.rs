@@ -31,6 +31,9 @@ impl Records {
         volumes: &[ImageId],
         holder: &str,
     ) -> Result<(Vec<PathBuf>, Vec<Vec<PathBuf>>), Error> {
+        for id in [id].into_iter().chain(volumes) {
+            self.know_layers_of(id)?;
+        }
         let held = {
             let mut state = self.lock();
             let held = |id: &ImageId| {
@@ -63,12 +66,14 @@ impl Records {
     /// What a holder holds, as [`Records::hold`] gave it; the image may have been removed
     /// and pulled into other directories since.
     pub(in crate::image) fn held_layers(&self, holder: &str) -> Option<Vec<PathBuf>> {
+        self.know_holders().ok()?;
         let layers = self.lock().holders.layers_held_by(holder)?.to_vec();
         Some(self.directories(&layers))
     }
 
     /// Ends a hold; one that is not there is no error.
     pub(in crate::image) fn release(&self, holder: &str) -> Result<(), Error> {
+        self.know_holders()?;
         self.holders.remove(holder)?;
         let unneeded = {
             let mut state = self.lock();
@@ -79,12 +84,14 @@ impl Records {
     }
 
     /// Everyone who holds layers.
-    pub(in crate::image) fn holders(&self) -> Vec<String> {
-        self.lock().holders.names()
+    pub(in crate::image) fn holders(&self) -> Result<Vec<String>, Error> {
+        self.know_holders()?;
+        Ok(self.lock().holders.names())
     }
 
     /// The directories of an image's layers, the top one first, none of them twice.
     pub(in crate::image) fn layers(&self, id: &ImageId) -> Result<Vec<PathBuf>, Error> {
+        self.know_layers_of(id)?;
         let numbers = self.lock().layers(id).ok_or_else(|| absent(id))?.to_vec();
         Ok(self.directories(&numbers))
     }

@@ -66,8 +66,8 @@ impl ImageStore {
         self.records.release(holder)
     }
 
-    /// Everyone who holds layers.
-    pub fn holders(&self) -> Vec<String> {
+    /// Everyone who holds layers. Blocks.
+    pub fn holders(&self) -> Result<Vec<String>, Error> {
         self.records.holders()
     }
 

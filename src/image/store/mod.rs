@@ -23,8 +23,9 @@ pub struct ImageStore {
 }
 
 impl ImageStore {
-    /// Opens the store beneath `options.root`. What an interrupted pull left behind goes,
-    /// except whole layers, which the next pull may take up within some minutes.
+    /// Opens the store beneath `options.root`. What an interrupted pull left behind goes with
+    /// [`ImageStore::collect_garbage`], except whole layers, which the next pull may take up
+    /// within some minutes.
     pub fn open(options: Options, database: Arc<Database>) -> Result<Self, Error> {
         // The one provider of cryptography; a second start within a process changes nothing.
         rustls::crypto::ring::default_provider().install_default().ok();
@@ -32,10 +33,6 @@ impl ImageStore {
         let verifier = Verifier::begin(records.clone())?;
         let admission = Arc::new(Admission { records: records.clone() });
         let puller = Arc::new(Puller::new(records.clone(), admission.clone()));
-        // What cannot go now, on a disk that is read-only or broken, keeps nobody from serving.
-        if let Err(error) = records.collect_garbage() {
-            tracing::warn!(error = %crate::kind::chain(&error), "what nobody needs is left");
-        }
         Ok(Self { records, admission, puller, verifier, long_work: Workers::for_long_work() })
     }
 

@@ -38,7 +38,9 @@ fn open_with(root: &Path, change: impl Fn(&mut Options)) -> ImageStore {
         ..Options::new(root.join("images"))
     };
     change(&mut options);
-    here(|| ImageStore::open(options, Arc::new(database))).unwrap()
+    let store = here(|| ImageStore::open(options, Arc::new(database))).unwrap();
+    here(|| store.collect_garbage()).unwrap();
+    store
 }
 
 /// Waits for the disk on the thread of the test.

@@ -469,7 +469,7 @@ async fn a_held_image_keeps_its_layers() {
     assert!(store.users(&id).unwrap().find("app").is_ok());
     drop(store);
     let store = open(directory.path());
-    assert_eq!(store.holders(), ["container-1"]);
+    assert_eq!(store.holders().unwrap(), ["container-1"]);
     assert_eq!(store.held_layers("container-1").unwrap(), layers);
     assert_eq!(store.layers(&id).unwrap(), layers);
     here(|| store.release("container-1")).unwrap();

@@ -54,8 +54,8 @@ impl Pods {
         sandbox.check_open("creating a container")?;
         let key = key_of(&sandbox.id, &config);
         let task = {
-            let (pods, sandbox, key) = (Arc::clone(self), Arc::clone(sandbox), key.clone());
-            move || async move { pods.create_anew(key, &sandbox, config).await }
+            let (pods, sandbox) = (Arc::clone(self), Arc::clone(sandbox));
+            move || async move { pods.create_anew(&sandbox, config).await }
         };
         let creation = self.creations.run(key, task);
         // The source of a mount may lie on a file system that never answers. Whoever waits for
@@ -68,12 +68,12 @@ impl Pods {
 
     async fn create_anew(
         self: Arc<Self>,
-        key: String,
         sandbox: &Arc<Sandbox>,
         config: ContainerConfig,
     ) -> Result<ContainerId, Error> {
-        let with_key = |other: &Arc<Container>| key_of(&sandbox.id, &other.record().config) == key;
-        if let Some(existing) = self.containers_of(sandbox).into_iter().find(with_key) {
+        let is_the_same =
+            |other: &Arc<Container>| other.record().config.metadata == config.metadata;
+        if let Some(existing) = self.containers_of(sandbox).into_iter().find(is_the_same) {
             let id = existing.id.clone();
             return match existing.record().phase {
                 ContainerPhase::Created => Ok(id),
@@ -98,6 +98,8 @@ impl Pods {
         config: ContainerConfig,
         operation: &Arc<Operation>,
     ) -> Result<(), Error> {
+        operation.stage("waiting until it is known what earlier daemons left");
+        self.names_are_read().await;
         operation.stage("waiting for the pod");
         sandbox.ready_monitor("creating a container").await?;
         let work = {
@@ -210,7 +212,7 @@ impl Pods {
         json.and_then(|json| fs::write(&file, json)).during("write", &file)?;
         let record = ContainerRecord {
             sandbox: sandbox.id.clone(),
-            config,
+            config: config.into(),
             image_id: image.id,
             image_ref,
             created_at: now(),

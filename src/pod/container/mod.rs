@@ -50,7 +50,7 @@ use crate::{
         id::{ContainerId, SandboxId},
     },
     spec::{config::ContainerConfig, container::User},
-    store::{Batch, Database, Outcome},
+    store::{Batch, Database, Deferred, Outcome},
     telemetry::Stage,
 };
 use filters::Filter;
@@ -62,7 +62,7 @@ pub struct ContainerRecord {
     /// The sandbox it is in.
     pub sandbox: SandboxId,
     /// What was asked for, with resources as they are now.
-    pub config: ContainerConfig,
+    pub config: Deferred<ContainerConfig>,
     /// The one id of its image.
     pub image_id: ImageId,
     /// A name of its image with a digest, or the id.

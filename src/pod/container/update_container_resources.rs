@@ -71,7 +71,7 @@ impl Pods {
         }
         operation.stage("storing its limits");
         container.observe(&self.parts.database, |record| {
-            record.config.resources = Some(merged);
+            record.config.change(|config| config.resources = Some(merged));
             true
         });
         let _ = timeout(LIMIT, self.parts.database.settled()).await;

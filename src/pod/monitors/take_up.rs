@@ -6,6 +6,7 @@
 //! reads their output or knows their cgroups.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -222,8 +223,10 @@ impl Pods {
         let ran: Vec<_> = containers.iter().filter(|one| one.is_running()).cloned().collect();
         let v1::States { containers: states, init_exited, .. } = self.settled(monitor).await?;
         let directory = self.sandbox_directory(&sandbox.id);
+        let known: HashMap<&str, _> =
+            states.iter().map(|state| (state.container.as_str(), state)).collect();
         for container in self.containers_of(sandbox) {
-            let state = states.iter().find(|state| state.container == container.id.as_str());
+            let state = known.get(container.id.as_str()).copied();
             let ran = ran.iter().any(|other| other.id == container.id);
             if state.is_some() || ran {
                 self.reconcile_container(&container, state, &directory).await;

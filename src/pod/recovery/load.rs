@@ -21,44 +21,30 @@ use crate::pod::{
 pub(in crate::pod) struct Left {
     /// Sandboxes that were being made.
     pub unfinished: Vec<Arc<Sandbox>>,
-    /// Pods that have a directory and no record.
-    pub unknown: Vec<SandboxId>,
-    /// What belongs to containers that have no record.
-    pub remains: Remains,
+    /// Containers whose sandbox is not known.
+    pub homeless: Vec<Arc<Container>>,
+    /// Sandboxes that have a record.
+    pub known_pods: BTreeSet<SandboxId>,
+    /// Containers that have a record.
+    pub known: HashSet<ContainerId>,
+    /// Trees that wait for their removal.
+    pub trash: Vec<PathBuf>,
 }
 
-/// What containers leave behind. The names were read before the first call was served, so that
-/// nothing of a new container is among them.
+/// What has a name on the disk and no record.
 pub(in crate::pod) struct Remains {
-    /// Containers that have a record.
-    pub known: Vec<ContainerId>,
+    /// Directories of pods.
+    pub unknown: Vec<SandboxId>,
     /// Directories of containers.
     pub directories: Vec<ContainerId>,
     /// Files that containers are started from.
     pub bundles: Vec<ContainerId>,
     /// Those who hold images.
     pub holders: Vec<String>,
-    /// Trees that wait for their removal.
-    pub trash: Vec<PathBuf>,
-    /// Containers whose sandbox is not known.
-    pub homeless: Vec<Arc<Container>>,
-}
-
-impl Remains {
-    /// Leaves out what belongs to a container that has a record.
-    pub(super) fn without_known(mut self) -> Self {
-        let known: HashSet<&str> = self.known.iter().map(ContainerId::as_str).collect();
-        let is_unknown = |id: &ContainerId| !known.contains(id.as_str());
-        self.directories.retain(is_unknown);
-        self.bundles.retain(is_unknown);
-        self.holders.retain(|holder| !known.contains(holder.as_str()));
-        self
-    }
 }
 
 impl Pods {
-    /// Reads the database and the names in the directories. Waits for the disk, and for
-    /// nobody else.
+    /// Reads the database. Waits for the disk, and for nobody else.
     pub(in crate::pod) fn load(&self) -> Result<Left, Error> {
         let sandboxes = self.parts.database.list::<SandboxRecord>(SANDBOXES)?;
         let containers = self.parts.database.list::<ContainerRecord>(CONTAINERS)?;
@@ -82,21 +68,33 @@ impl Pods {
                 objects.sandboxes.insert(id, sandbox);
             }
         }
-        let mut known = Vec::new();
+        let mut at_home = Vec::with_capacity(containers.len());
         for (id, record) in containers {
             let id = ContainerId::from(id);
-            known.push(id.clone());
             self.layers.know(&id, record.project);
             let has_home = objects.sandboxes.contains_key(&record.sandbox);
             let container = Container::new(id, record, self.events.of_containers());
-            if has_home {
-                objects.add_container(container);
-            } else {
-                homeless.push(container);
+            match has_home {
+                true => at_home.push(container),
+                false => homeless.push(container),
             }
         }
+        let known = at_home.iter().chain(&homeless).map(|one| one.id.clone()).collect();
+        objects.add_all(at_home);
         drop(objects);
         self.end_what_a_reboot_has_ended();
+        let trash = self.options.root.join("trash");
+        let trash = names(&trash)?.into_iter().map(|name| trash.join(name)).collect();
+        Ok(Left { unfinished, homeless, known_pods, known, trash })
+    }
+
+    /// Reads the names in the directories. Nothing new may be made meanwhile. Waits for the
+    /// disk.
+    pub(super) fn look_for_remains(
+        &self,
+        known_pods: &BTreeSet<SandboxId>,
+        known: &HashSet<ContainerId>,
+    ) -> Result<Remains, Error> {
         let unknown = names(&self.options.state.join("pods"))?
             .into_iter()
             .map(SandboxId::from)
@@ -105,21 +103,20 @@ impl Pods {
         let ids = |directory: &Path| -> Result<Vec<ContainerId>, Error> {
             // What lies beside a bundle has an extension to the same name.
             let plain = |name: String| name.split('.').next().unwrap_or_default().to_owned();
-            Ok(names(directory)?.into_iter().map(plain).map(ContainerId::from).collect())
+            let ids = names(directory)?.into_iter().map(plain).map(ContainerId::from);
+            Ok(ids.filter(|id| !known.contains(id)).collect())
         };
         let mut directories = ids(&self.options.root.join("containers"))?;
         directories.extend(ids(&self.options.root.join("work"))?);
         directories.extend(ids(&self.options.root.join("volumes"))?);
-        let trash = self.options.root.join("trash");
-        let remains = Remains {
-            known,
+        let mut holders = self.parts.images.holders()?;
+        holders.retain(|holder| !known.contains(&ContainerId::from(holder.clone())));
+        Ok(Remains {
+            unknown,
             directories,
             bundles: ids(&self.options.state.join("bundles"))?,
-            holders: self.parts.images.holders(),
-            trash: names(&trash)?.into_iter().map(|name| trash.join(name)).collect(),
-            homeless,
-        };
-        Ok(Left { unfinished, unknown, remains })
+            holders,
+        })
     }
 
     /// After a reboot nothing runs any more, which the first list is to tell.

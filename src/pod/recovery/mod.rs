@@ -20,12 +20,13 @@ use std::{
 };
 
 use tokio::{sync::watch, time::timeout};
-use tracing::info;
+use tracing::{error, info};
 
 use super::{
-    Pods,
+    Pods, blocking,
     sandbox::{Sandbox, SandboxPhase},
 };
+use crate::kind::chain;
 
 pub(super) use load::Left;
 
@@ -37,6 +38,8 @@ const MANY: usize = 200;
 
 /// How far the recovery has come.
 pub(super) struct Progress {
+    /// Once the names of what earlier daemons left are known, nothing new is taken for it.
+    names_are_read: watch::Sender<bool>,
     unknown_are_ended: watch::Sender<bool>,
     /// Once all of them are, or are known not to answer.
     are_taken_up: AtomicBool,
@@ -44,7 +47,11 @@ pub(super) struct Progress {
 
 impl Default for Progress {
     fn default() -> Self {
-        Self { unknown_are_ended: watch::Sender::new(false), are_taken_up: AtomicBool::new(false) }
+        Self {
+            names_are_read: watch::Sender::new(false),
+            unknown_are_ended: watch::Sender::new(false),
+            are_taken_up: AtomicBool::new(false),
+        }
     }
 }
 
@@ -66,12 +73,37 @@ impl Pods {
         }
         let pods = Arc::clone(self);
         tokio::spawn(async move {
-            pods.end_unknown(left.unknown).await;
-            // Plugins that collect garbage are told which pods there are: none may come
-            // meanwhile, as far as that does not take too long.
-            pods.sweep(left.remains).await;
+            let remains = {
+                let pods = Arc::clone(&pods);
+                let look = move || pods.look_for_remains(&left.known_pods, &left.known);
+                blocking::own_files(look).await
+            };
+            pods.recovery.names_are_read.send_replace(true);
+            pods.remove_homeless(&left.homeless).await;
+            match remains {
+                Ok(mut remains) => {
+                    pods.end_unknown(std::mem::take(&mut remains.unknown)).await;
+                    // Plugins that collect garbage are told which pods there are: none may come
+                    // meanwhile, as far as that does not take too long.
+                    pods.sweep(remains).await;
+                }
+                Err(error) => {
+                    error!(error = %chain(&error), "what earlier daemons left cannot be looked for");
+                }
+            }
             pods.recovery.unknown_are_ended.send_replace(true);
+            pods.take_out(left.trash).await;
         });
+    }
+
+    /// Waits until what is made now is not taken for what an earlier daemon left.
+    pub(super) async fn names_are_read(&self) {
+        let mut read = self.recovery.names_are_read.subscribe();
+        let is_read = *read.borrow();
+        if !is_read {
+            // Its sender lives as long as this.
+            let _ = read.wait_for(|read| *read).await;
+        }
     }
 
     fn recover_sandbox(self: &Arc<Self>, sandbox: &Arc<Sandbox>) {
@@ -94,6 +126,7 @@ impl Pods {
 
     /// Waits until nothing has the addresses of a pod that nobody knows.
     pub(super) async fn unknown_are_ended(&self) {
+        self.names_are_read().await;
         let mut ended = self.recovery.unknown_are_ended.subscribe();
         if *ended.borrow() {
             return;

@@ -1,27 +1,22 @@
 //! Removes what no record speaks of.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use tracing::warn;
 
 use super::load::Remains;
 use crate::{
+    image::ImageStore,
     kind::chain,
-    pod::{Pods, blocking, error::Error},
+    pod::{Container, Pods, blocking, error::Error},
     sys::tree,
 };
 
 impl Pods {
     /// What of it fails is told, and is found again by the next daemon.
     pub(super) async fn sweep(self: &Arc<Self>, remains: Remains) {
-        for container in &remains.homeless {
-            // Its sandbox is gone, and with it everything that ran.
-            if let Err(error) = self.remove_homeless(container).await {
-                warn!(container.id = %container.id, error = %chain(&error), "it is not removed");
-            }
-        }
         let pods = Arc::clone(self);
-        let swept = blocking::own_files(move || pods.sweep_files(&remains.without_known())).await;
+        let swept = blocking::own_files(move || pods.sweep_files(&remains)).await;
         if let Err(error) = swept {
             warn!(error = %chain(&error), "remains of containers are not swept away");
         }
@@ -33,12 +28,36 @@ impl Pods {
         }
     }
 
-    async fn remove_homeless(
-        self: &Arc<Self>,
-        container: &crate::pod::Container,
-    ) -> Result<(), Error> {
-        self.remove_cgroup(container).await?;
-        self.forget_container(container).await
+    /// Removes containers whose sandbox is gone, and with it everything that ran.
+    pub(super) async fn remove_homeless(self: &Arc<Self>, homeless: &[Arc<Container>]) {
+        for container in homeless {
+            let removed = async {
+                self.remove_cgroup(container).await?;
+                self.forget_container(container).await
+            };
+            if let Err(error) = removed.await {
+                warn!(container.id = %container.id, error = %chain(&error), "it is not removed");
+            }
+        }
+    }
+
+    /// Removes what was thrown away, layers that nobody needs among it, and waits for that.
+    pub(super) async fn take_out(self: &Arc<Self>, trash: Vec<PathBuf>) {
+        let remove = move || {
+            for path in &trash {
+                if let Err(error) = tree::remove_at(path) {
+                    warn!(path = %path.display(), %error, "cannot remove old files");
+                }
+            }
+            Ok(())
+        };
+        // It cannot fail but by a panic.
+        let _ = blocking::own_files(remove).await;
+        let collect = |images: &ImageStore| images.collect_garbage();
+        if let Err(error) = self.parts.images.long_aside(collect).await {
+            // On a disk that is read-only or broken; it is tried again later.
+            warn!(error = %chain(&error), "layers that nobody needs are left");
+        }
     }
 
     fn sweep_files(&self, remains: &Remains) -> Result<(), Error> {
@@ -52,11 +71,6 @@ impl Pods {
                 Ok(())
             }
         });
-        for path in &remains.trash {
-            if let Err(error) = tree::remove_at(path) {
-                warn!(path = %path.display(), %error, "cannot remove old files");
-            }
-        }
         thrown_away.and(bundles).and(released)
     }
 }
