@@ -122,7 +122,7 @@ async fn controllers_that_the_parent_keeps_are_handed_down() {
     }
     sleeper.kill().unwrap();
     sleeper.wait().unwrap();
-    node.start_container(&id).await.unwrap();
+    node.launch(&pod, limited("e")).await;
     node.remove_pod(&pod).await.unwrap();
 }
 

@@ -276,7 +276,8 @@ async fn a_daemon_that_dies_leaves_no_unit_and_finds_its_pods() {
         break;
     }
     assert_eq!(node.output(&id, "echo lives").await.trim(), "lives");
-    let mine = |unit: &str| property(unit, "ControlGroup").contains(&node.cgroup.replace('-', "_"));
+    let slice = node.cgroup.replace('-', "_");
+    let mine = |unit: &str| property(unit, "ControlGroup").contains(&slice);
     let pods = node.pods(v1::PodSandboxFilter::default()).await;
     let units: Vec<_> = pods.iter().map(|pod| scope(&pod.id)).collect();
     assert!(units.contains(&scope(&pod)));
