@@ -328,3 +328,58 @@ async fn the_limit_of_the_pod_counts_as_well() {
     assert_eq!((status.exit_code, status.reason.as_str()), (137, "OOMKilled"));
     node.remove_pod(&pod).await.unwrap();
 }
+
+/// A whole disk of this machine, and its numbers.
+fn disk() -> Option<(String, String)> {
+    fs::read_dir("/sys/block").ok()?.flatten().find_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        let path = format!("/dev/{name}");
+        let number = fs::read_to_string(entry.path().join("dev")).ok()?.trim().to_owned();
+        let is_disk = name.starts_with("vd") || name.starts_with("sd") || name.starts_with("nvme");
+        (is_disk && Path::new(&path).exists()).then_some((path, number))
+    })
+}
+
+#[tokio::test]
+async fn a_class_of_block_io_limits_what_goes_to_a_disk() {
+    requires_root!();
+    let Some((path, number)) = disk() else {
+        eprintln!("SKIPPED: there is no disk that can be named");
+        return;
+    };
+    let mut node = Node::start().await;
+    let classes = node.path("classes.yaml");
+    let text = format!(
+        "Classes:\n  slow:\n  - Devices: [{path}]\n    ThrottleReadBps: 60M\n    \
+         ThrottleWriteIOPS: 100\n"
+    );
+    fs::write(&classes, text).unwrap();
+    let mut config = requests::sandbox(&node, "unnamed");
+    let key = "blockio.resources.beta.kubernetes.io/container.c".to_owned();
+    config.annotations.insert(key, "slow".to_owned());
+    let pod = node.run(config).await.unwrap();
+    let error = node.create(&pod, requests::script("c", "true")).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+    assert!(error.message().contains("containers.blockio_config_file"), "{error}");
+
+    let file = node.path("config.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let line = format!("[containers]\nblockio_config_file = {classes:?}\n[cni]");
+    fs::write(&file, text.replace("[cni]", &line)).unwrap();
+    node.kill_daemon();
+    node.start_daemon().await;
+    let id = node.launch(&pod, requests::script("c", "sleep 1000")).await;
+    let at = cgroup(&node, &pod, &id);
+    let read = File("io.max", "blkio", "blkio.throttle.read_bps_device").read(&at);
+    let write = File("io.max", "blkio", "blkio.throttle.write_iops_device").read(&at);
+    if is_v2() {
+        assert_eq!(read, format!("{number} rbps=60000000 wbps=max riops=max wiops=100"));
+    } else {
+        assert_eq!([read, write], [format!("{number} 60000000"), format!("{number} 100")]);
+    }
+    // Others are not limited by it.
+    let other = node.launch(&pod, requests::script("d", "sleep 1000")).await;
+    let read = File("io.max", "blkio", "blkio.throttle.read_bps_device");
+    assert_eq!(read.read(&cgroup(&node, &pod, &other)), "");
+    node.remove_pod(&pod).await.unwrap();
+}

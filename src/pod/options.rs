@@ -49,6 +49,8 @@ pub struct ContainerOptions {
     /// Directories of CDI specifications; of two descriptions of a device that in the later
     /// one counts.
     pub cdi_spec_dirs: Vec<PathBuf>,
+    /// The file of classes of block I/O; none where there are none.
+    pub blockio_config_file: Option<PathBuf>,
     /// Names and values of variables that every container has, unless it or its image has
     /// another value.
     pub default_env: Vec<(String, String)>,

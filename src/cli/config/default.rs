@@ -49,6 +49,7 @@ impl Default for ContainersConfig {
         Self {
             image_volumes: ImageVolumes::default(),
             cdi_spec_dirs: ["/etc/cdi", "/var/run/cdi"].map(Into::into).into(),
+            blockio_config_file: None,
             default_env: Vec::new(),
             default_ulimits: Vec::new(),
             timezone: String::new(),

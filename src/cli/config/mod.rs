@@ -96,6 +96,9 @@ pub struct ContainersConfig {
     pub image_volumes: ImageVolumes,
     /// Directories of CDI specifications.
     pub cdi_spec_dirs: Vec<PathBuf>,
+    /// The file of classes of block I/O; none for none.
+    #[serde(with = "value::optional_path")]
+    pub blockio_config_file: Option<PathBuf>,
     /// `NAME=VALUE` of every container, unless it or its image says something else.
     pub default_env: Vec<String>,
     /// `NAME=SOFT:HARD`: limits of processes.

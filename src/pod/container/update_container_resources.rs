@@ -86,9 +86,11 @@ impl Pods {
     ) -> Result<Arc<Spec>, Error> {
         let mut bundle = self.read_bundle(id)?;
         if let Some(linux) = bundle.spec.linux_mut() {
-            let devices = linux.resources().as_ref().and_then(|r| r.devices().clone());
+            let old = linux.resources().clone().unwrap_or_default();
             let mut limits = limits.clone();
-            limits.set_devices(devices);
+            // They are not the kubelet's to change.
+            limits.set_devices(old.devices().clone());
+            limits.set_block_io(old.block_io().clone());
             linux.set_resources(Some(limits));
         }
         let path = self.bundle_file(id);

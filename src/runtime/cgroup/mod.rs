@@ -5,6 +5,8 @@
 //! writing to `tasks`, which unlike `cgroup.procs` takes no lock over all processes
 //! (kernel, `cgroup_procs_write_start`).
 
+mod apply;
+mod block_io;
 mod devices;
 mod settings;
 mod v1;
@@ -114,7 +116,7 @@ impl Cgroup {
             Cgroup::V2(_) => settings::for_v2(resources)?,
             Cgroup::V1(_) => settings::for_v1(resources)?,
         };
-        settings::apply(&settings, |setting| match self {
+        apply::apply(&settings, |setting| match self {
             Cgroup::V2(cgroup) => cgroup.file(&setting.file),
             Cgroup::V1(cgroup) => cgroup.file(setting.controller, &setting.file),
         })
