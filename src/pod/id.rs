@@ -1,8 +1,8 @@
 //! Ids of sandboxes and containers: 64 hexadecimal digits, as users know them.
 
-use std::{fmt, io};
+use std::{fmt, io, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// 32 random bytes as text.
 fn random() -> io::Result<String> {
@@ -14,14 +14,13 @@ fn random() -> io::Result<String> {
 macro_rules! id {
     ($name:ident, $of:literal) => {
         #[doc = concat!("The id of a ", $of, ".")]
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(transparent)]
-        pub struct $name(String);
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// A new one.
             pub(super) fn random() -> io::Result<Self> {
-                random().map(Self)
+                random().map(Self::from)
             }
 
             /// The text.
@@ -38,7 +37,19 @@ macro_rules! id {
 
         impl From<String> for $name {
             fn from(text: String) -> Self {
-                Self(text)
+                Self(text.into())
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer).map(Self::from)
             }
         }
     };

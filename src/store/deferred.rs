@@ -13,7 +13,8 @@ use serde_json::value::RawValue;
 pub struct Deferred<T> {
     /// None for what was not read from the database, or was changed since.
     text: Option<Box<RawValue>>,
-    value: OnceLock<T>,
+    /// Elsewhere, since most that are read are never looked into.
+    value: OnceLock<Box<T>>,
 }
 
 impl<T: DeserializeOwned + Default> Deferred<T> {
@@ -21,13 +22,13 @@ impl<T: DeserializeOwned + Default> Deferred<T> {
     pub fn change(&mut self, change: impl FnOnce(&mut T)) {
         let mut value = self.value.take().unwrap_or_else(|| parse(self.text.as_deref()));
         change(&mut value);
-        *self = value.into();
+        *self = Self { text: None, value: value.into() };
     }
 }
 
 impl<T> From<T> for Deferred<T> {
     fn from(value: T) -> Self {
-        Self { text: None, value: value.into() }
+        Self { text: None, value: Box::new(value).into() }
     }
 }
 
@@ -41,11 +42,11 @@ impl<T: DeserializeOwned + Default> Deref for Deferred<T> {
 
 /// JSON that is no `T` counts as the default: the rest of the record says that something is
 /// there, which can be removed.
-fn parse<T: DeserializeOwned + Default>(text: Option<&RawValue>) -> T {
+fn parse<T: DeserializeOwned + Default>(text: Option<&RawValue>) -> Box<T> {
     let parsed = text.map(|text| serde_json::from_str(text.get())).transpose();
     parsed.map(Option::unwrap_or_default).unwrap_or_else(|error| {
         tracing::error!(%error, "a part of a record of the state database does not parse");
-        T::default()
+        Box::default()
     })
 }
 

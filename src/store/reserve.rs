@@ -10,7 +10,7 @@ use rustix::fs::{FallocateFlags, fallocate, fstat, statvfs};
 
 /// The database grows by a record or two while things are removed.
 const DATABASE: u64 = 1 << 20;
-/// The log of writes has at most about 1000 pages before SQLite begins it anew, in place.
+/// The log of writes has some four million bytes before SQLite begins it anew, in place.
 const LOG: u64 = 6 << 20;
 
 /// Whether the disk of a file has less room left than anything new could need.

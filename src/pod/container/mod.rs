@@ -30,6 +30,7 @@ mod user;
 
 use std::{
     path::PathBuf,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
@@ -39,7 +40,7 @@ use std::{
 use bytes::Bytes;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use crate::{
     image::ImageId,
@@ -102,7 +103,7 @@ pub struct Container {
     start: Mutex<Start>,
     record: Mutex<ContainerRecord>,
     /// Changes with the phase, for those who wait for an end.
-    changes: watch::Sender<()>,
+    changes: Notify,
     // Its spec, known from its creation or read when it is first needed.
     spec: Mutex<Option<Arc<Spec>>>,
     /// Its own filter of system calls, compiled when it was first needed.
@@ -133,7 +134,7 @@ impl Container {
             tell,
             start: Mutex::default(),
             record: Mutex::new(record),
-            changes: watch::Sender::new(()),
+            changes: Notify::new(),
             spec: Mutex::new(None),
             filter: Mutex::new(None),
             limits: AsyncMutex::default(),
@@ -194,7 +195,7 @@ impl Container {
             }
         }
         drop(record);
-        self.changes.send_replace(());
+        self.changes.notify_waiters();
         true
     }
 
@@ -257,7 +258,7 @@ impl Container {
             self.end(database, end);
         }
         drop(start);
-        self.changes.send_replace(());
+        self.changes.notify_waiters();
         end.is_some()
     }
 
@@ -313,34 +314,32 @@ impl Container {
         }
     }
 
-    /// Waits until it neither runs nor is on the way to it.
-    pub(super) async fn settled(&self) {
-        let mut changes = self.changes.subscribe();
-        while !self.is_settled() {
-            if changes.changed().await.is_err() {
+    /// Waits until something is so of its phase.
+    async fn until(&self, is_so: impl Fn() -> bool) {
+        loop {
+            let mut change = pin!(self.changes.notified());
+            // From here on none is missed.
+            change.as_mut().enable();
+            if is_so() {
                 return;
             }
+            change.await;
         }
+    }
+
+    /// Waits until it neither runs nor is on the way to it.
+    pub(super) async fn settled(&self) {
+        self.until(|| self.is_settled()).await;
     }
 
     /// Waits until it is not on the way to its program any more.
     pub(super) async fn started(&self) {
-        let mut changes = self.changes.subscribe();
-        while self.is_starting() {
-            if changes.changed().await.is_err() {
-                return;
-            }
-        }
+        self.until(|| !self.is_starting()).await;
     }
 
     /// Waits until it does not run.
     pub async fn ended(&self) {
-        let mut changes = self.changes.subscribe();
-        while self.is_running() {
-            if changes.changed().await.is_err() {
-                return;
-            }
-        }
+        self.until(|| !self.is_running()).await;
     }
 
     /// Whether its program runs.

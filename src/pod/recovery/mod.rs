@@ -19,7 +19,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
 use tracing::{error, info};
 
 use super::{
@@ -33,6 +36,10 @@ pub(super) use load::Left;
 /// How long a new pod waits for the end of those that nobody knows any more.
 const UNKNOWN_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long after its start a daemon looks for what earlier ones left, unless something is to be
+/// made before.
+const LEISURE: Duration = Duration::from_secs(1);
+
 /// More pods than a list waits for: a kubelet's own limit is 110, and these are a moment's work.
 const MANY: usize = 200;
 
@@ -40,6 +47,8 @@ const MANY: usize = 200;
 pub(super) struct Progress {
     /// Once the names of what earlier daemons left are known, nothing new is taken for it.
     names_are_read: watch::Sender<bool>,
+    /// Somebody waits for that.
+    wanted: Notify,
     unknown_are_ended: watch::Sender<bool>,
     /// Once all of them are, or are known not to answer.
     are_taken_up: AtomicBool,
@@ -49,6 +58,7 @@ impl Default for Progress {
     fn default() -> Self {
         Self {
             names_are_read: watch::Sender::new(false),
+            wanted: Notify::new(),
             unknown_are_ended: watch::Sender::new(false),
             are_taken_up: AtomicBool::new(false),
         }
@@ -73,6 +83,8 @@ impl Pods {
         }
         let pods = Arc::clone(self);
         tokio::spawn(async move {
+            // Names by the thousand, while the first calls want to be answered.
+            let _ = timeout(LEISURE, pods.recovery.wanted.notified()).await;
             let remains = {
                 let pods = Arc::clone(&pods);
                 let look = move || pods.look_for_remains(&left.known_pods, &left.known);
@@ -101,6 +113,7 @@ impl Pods {
         let mut read = self.recovery.names_are_read.subscribe();
         let is_read = *read.borrow();
         if !is_read {
+            self.recovery.wanted.notify_one();
             // Its sender lives as long as this.
             let _ = read.wait_for(|read| *read).await;
         }
