@@ -16,8 +16,8 @@ use crate::{
     pod::{
         CONTAINERS, Pods,
         container::{
-            Container, ContainerPhase, ContainerRecord, check, devices, filters, hooks, key_of,
-            log_path::log_path, propagation, user,
+            Container, ContainerPhase, ContainerRecord, check, devices, filters, hooks, io_classes,
+            key_of, log_path::log_path, propagation, user,
         },
         error::{During, Error, Reason},
         happening::Happening,

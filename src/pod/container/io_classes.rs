@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use oci_spec::runtime::{LinuxBlockIo, LinuxThrottleDevice, LinuxWeightDevice};
+use oci_spec::runtime::{LinuxBlockIo, LinuxThrottleDeviceBuilder, LinuxWeightDeviceBuilder};
 use serde::Deserialize;
 
 use crate::{
@@ -150,16 +150,15 @@ fn meaning_of(entries: &[Entry]) -> Result<LinuxBlockIo, String> {
             meaning.set_weight(weight.or(meaning.weight()));
         }
         for (major, minor) in disks(&entry.devices)? {
-            if weight.is_some() {
-                let mut device = LinuxWeightDevice::default();
-                device.set_major(major).set_minor(minor).set_weight(weight);
-                weights.push(device);
+            if let Some(weight) = weight {
+                let device = LinuxWeightDeviceBuilder::default().major(major).minor(minor);
+                weights.push(device.weight(weight).build().map_err(|error| error.to_string())?);
             }
             for (limit, rates) in limits.iter().zip(&mut rates) {
                 if let Some(limit) = limit {
-                    let mut device = LinuxThrottleDevice::default();
-                    device.set_major(major).set_minor(minor).set_rate(limit.value()?);
-                    rates.push(device);
+                    let device = LinuxThrottleDeviceBuilder::default().major(major).minor(minor);
+                    let device = device.rate(limit.value()?).build();
+                    rates.push(device.map_err(|error| error.to_string())?);
                 }
             }
         }

@@ -8,8 +8,8 @@ type Rates<'a> = (&'a Option<Vec<LinuxThrottleDevice>>, &'static str);
 
 /// `io.max` has a line for each device, of which a write changes what it names. The weight is
 /// that of the scheduler BFQ, in its own file and units.
-pub(super) fn for_v2(block_io: &LinuxBlockIo, settings: &mut Vec<Setting>) {
-    weights(block_io, "io", ["io.bfq.weight"; 2], settings);
+pub(super) fn for_v2(block_io: &LinuxBlockIo) -> Vec<Setting> {
+    let mut settings = weights(block_io, "io", ["io.bfq.weight"; 2]);
     let limits: [Rates<'_>; 4] = [
         (block_io.throttle_read_bps_device(), "rbps"),
         (block_io.throttle_write_bps_device(), "wbps"),
@@ -22,10 +22,11 @@ pub(super) fn for_v2(block_io: &LinuxBlockIo, settings: &mut Vec<Setting>) {
             settings.push(setting("io", "io.max", format!("{major}:{minor} {word}={rate}")));
         }
     }
+    settings
 }
 
-pub(super) fn for_v1(block_io: &LinuxBlockIo, settings: &mut Vec<Setting>) {
-    weights(block_io, "blkio", ["blkio.bfq.weight", "blkio.bfq.weight_device"], settings);
+pub(super) fn for_v1(block_io: &LinuxBlockIo) -> Vec<Setting> {
+    let mut settings = weights(block_io, "blkio", ["blkio.bfq.weight", "blkio.bfq.weight_device"]);
     let limits: [Rates<'_>; 4] = [
         (block_io.throttle_read_bps_device(), "read_bps"),
         (block_io.throttle_write_bps_device(), "write_bps"),
@@ -39,6 +40,7 @@ pub(super) fn for_v1(block_io: &LinuxBlockIo, settings: &mut Vec<Setting>) {
             settings.push(setting("blkio", file, format!("{major}:{minor} {rate}")));
         }
     }
+    settings
 }
 
 /// A node without the scheduler has no such file, and a container that wants it is refused.
@@ -46,15 +48,11 @@ fn weights(
     block_io: &LinuxBlockIo,
     controller: &'static str,
     [file, of_device]: [&str; 2],
-    settings: &mut Vec<Setting>,
-) {
-    if let Some(weight) = block_io.weight() {
-        settings.push(setting(controller, file, weight));
-    }
-    for device in block_io.weight_device().iter().flatten() {
-        if let Some(weight) = device.weight() {
-            let value = format!("{}:{} {weight}", device.major(), device.minor());
-            settings.push(setting(controller, of_device, value));
-        }
-    }
+) -> Vec<Setting> {
+    let whole = block_io.weight().map(|weight| setting(controller, file, weight));
+    let of_devices = block_io.weight_device().iter().flatten().filter_map(|device| {
+        let value = format!("{}:{} {}", device.major(), device.minor(), device.weight()?);
+        Some(setting(controller, of_device, value))
+    });
+    whole.into_iter().chain(of_devices).collect()
 }

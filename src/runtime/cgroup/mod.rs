@@ -112,10 +112,16 @@ impl Cgroup {
 
     /// Changes limits: all that `resources` names, or none of them.
     pub fn apply(&self, resources: &LinuxResources) -> Result<(), Error> {
-        let settings = match self {
+        let mut settings = match self {
             Cgroup::V2(_) => settings::for_v2(resources)?,
             Cgroup::V1(_) => settings::for_v1(resources)?,
         };
+        if let Some(block_io) = resources.block_io() {
+            settings.extend(match self {
+                Cgroup::V2(_) => block_io::for_v2(block_io),
+                Cgroup::V1(_) => block_io::for_v1(block_io),
+            });
+        }
         apply::apply(&settings, |setting| match self {
             Cgroup::V2(cgroup) => cgroup.file(&setting.file),
             Cgroup::V1(cgroup) => cgroup.file(setting.controller, &setting.file),

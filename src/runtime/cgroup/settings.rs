@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
 
-use super::{super::error::Error, block_io};
+use super::super::error::Error;
 
 /// One value for one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,9 +46,6 @@ pub(super) fn for_v2(resources: &LinuxResources) -> Result<Vec<Setting>, Error> 
         let limit = setting("hugetlb", file, huge.limit());
         // No huge pages at all is what a node without the controller gives anyway.
         settings.push(Setting { optional: huge.limit() == 0, ..limit });
-    }
-    if let Some(block_io) = resources.block_io() {
-        block_io::for_v2(block_io, &mut settings);
     }
     let mut unified: Vec<_> = resources.unified().iter().flatten().collect();
     unified.sort();
@@ -133,9 +130,6 @@ pub(super) fn for_v1(resources: &LinuxResources) -> Result<Vec<Setting>, Error> 
         let file = format!("hugetlb.{}.limit_in_bytes", huge.page_size());
         let limit = setting("hugetlb", file, huge.limit());
         settings.push(Setting { optional: huge.limit() == 0, ..limit });
-    }
-    if let Some(block_io) = resources.block_io() {
-        block_io::for_v1(block_io, &mut settings);
     }
     if resources.unified().as_ref().is_some_and(|unified| !unified.is_empty()) {
         let reason = "this node runs cgroup v1, which has no unified settings";
