@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::{fs, process::Stdio};
+use std::{fs, os::unix::fs::PermissionsExt, process::Stdio};
 
 use common::{Node, image, leaks, requests};
 use criquet::cri::v1;
@@ -16,11 +16,20 @@ const MOST: u32 = 60;
 /// the call is about, `act` makes the call, and `check` looks at what the next daemon has, with
 /// whether the call was acknowledged, and takes it away.
 async fn walk<T>(
+    prepare: impl AsyncFnMut(&mut Node) -> T,
+    act: impl AsyncFnMut(&mut Node, &T) -> Result<(), Status>,
+    check: impl AsyncFnMut(&mut Node, &T, bool),
+) {
+    walk_on(Node::start().await, prepare, act, check).await;
+}
+
+/// The same on a node of its own making.
+async fn walk_on<T>(
+    mut node: Node,
     mut prepare: impl AsyncFnMut(&mut Node) -> T,
     mut act: impl AsyncFnMut(&mut Node, &T) -> Result<(), Status>,
     mut check: impl AsyncFnMut(&mut Node, &T, bool),
 ) {
-    let mut node = Node::start().await;
     for number in 1..=MOST {
         let prepared = prepare(&mut node).await;
         node.kill_daemon();
@@ -73,6 +82,75 @@ async fn run_pod_sandbox() {
         let container = node.launch(&pod, requests::script("c", "sleep 1000")).await;
         assert_eq!(node.output(&container, "hostname").await, "pod");
         remove_all(node).await;
+    })
+    .await;
+}
+
+/// Plugins that give each pod one thing, and take it back.
+const PLUGIN: &str = r#"#!/bin/sh
+state=$(dirname "$0")/state
+cat > /dev/null
+mkdir -p "$state"
+thing=$state/$(basename "$0")-$CNI_CONTAINERID
+case $CNI_COMMAND in
+    ADD) touch "$thing"; echo '{"cniVersion":"1.0.0","ips":[{"address":"10.9.9.9/24"}]}' ;;
+    DEL) rm -f "$thing" ;;
+esac
+"#;
+
+/// A node whose pods get their networks from two such plugins.
+async fn node_with_plugins() -> Node {
+    let mut node = Node::start().await;
+    node.kill_daemon();
+    let bin = node.path("cni-bin");
+    fs::create_dir_all(&bin).unwrap();
+    for name in ["one", "two"] {
+        fs::write(bin.join(name), PLUGIN).unwrap();
+        fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    fs::create_dir_all(node.path("cni")).unwrap();
+    let list = r#"{"cniVersion":"1.0.0","name":"net","plugins":[{"type":"one"},{"type":"two"}]}"#;
+    fs::write(node.path("cni/10-net.conflist"), list).unwrap();
+    let config = fs::read_to_string(node.path("config.toml")).unwrap();
+    let cni = format!("[cni]\nbin_dirs = [{bin:?}]");
+    fs::write(node.path("config.toml"), config.replace("[cni]", &cni)).unwrap();
+    node.start_daemon().await;
+    node
+}
+
+/// What plugins gave to pods that are gone, as soon as nothing is done any more.
+async fn nothing_is_left_of_plugins(node: &Node) {
+    let left = || fs::read_dir(node.path("cni-bin/state")).map_or(0, Iterator::count);
+    common::eventually("DEL follows ADD", async || left() == 0).await;
+    let cached = fs::read_dir(node.path("cni-cache/results")).map_or(0, Iterator::count);
+    assert_eq!(cached, 0, "cached results");
+}
+
+#[tokio::test]
+async fn run_pod_sandbox_with_plugins() {
+    requires_root!();
+    let run = async |node: &mut Node, _: &()| {
+        let config = requests::sandbox(node, "pod");
+        node.run(config).await.map(drop)
+    };
+    let node = node_with_plugins().await;
+    walk_on(node, nothing, run, async |node, (), _| {
+        let config = requests::sandbox(node, "pod");
+        node.run(config).await.unwrap();
+        remove_all(node).await;
+        nothing_is_left_of_plugins(node).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn remove_pod_sandbox_with_plugins() {
+    requires_root!();
+    let remove = async |node: &mut Node, pod: &String| node.remove_pod(pod).await;
+    let pod = async |node: &mut Node| node.pod("pod").await;
+    walk_on(node_with_plugins().await, pod, remove, async |node, _, _| {
+        remove_all(node).await;
+        nothing_is_left_of_plugins(node).await;
     })
     .await;
 }

@@ -5,6 +5,7 @@
 pub mod client;
 mod export;
 pub mod metrics;
+mod networks;
 mod pull;
 mod status;
 
@@ -31,9 +32,10 @@ pub mod v1 {
 use metrics::Metrics;
 use v1::{
     ExportImagesRequest, ImageMetricsRequest, ImageMetricsResponse, ImportImagesRequest,
-    ImportImagesResponse, ImportedImage, ListPullsRequest, ListPullsResponse, MetricsRequest,
-    MetricsResponse, PullImageRequest, StatusRequest, StatusResponse, VerifyImagesRequest,
-    VerifyImagesResponse, admin_server::Admin,
+    ImportImagesResponse, ImportedImage, ListNetworksRequest, ListNetworksResponse,
+    ListPullsRequest, ListPullsResponse, MetricsRequest, MetricsResponse, PullImageRequest,
+    RemoveNetworkRequest, RemoveNetworkResponse, StatusRequest, StatusResponse,
+    VerifyImagesRequest, VerifyImagesResponse, admin_server::Admin,
 };
 
 /// Serves administrators.
@@ -127,6 +129,22 @@ impl Admin for Administrator {
     ) -> Result<Response<MetricsResponse>, Status> {
         let text = Arc::clone(&self.metrics).text().await.map_err(Status::internal)?;
         Ok(Response::new(MetricsResponse { text }))
+    }
+
+    async fn list_networks(
+        &self,
+        request: Request<ListNetworksRequest>,
+    ) -> Result<Response<ListNetworksResponse>, Status> {
+        Ok(Response::new(self.networks(request.into_inner().check).await?))
+    }
+
+    async fn remove_network(
+        &self,
+        _request: Request<RemoveNetworkRequest>,
+    ) -> Result<Response<RemoveNetworkResponse>, Status> {
+        self.pods.network().remove_builtin().await?;
+        info!("the built-in network is removed from the host");
+        Ok(Response::new(RemoveNetworkResponse {}))
     }
 }
 

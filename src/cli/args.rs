@@ -8,6 +8,7 @@ use super::{
     config::Overrides,
     file::File,
     image::args::{Image, Node, Output},
+    network::Network,
 };
 
 /// A Kubernetes CRI runtime with the container runtime inside.
@@ -36,6 +37,9 @@ pub enum Command {
     /// Work on the image store
     #[command(subcommand)]
     Image(Image),
+    /// Look at networks, and remove the built-in one
+    #[command(subcommand)]
+    Network(Network),
 }
 
 /// `criquet serve`.

@@ -8,6 +8,7 @@ pub mod config;
 mod file;
 mod image;
 mod log;
+mod network;
 mod output;
 pub mod serve;
 mod status;
@@ -41,6 +42,9 @@ pub enum Error {
     /// The image store.
     #[error(transparent)]
     Image(#[from] image::Error),
+    /// Networks.
+    #[error(transparent)]
+    Network(crate::network::Error),
     /// Standard output.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
@@ -86,6 +90,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Status(arguments) => return status::command(&arguments),
         Command::Metrics(node) => status::metrics(&node)?,
         Command::Image(command) => image::command(command)?,
+        Command::Network(command) => network::command(command)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -92,7 +92,7 @@ pub(super) fn runtime_config(pods: &Pods) -> v1::RuntimeConfigResponse {
     v1::RuntimeConfigResponse { linux: Some(linux) }
 }
 
-pub(super) fn update_runtime_config(
+pub(super) async fn update_runtime_config(
     pods: &Pods,
     config: Option<v1::RuntimeConfig>,
 ) -> Result<(), Status> {
@@ -112,5 +112,5 @@ pub(super) fn update_runtime_config(
             })
         })
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(pods.network().set_pod_cidrs(&cidrs)?)
+    Ok(pods.network().set_pod_cidrs(&cidrs).await?)
 }

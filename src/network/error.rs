@@ -118,6 +118,32 @@ pub enum Error {
         /// What the kernel says.
         source: io::Error,
     },
+    /// The bridge has as many ports as a bridge can have (`BR_MAX_PORTS`).
+    #[error(
+        "the bridge {bridge} has 1,023 ports, and the kernel lets none have more; remove pods, or \
+         use a CNI network that routes instead of bridging"
+    )]
+    BridgeFull {
+        /// Its name.
+        bridge: String,
+    },
+    /// The network cannot be removed while there are pods that have it.
+    #[error("the built-in network has {count} pods, {first} among them; remove them first")]
+    InUse {
+        /// How many.
+        count: usize,
+        /// The sandbox of one of them.
+        first: String,
+    },
+    /// The kernel cannot limit a pod's bandwidth.
+    #[error(
+        "cannot limit the bandwidth of the pod; load the modules sch_tbf, sch_ingress, cls_bpf, \
+         act_mirred and ifb, or remove the annotation"
+    )]
+    Bandwidth {
+        /// What the kernel says.
+        source: io::Error,
+    },
     /// An annotation of the pod that concerns its network is wrong.
     #[error("{reason}")]
     Annotation {
@@ -208,12 +234,14 @@ impl Error {
             | Error::Name { .. }
             | Error::Nftables { .. }
             | Error::SubnetTaken { .. }
+            | Error::InUse { .. }
+            | Error::Bandwidth { .. }
             | Error::PluginMissing { .. } => Kind::FailedPrecondition,
             Error::Subnet { .. }
             | Error::PortMapping { .. }
             | Error::PortFamily { .. }
             | Error::Annotation { .. } => Kind::InvalidArgument,
-            Error::Exhausted { .. } => Kind::ResourceExhausted,
+            Error::Exhausted { .. } | Error::BridgeFull { .. } => Kind::ResourceExhausted,
             Error::PortTaken { .. } => Kind::AlreadyExists,
             // Codes 11, 50 and 51 of the specification: try again later, not available.
             Error::Plugin { code: 11 | 50 | 51, .. } => Kind::Unavailable,

@@ -18,14 +18,18 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::store::Database;
 
-pub use builtin::probe;
+pub use builtin::{
+    listing::{BridgeListing, PodListing, SubnetListing},
+    probe,
+};
 pub use cni::survey::{CniList, CniNetwork, survey as cni_networks};
 pub use error::Error;
-pub use request::{Addresses, Dns, PodRequest, PortMapping, Protocol};
+pub use request::{Addresses, Dns, Family, PodRequest, PortMapping, Protocol};
 
 use builtin::{Builtin, check_subnets, worker::Worker};
-use cni::Cni;
+use cni::{Cni, aside};
 
+mod bandwidth;
 mod builtin;
 mod cni;
 pub mod dial;
@@ -34,6 +38,7 @@ mod namespace;
 mod netlink;
 mod request;
 mod route;
+mod tc;
 #[cfg(test)]
 mod tests;
 
@@ -44,8 +49,8 @@ pub struct Options {
     pub builtin: bool,
     /// The bridge of the built-in network.
     pub bridge: String,
-    /// The subnet of its IPv4 addresses.
-    pub subnet_v4: IpNet,
+    /// The subnet of its IPv4 addresses; none for a network without.
+    pub subnet_v4: Option<IpNet>,
     /// The subnet of its IPv6 addresses; none for a network without.
     pub subnet_v6: Option<IpNet>,
     /// Whether pods appear to other machines with the address of the host.
@@ -54,10 +59,19 @@ pub struct Options {
     pub mtu: Option<u32>,
     /// The name of the nftables table, for each daemon of a machine another one.
     pub name_prefix: String,
+    /// Whether pods of the built-in network can only send what has their own addresses as its
+    /// source.
+    pub source_check: bool,
+    /// The family of a pod's first address, whoever gives it; none for the order in which the
+    /// network names them.
+    pub prefer: Option<Family>,
     /// Where CNI configurations are.
     pub cni_conf_dir: PathBuf,
     /// Where CNI plugins are.
     pub cni_bin_dirs: Vec<PathBuf>,
+    /// What a CNI configuration is made of when Kubernetes tells the node its subnets; none
+    /// where configurations come from elsewhere.
+    pub cni_conf_template: Option<PathBuf>,
     /// How many CNI networks a pod gets at most, in the order of their files; 0 for all.
     pub cni_max_conf: usize,
     /// Where the results of CNI plugins are kept.
@@ -70,22 +84,32 @@ const DEFAULT_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 88, 0, 0), 16)
 const DEFAULT_V6: Ipv6Net =
     Ipv6Net::new_assert(Ipv6Addr::new(0xfd4a, 0x6b1d, 0x88, 0, 0, 0, 0, 0), 64);
 
+impl Options {
+    /// The subnets of the built-in network as they are configured.
+    pub(crate) fn subnets(&self) -> Vec<IpNet> {
+        self.subnet_v4.into_iter().chain(self.subnet_v6).collect()
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
             builtin: true,
             bridge: "criquet0".to_owned(),
-            subnet_v4: DEFAULT_V4.into(),
+            subnet_v4: Some(DEFAULT_V4.into()),
             subnet_v6: Some(DEFAULT_V6.into()),
             masquerade: true,
             mtu: None,
             name_prefix: "criquet".to_owned(),
+            source_check: true,
+            prefer: Some(Family::Ipv4),
             cni_conf_dir: "/etc/cni/net.d".into(),
             cni_bin_dirs: ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"]
                 .map(PathBuf::from)
                 .into(),
+            cni_conf_template: None,
             cni_max_conf: 1,
-            cache_dir: "/var/lib/criquet/cni".into(),
+            cache_dir: "/var/lib/cni".into(),
             cni_timeout: Duration::from_secs(120),
         }
     }
@@ -100,7 +124,7 @@ pub struct Network {
 struct Shared {
     options: Arc<Options>,
     worker: Worker,
-    cni: Cni,
+    cni: Arc<Cni>,
 }
 
 impl Network {
@@ -110,7 +134,7 @@ impl Network {
         let options = Arc::new(options);
         let builtin = Builtin::open(options.clone(), database.clone())?;
         let worker = Worker::start(builtin)?;
-        let cni = Cni::open(options.clone(), database)?;
+        let cni = Arc::new(Cni::open(options.clone(), database)?);
         Ok(Self { shared: Arc::new(Shared { options, worker, cni }) })
     }
 
@@ -131,14 +155,19 @@ impl Network {
         let networks = self.shared.cni.networks().await?;
         if !networks.is_empty() {
             worker.run(move |builtin| builtin.bring_up_loopback(namespace.as_fd())).await?;
-            return self.shared.cni.attach(networks, pod, netns_path).await;
+            let mut addresses = self.shared.cni.attach(networks, pod, netns_path).await?;
+            addresses.prefer(self.shared.options.prefer);
+            return Ok(addresses);
         }
         if !self.shared.options.builtin {
             let directory = self.shared.options.cni_conf_dir.clone();
             return Err(Error::NoNetwork { directory });
         }
         let pod = pod.clone();
-        worker.run(move |builtin| builtin.set_up(&pod, namespace.as_fd())).await
+        let set_up = worker.run(move |builtin| builtin.set_up(&pod, namespace.as_fd()));
+        let mut addresses = set_up.await?;
+        addresses.prefer(self.shared.options.prefer);
+        Ok(addresses)
     }
 
     /// Takes down the network of a pod, from what was recorded. Without a record there is
@@ -192,20 +221,44 @@ impl Network {
         self.shared.cni.collect_garbage(&live).await.and(builtin)
     }
 
-    /// Gives pods to come addresses of these subnets, from now on and after a restart.
-    /// Pods that run keep theirs. An empty list changes nothing.
-    pub fn set_pod_cidrs(&self, cidrs: &[IpNet]) -> Result<(), Error> {
+    /// Gives pods to come addresses of these subnets, from now on and after a restart: those
+    /// of the built-in network, and those of CNI plugins that ask for the node's subnets or
+    /// whose configuration is made of a template. Pods that run keep theirs. An empty list
+    /// changes nothing.
+    pub async fn set_pod_cidrs(&self, cidrs: &[IpNet]) -> Result<(), Error> {
         if cidrs.is_empty() {
             return Ok(());
         }
         check_subnets(cidrs)?;
-        let cidrs = cidrs.to_vec();
-        self.shared.worker.post(move |builtin| builtin.set_pod_cidrs(&cidrs))
+        let (cni, cidrs) = (Arc::clone(&self.shared.cni), cidrs.to_vec());
+        let of_builtin = cidrs.clone();
+        self.shared.worker.run(move |builtin| builtin.set_pod_cidrs(&of_builtin)).await?;
+        aside(move || cni.set_pod_cidrs(&cidrs)).await
     }
 
-    /// Removes the bridge and the rules of the built-in network from the host, for a
-    /// daemon that will not come back. Pods that still have it lose their connection.
-    pub async fn dismantle(&self) -> Result<(), Error> {
-        self.shared.worker.run(Builtin::dismantle).await
+    /// Whether a running pod still has what CNI plugins gave it, as far as they tell.
+    ///
+    /// # Errors
+    /// What a plugin finds missing.
+    pub async fn check(&self, sandbox: &str) -> Result<(), Error> {
+        self.shared.cni.check(sandbox).await
+    }
+
+    /// What there is of networks: the built-in one, and the pods of CNI networks.
+    ///
+    /// # Errors
+    /// When what is recorded cannot be read.
+    pub async fn list(&self) -> Result<(BridgeListing, Vec<PodListing>), Error> {
+        let bridge = self.shared.worker.run(|builtin| Ok(builtin.list())).await?;
+        Ok((bridge, self.shared.cni.list().await?))
+    }
+
+    /// Removes the bridge and the rules of the built-in network from the host; the next pod
+    /// makes them again.
+    ///
+    /// # Errors
+    /// When pods have it.
+    pub async fn remove_builtin(&self) -> Result<(), Error> {
+        self.shared.worker.run(Builtin::remove).await
     }
 }

@@ -25,6 +25,11 @@ pub struct PodRequest {
     pub cgroup_parent: String,
     /// The name servers of the pod.
     pub dns: Dns,
+    /// The addresses that the pod shall have, with or without prefix lengths; none for those
+    /// that the network gives it.
+    pub ips: Vec<String>,
+    /// The hardware address that it shall have; empty for one that the network gives it.
+    pub mac: String,
 }
 
 /// A port of the host that leads to a port of the pod.
@@ -100,4 +105,37 @@ pub struct Addresses {
     pub interfaces: Vec<String>,
     /// The network that made them: `builtin`, or the name of a CNI network.
     pub network: String,
+}
+
+impl Addresses {
+    /// Puts the addresses of a family first; the order within each stays.
+    pub(super) fn prefer(&mut self, family: Option<Family>) {
+        if let Some(family) = family {
+            self.ips.sort_by_key(|ip| ip.is_ipv4() != (family == Family::Ipv4));
+        }
+    }
+}
+
+/// A family of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+impl Family {
+    /// As configurations have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Family::Ipv4 => "ipv4",
+            Family::Ipv6 => "ipv6",
+        }
+    }
+
+    /// The family of such a name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Family::Ipv4, Family::Ipv6].into_iter().find(|family| family.name() == name)
+    }
 }

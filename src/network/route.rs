@@ -53,9 +53,8 @@ pub(super) struct Veth<'a> {
     pub(super) mtu: u32,
 }
 
-/// Adds the messages that make the pair, as a whole, and bring the host's end up.
-///
-/// The end on the bridge gets no link-local address: nothing of the host listens there.
+/// Adds the message that makes the pair, as a whole; the host's end is a port of the bridge,
+/// and not up.
 pub(super) fn add_veth(messages: &mut Messages, veth: &Veth<'_>) {
     messages.begin(libc::RTM_NEWLINK, CREATE | EXCLUSIVE, &link_header(0, 0));
     messages.put_text(IFLA_IFNAME, veth.host);
@@ -75,7 +74,14 @@ pub(super) fn add_veth(messages: &mut Messages, veth: &Veth<'_>) {
             });
         });
     });
-    configure_port(messages, veth.host);
+}
+
+/// Adds the message that makes a device which lets pass what it is sent, at its own pace.
+pub(super) fn add_ifb(messages: &mut Messages, name: &str) {
+    messages.begin(libc::RTM_NEWLINK, CREATE | EXCLUSIVE, &link_header(0, UP));
+    messages.put_text(IFLA_IFNAME, name);
+    one_queue(messages);
+    messages.nest(IFLA_LINKINFO, |info| info.put(IFLA_INFO_KIND, b"ifb"));
 }
 
 /// The kernel would make a queue, with objects in sysfs, for each processor of each end.
@@ -93,7 +99,10 @@ pub(super) fn add_port(messages: &mut Messages, name: &str, bridge: u32) {
     configure_port(messages, name);
 }
 
-fn configure_port(messages: &mut Messages, name: &str) {
+/// Adds the message that brings a port of the bridge up.
+///
+/// It gets no link-local address: nothing of the host listens there.
+pub(super) fn configure_port(messages: &mut Messages, name: &str) {
     messages.begin(libc::RTM_NEWLINK, 0, &link_header(0, UP));
     messages.put_text(IFLA_IFNAME, name);
     messages.nest(IFLA_AF_SPEC, |families| {
@@ -109,7 +118,7 @@ fn configure_port(messages: &mut Messages, name: &str) {
     });
 }
 
-/// Adds the messages that make a bridge and bring it up.
+/// Adds the message that makes a bridge, which is not up.
 pub(super) fn add_bridge(messages: &mut Messages, name: &str, mac: [u8; 6], mtu: u32) {
     messages.begin(libc::RTM_NEWLINK, CREATE | EXCLUSIVE, &link_header(0, 0));
     messages.put_text(IFLA_IFNAME, name);
@@ -118,8 +127,6 @@ pub(super) fn add_bridge(messages: &mut Messages, name: &str, mac: [u8; 6], mtu:
     // changes as pods come and go and makes their neighbour entries stale.
     messages.put(IFLA_ADDRESS, &mac);
     messages.nest(IFLA_LINKINFO, |info| info.put(IFLA_INFO_KIND, b"bridge"));
-    messages.begin(libc::RTM_NEWLINK, 0, &link_header(0, UP));
-    messages.put_text(IFLA_IFNAME, name);
 }
 
 /// Adds the message that brings a link up.

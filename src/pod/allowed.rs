@@ -17,8 +17,13 @@ pub const UMASK: Feature = &["io.criquet.umask", "io.kubernetes.cri-o.umask"];
 pub const WRITABLE_CGROUPS: Feature =
     &["io.criquet.writable-cgroups", "io.kubernetes.cri-o.cgroup2-mount-hierarchy-rw"];
 
+/// Addresses that CNI plugins shall give the pod, with commas between.
+pub const IPS: Feature = &["io.criquet.ips"];
+/// The hardware address that they shall give it.
+pub const MAC: Feature = &["io.criquet.mac"];
+
 /// All of them.
-const FEATURES: [Feature; 4] = [SHM_SIZE, ULIMITS, UMASK, WRITABLE_CGROUPS];
+const FEATURES: [Feature; 6] = [SHM_SIZE, ULIMITS, UMASK, WRITABLE_CGROUPS, IPS, MAC];
 
 /// The names of annotations that can be allowed.
 pub fn names() -> impl Iterator<Item = &'static str> {

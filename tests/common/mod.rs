@@ -78,13 +78,14 @@ impl Node {
             "root = {:?}\nstate = {:?}\nlisten = \"unix://{}\"\nnetns_dir = {:?}\n\
              cgroup_parent = \"/{cgroup}\"\nmonitor_path = {:?}\nlog_level = \"debug\"\n{driver}\n\
              {more}\n\
-             [cni]\nconf_dir = {:?}\n[registry]\nconfig_path = {:?}\n",
+             [cni]\nconf_dir = {:?}\ncache_dir = {:?}\n[registry]\nconfig_path = {:?}\n",
             path("root"),
             path("state"),
             path("criquet.sock"),
             path("netns"),
             env!("CARGO_BIN_EXE_criquet-monitor"),
             path("cni"),
+            path("cni-cache"),
             path("certs.d"),
         );
         fs::write(directory.path().join("config.toml"), config).unwrap();

@@ -132,3 +132,29 @@ async fn the_verbose_status_of_a_container_says_what_is_under_way_with_it() {
     answered("the first stop", stopping).await.unwrap().unwrap();
     node.remove_pod(&pod).await.unwrap();
 }
+
+#[tokio::test]
+async fn networks_are_listed_and_the_built_in_one_is_removed() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let mut config = requests::sandbox(&node, "pod");
+    config.port_mappings =
+        vec![v1::PortMapping { container_port: 80, host_port: 8080, ..Default::default() }];
+    let pod = node.run(config).await.unwrap();
+    let words = text(&criquet(&node, &["network", "ls", "--check"]));
+    for part in ["bridge criquet0, packets of ", "subnet 10.88.0.0/16, ", "/pod ", "8080->80/tcp"] {
+        assert!(words.contains(part), "{part:?} in\n{words}");
+    }
+    let output = criquet(&node, &["network", "ls", "-o", "json"]);
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["pods"][0]["sandbox_id"], pod);
+    assert_eq!(json["pods"][0]["addresses"][0], "10.88.0.2");
+    let refused = criquet(&node, &["network", "rm"]);
+    assert!(!refused.status.success());
+    let reason = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(reason.contains("1 pods") && reason.contains(&pod), "{reason}");
+    node.remove_pod(&pod).await.unwrap();
+    assert!(criquet(&node, &["network", "rm"]).status.success());
+    let links = node.inside("ip").args(["-o", "link"]).output().unwrap();
+    assert!(!text(&links).contains("criquet0"), "{}", text(&links));
+}

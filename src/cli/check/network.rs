@@ -31,6 +31,8 @@ pub(super) fn survey(options: &Options) -> Vec<Finding> {
         fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables").ok().as_deref(),
     ));
     findings.push(judge_firewall(firewall(), options, builtin));
+    findings.push(judge_neighbours(number, builtin));
+    findings.push(judge_connections(number));
     findings
 }
 
@@ -45,7 +47,11 @@ fn judge_cni(networks: &Result<Vec<CniNetwork>, Error>, options: &Options) -> Fi
         }
     };
     if networks.is_empty() && options.builtin {
-        return Finding::ok(what, format!("nothing in {directory}: the built-in network is used"));
+        let found = format!(
+            "nothing in {directory}: the built-in network is used, for pods of this node alone; \
+             traffic between nodes needs a CNI network"
+        );
+        return Finding::ok(what, found);
     }
     if networks.is_empty() {
         let mend = "install a CNI network there, or set network.builtin = true";
@@ -56,8 +62,17 @@ fn judge_cni(networks: &Result<Vec<CniNetwork>, Error>, options: &Options) -> Fi
     let found = networks.iter().map(describe).collect::<Vec<_>>().join("; ");
     let missing: Vec<&str> =
         networks.iter().flat_map(|network| &network.missing).map(String::as_str).collect();
-    if missing.is_empty() {
+    let too_old: Vec<String> = networks
+        .iter()
+        .flat_map(|network| network.too_old.iter().map(|plugin| (plugin, &network.version)))
+        .map(|(plugin, version)| format!("{plugin} does not know version {version}"))
+        .collect();
+    if missing.is_empty() && too_old.is_empty() {
         return Finding::ok(what, found);
+    }
+    if missing.is_empty() {
+        let mend = format!("{}; install a newer one, or lower cniVersion", too_old.join(", "));
+        return Finding::fail(what, found, mend);
     }
     let directories: Vec<String> =
         options.cni_bin_dirs.iter().map(|directory| directory.display().to_string()).collect();
@@ -69,19 +84,32 @@ fn judge_cni(networks: &Result<Vec<CniNetwork>, Error>, options: &Options) -> Fi
 fn devices(options: Options, builtin: bool) -> Vec<Finding> {
     let tried = aside(move || {
         unshare(libc::CLONE_NEWNET)?;
-        let bridge = probe::try_bridge();
-        let veth = probe::try_veth();
-        Ok((bridge, veth, probe::try_rules(&options)))
+        let (bridge, veth) = (probe::try_bridge(), probe::try_veth());
+        let sources = probe::try_source_check();
+        let bandwidth = probe::try_bandwidth(sources.is_ok());
+        Ok((bridge, veth, probe::try_rules(&options), sources, bandwidth))
     });
     let judge = if builtin { Finding::required } else { Finding::useful };
     match tried {
-        Ok((bridge, veth, rules)) => vec![
+        Ok((bridge, veth, rules, sources, bandwidth)) => vec![
             judge("bridge", bridge, "load the module: modprobe bridge"),
             judge("veth", veth, "load the module: modprobe veth"),
             judge(
                 "nftables",
                 rules,
                 "load the modules: modprobe -a nf_tables nft_chain_nat nft_fib_inet nft_masq nft_nat",
+            ),
+            Finding::useful(
+                "source check",
+                sources,
+                "load the modules: modprobe -a sch_ingress cls_bpf; without them pods of the \
+                 built-in network can send with the addresses of others",
+            ),
+            Finding::useful(
+                "bandwidth limits",
+                bandwidth,
+                "load the modules: modprobe -a sch_tbf sch_ingress cls_bpf act_mirred ifb; \
+                 without them pods with bandwidth annotations do not start",
             ),
         ],
         Err(error) => {
@@ -125,6 +153,54 @@ fn judge_bridged_packets(value: Option<&str>) -> Finding {
         Some("1") => Finding::ok(what, "on"),
         Some(_) => Finding::warn(what, "net.bridge.bridge-nf-call-iptables is 0", mend),
         None => Finding::warn(what, "not loaded", mend),
+    }
+}
+
+/// A setting that is a number; none of a kernel that does not have it.
+fn number(name: &str) -> Option<u64> {
+    let file = format!("/proc/sys/{}", name.replace('.', "/"));
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+/// Each pod of a node is a neighbour of the bridge: one of IPv4, two of IPv6.
+const LEAST_NEIGHBOURS: u64 = 1024;
+
+fn judge_neighbours(read: impl Fn(&str) -> Option<u64>, builtin: bool) -> Finding {
+    let what = "neighbour tables";
+    let tables = ["net.ipv4.neigh.default.gc_thresh3", "net.ipv6.neigh.default.gc_thresh3"];
+    let limits: Vec<(&str, u64)> =
+        tables.iter().filter_map(|name| Some((*name, read(name)?))).collect();
+    let found: Vec<String> = limits.iter().map(|(name, limit)| format!("{name}={limit}")).collect();
+    let found = found.join(" ");
+    let least = limits.iter().map(|(_, limit)| *limit).min().unwrap_or(u64::MAX);
+    let mend = "set gc_thresh3 (and gc_thresh2 to half of it) to four times the pods of a node, \
+                as in sysctl net.ipv4.neigh.default.gc_thresh3=8192: where it is full, pods and \
+                nodes cannot be reached";
+    match least {
+        0..LEAST_NEIGHBOURS => Finding::warn(what, found, mend),
+        LEAST_NEIGHBOURS..4096 if builtin => {
+            Finding::ok(what, format!("{found}: enough for {} pods on the bridge", least / 4))
+        }
+        _ => Finding::ok(what, found),
+    }
+}
+
+/// What kube-proxy sets at least.
+const LEAST_CONNECTIONS: u64 = 131_072;
+
+fn judge_connections(read: impl Fn(&str) -> Option<u64>) -> Finding {
+    let (what, name) = ("tracked connections", "net.netfilter.nf_conntrack_max");
+    match read(name) {
+        Some(limit) if limit < LEAST_CONNECTIONS => Finding::warn(
+            what,
+            format!("{name}={limit}"),
+            format!(
+                "set sysctl {name}={LEAST_CONNECTIONS} or more, unless kube-proxy does: new \
+                 connections are dropped where the table is full"
+            ),
+        ),
+        Some(limit) => Finding::ok(what, format!("{name}={limit}")),
+        None => Finding::ok(what, "not yet; the first rule loads them"),
     }
 }
 
@@ -177,9 +253,12 @@ fn judge_firewall(chains: io::Result<Vec<String>>, options: &Options, builtin: b
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, process::Command};
 
-    use super::{judge_bridged_packets, judge_cni, judge_firewall, judge_forwarding, judge_ipv6};
+    use super::{
+        judge_bridged_packets, judge_cni, judge_connections, judge_firewall, judge_forwarding,
+        judge_ipv6, judge_neighbours,
+    };
     use crate::{
         cli::check::Status,
         network::{Options, cni_networks},
@@ -212,6 +291,15 @@ mod tests {
         assert!(finding.mend.starts_with("install portmap in one of "), "{finding:?}");
         fs::write(bin.join("portmap"), "").unwrap();
         assert_eq!(judge(&options).status, Status::Ok);
+        // Installed by another process: a descriptor of this one would keep it from executing.
+        let old = directory.path().join("old");
+        fs::write(&old, "#!/bin/sh\necho '{\"supportedVersions\": [\"0.4.0\"]}'\n").unwrap();
+        let install = ["-m", "755", old.to_str().unwrap(), bin.to_str().unwrap()];
+        assert!(Command::new("install").args(install).status().unwrap().success());
+        fs::rename(bin.join("old"), bin.join("portmap")).unwrap();
+        let finding = judge(&options);
+        assert_eq!(finding.status, Status::Fail);
+        assert!(finding.mend.starts_with("portmap does not know version 1.0.0"), "{finding:?}");
         fs::write(conf.join("10-pods.conflist"), "{").unwrap();
         assert_eq!(judge(&options).status, Status::Fail);
     }
@@ -224,6 +312,17 @@ mod tests {
         assert_eq!(judge_forwarding(Some("0\n"), false).status, Status::Warn);
         assert_eq!(judge_bridged_packets(None).status, Status::Warn);
         assert_eq!(judge_bridged_packets(Some("1\n")).status, Status::Ok);
+    }
+
+    #[test]
+    fn tables_that_are_too_small() {
+        let neighbours = |limit: Option<u64>| judge_neighbours(|_| limit, true);
+        assert_eq!(neighbours(Some(128)).status, Status::Warn);
+        assert!(neighbours(Some(1024)).found.ends_with("enough for 256 pods on the bridge"));
+        assert_eq!(neighbours(Some(8192)).status, Status::Ok);
+        assert_eq!(neighbours(None).status, Status::Ok);
+        assert_eq!(judge_connections(|_| Some(65_536)).status, Status::Warn);
+        assert_eq!(judge_connections(|_| None).status, Status::Ok);
     }
 
     #[test]

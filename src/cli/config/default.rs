@@ -76,10 +76,10 @@ impl Default for NetworkConfig {
         Self {
             builtin: options.builtin,
             bridge: options.bridge,
-            subnet_v4: match options.subnet_v4 {
-                IpNet::V4(subnet) => subnet,
-                IpNet::V6(_) => Default::default(),
-            },
+            subnet_v4: options.subnet_v4.and_then(|subnet| match subnet {
+                IpNet::V4(subnet) => Some(subnet),
+                IpNet::V6(_) => None,
+            }),
             subnet_v6: options.subnet_v6.and_then(|subnet| match subnet {
                 IpNet::V6(subnet) => Some(subnet),
                 IpNet::V4(_) => None,
@@ -87,6 +87,8 @@ impl Default for NetworkConfig {
             masquerade: options.masquerade,
             mtu: options.mtu.unwrap_or(0),
             table: options.name_prefix,
+            source_check: options.source_check,
+            prefer: options.prefer.map_or("", network::Family::name).to_owned(),
         }
     }
 }
@@ -97,6 +99,8 @@ impl Default for CniConfig {
         Self {
             conf_dir: options.cni_conf_dir,
             bin_dirs: options.cni_bin_dirs,
+            conf_template: options.cni_conf_template,
+            cache_dir: options.cache_dir,
             max_conf: options.cni_max_conf,
             timeout: options.cni_timeout.as_secs(),
         }

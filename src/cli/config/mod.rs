@@ -133,9 +133,9 @@ pub struct NetworkConfig {
     pub builtin: bool,
     /// The name of its bridge.
     pub bridge: String,
-    /// The subnet of its IPv4 addresses.
+    /// The subnet of its IPv4 addresses; none for a network without.
     #[serde(with = "value::subnet_v4")]
-    pub subnet_v4: Ipv4Net,
+    pub subnet_v4: Option<Ipv4Net>,
     /// The subnet of its IPv6 addresses; none for a network without.
     #[serde(with = "value::subnet_v6")]
     pub subnet_v6: Option<Ipv6Net>,
@@ -145,6 +145,11 @@ pub struct NetworkConfig {
     pub mtu: u32,
     /// The name of its nftables table.
     pub table: String,
+    /// Whether pods can only send what has their own addresses as its source.
+    pub source_check: bool,
+    /// The family of a pod's first address, also where plugins give it: `ipv4`, `ipv6`, or
+    /// empty for the order in which they come.
+    pub prefer: String,
 }
 
 /// `[cni]`: networks of CNI plugins.
@@ -155,6 +160,12 @@ pub struct CniConfig {
     pub conf_dir: PathBuf,
     /// The directories of plugins, in the order of search.
     pub bin_dirs: Vec<PathBuf>,
+    /// What the configuration is made of when Kubernetes tells the node its subnets; none
+    /// where it comes from elsewhere.
+    #[serde(with = "value::optional_path")]
+    pub conf_template: Option<PathBuf>,
+    /// Where the results of plugins are kept for other programs.
+    pub cache_dir: PathBuf,
     /// How many networks a pod gets at most; 0 for all.
     pub max_conf: usize,
     /// How many seconds one plugin may take.

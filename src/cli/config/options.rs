@@ -95,15 +95,18 @@ impl Config {
         network::Options {
             builtin: network.builtin,
             bridge: network.bridge.clone(),
-            subnet_v4: network.subnet_v4.into(),
+            subnet_v4: network.subnet_v4.map(Into::into),
             subnet_v6: network.subnet_v6.map(Into::into),
             masquerade: network.masquerade,
             mtu: (network.mtu != 0).then_some(network.mtu),
             name_prefix: network.table.clone(),
+            source_check: network.source_check,
+            prefer: network::Family::of_name(&network.prefer),
             cni_conf_dir: cni.conf_dir.clone(),
             cni_bin_dirs: cni.bin_dirs.clone(),
             cni_max_conf: cni.max_conf,
-            cache_dir: self.root.join("cni"),
+            cni_conf_template: cni.conf_template.clone(),
+            cache_dir: cni.cache_dir.clone(),
             cni_timeout: Duration::from_secs(cni.timeout),
         }
     }

@@ -76,6 +76,7 @@ fn what_is_dumped_is_what_is_loaded() {
         ..Config::default()
     };
     config.network.subnet_v6 = None;
+    config.cni.conf_template = Some("/etc/cni/template".into());
     let dumped = toml::to_string(&config).unwrap();
     assert_eq!(Files::new(&[("config.toml", &dumped)]).load().unwrap(), config);
 }
@@ -105,7 +106,7 @@ fn an_unknown_key_is_named_with_its_place_and_its_likely_name() {
     let at = |name: &str| files.directory.path().join(name).display().to_string();
     let expected = format!(
         "{}:4:3: network.brigde: is not known; did you mean bridge? (there is builtin, bridge, \
-         subnet_v4, subnet_v6, masquerade, mtu, table)",
+         subnet_v4, subnet_v6, masquerade, mtu, table, source_check, prefer)",
         at("config.toml")
     );
     assert_eq!(found[0], expected);
@@ -234,7 +235,6 @@ fn options_follow_the_configuration() {
     config.root = "/data".into();
     config.network.mtu = 1400;
     assert_eq!(config.network_options().mtu, Some(1400));
-    assert_eq!(config.network_options().cache_dir, PathBuf::from("/data/cni"));
     assert_eq!(config.image_options().root, PathBuf::from("/data/images"));
     assert_eq!(config.pod_options().cgroup_parent, PathBuf::from("/criquet"));
     assert_eq!(config.socket(), PathBuf::from("/run/criquet/criquet.sock"));

@@ -207,17 +207,29 @@ impl Checks {
             let rule = "1 to 200 letters, digits and signs";
             self.fail("network.table", format!("a table's name has {rule}"));
         }
+        if !matches!(network.prefer.as_str(), "" | "ipv4" | "ipv6") {
+            let reason = "must be \"ipv4\", \"ipv6\", or empty for the order of the network";
+            self.fail("network.prefer", reason);
+        }
     }
 
     fn subnets(&mut self, config: &Config) {
         let network = &config.network;
-        let v4 = network.subnet_v4;
         let room = "must have room for a gateway and a pod";
-        if v4.prefix_len() > 30 || v4.prefix_len() < 8 {
-            self.fail("network.subnet_v4", format!("{room}; use a prefix of 8 to 30 bits"));
-        } else if v4.trunc() != v4 {
-            let reason = format!("{v4} has bits behind its prefix; write {}", v4.trunc());
-            self.fail("network.subnet_v4", reason);
+        match network.subnet_v4 {
+            None if network.subnet_v6.is_none() => {
+                let reason = "must be there, or else network.subnet_v6; set network.builtin = \
+                              false for no network";
+                self.fail("network.subnet_v4", reason);
+            }
+            Some(v4) if v4.prefix_len() > 30 || v4.prefix_len() < 8 => {
+                self.fail("network.subnet_v4", format!("{room}; use a prefix of 8 to 30 bits"));
+            }
+            Some(v4) if v4.trunc() != v4 => {
+                let reason = format!("{v4} has bits behind its prefix; write {}", v4.trunc());
+                self.fail("network.subnet_v4", reason);
+            }
+            _ => {}
         }
         let Some(v6) = network.subnet_v6 else { return };
         if v6.prefix_len() > 126 || v6.prefix_len() < 16 {
@@ -230,6 +242,10 @@ impl Checks {
 
     fn cni(&mut self, config: &Config) {
         self.absolute("cni.conf_dir", &config.cni.conf_dir);
+        self.absolute("cni.cache_dir", &config.cni.cache_dir);
+        if let Some(template) = &config.cni.conf_template {
+            self.absolute("cni.conf_template", template);
+        }
         for directory in &config.cni.bin_dirs {
             self.absolute("cni.bin_dirs", directory);
         }

@@ -73,24 +73,31 @@ pub(super) mod optional_path {
     }
 }
 
-/// An IPv4 subnet.
+/// An IPv4 subnet, or empty text for none.
 pub(super) mod subnet_v4 {
     use ipnet::Ipv4Net;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
     pub(in super::super) fn serialize<S: Serializer>(
-        subnet: &Ipv4Net,
+        subnet: &Option<Ipv4Net>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(subnet)
+        match subnet {
+            Some(subnet) => serializer.collect_str(subnet),
+            None => serializer.serialize_str(""),
+        }
     }
 
     pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<Ipv4Net, D::Error> {
+    ) -> Result<Option<Ipv4Net>, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map_err(|_| {
-            D::Error::custom(format!("{text:?} is no IPv4 subnet, such as \"10.88.0.0/16\""))
+        if text.is_empty() {
+            return Ok(None);
+        }
+        text.parse().map(Some).map_err(|_| {
+            let example = "such as \"10.88.0.0/16\", and not empty for none";
+            D::Error::custom(format!("{text:?} is no IPv4 subnet, {example}"))
         })
     }
 }

@@ -10,7 +10,7 @@ impl RuntimeServer {
         &self,
         request: v1::UpdateRuntimeConfigRequest,
     ) -> Result<v1::UpdateRuntimeConfigResponse, Status> {
-        node::update_runtime_config(&self.pods, request.runtime_config)?;
+        node::update_runtime_config(&self.pods, request.runtime_config).await?;
         Ok(v1::UpdateRuntimeConfigResponse {})
     }
 }

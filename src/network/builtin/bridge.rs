@@ -1,6 +1,7 @@
 //! The bridge: made at the first pod, and again when someone removed it.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{self, ErrorKind},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -74,6 +75,7 @@ impl Builtin {
     }
 
     fn address_bridge(&mut self, bridge: Bridge) -> Result<(), Error> {
+        ignore_routers(&self.options.bridge);
         let mut messages = Messages::new();
         route::set_up(&mut messages, bridge.index);
         for subnet in self.subnets() {
@@ -171,23 +173,47 @@ fn allow_forwarding(ipv6: bool) -> Result<(), Error> {
     Ok(())
 }
 
+/// The host takes no routes from pods: neither advertisements of routers nor redirects. Written
+/// before the bridge is up.
+fn ignore_routers(bridge: &str) {
+    for (family, key) in
+        [("ipv6", "accept_ra"), ("ipv6", "accept_redirects"), ("ipv4", "accept_redirects")]
+    {
+        let sysctl = format!("{family}/conf/{bridge}/{key}");
+        match write_sysctl(&sysctl, "0") {
+            // A kernel without this family.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(sysctl, %error, "the host may take routes from pods"),
+            Ok(()) => {}
+        }
+    }
+}
+
+/// A route that a router has told (`RTF_ADDRCONF`, `linux/ipv6_route.h`).
+const OF_ROUTER: u32 = 0x0004_0000;
+
 /// A host that forwards IPv6 stops listening to its routers unless it is told to go on
-/// (`accept_ra` 2), and would lose its own default route.
+/// (`accept_ra` 2), and would lose its own default route. Only devices that have a route of a
+/// router are told so: any other may belong to somebody who must not give this host routes.
 fn keep_router_advertisements() {
-    let Ok(devices) = fs::read_dir("/proc/sys/net/ipv6/conf") else { return };
-    for device in devices.flatten() {
-        let name = device.file_name();
-        let Some(name) = name.to_str().filter(|name| !matches!(*name, "all" | "default" | "lo"))
-        else {
-            continue;
-        };
-        let sysctl = format!("ipv6/conf/{name}/accept_ra");
+    let table = fs::read_to_string("/proc/thread-self/net/ipv6_route").unwrap_or_default();
+    let devices: BTreeSet<&str> = table.lines().filter_map(device_with_router).collect();
+    for device in devices {
+        let sysctl = format!("ipv6/conf/{device}/accept_ra");
         if read_sysctl(&sysctl).is_ok_and(|value| value == "1")
             && let Err(error) = write_sysctl(&sysctl, "2")
         {
-            tracing::warn!(device = name, %error, "the host may lose its IPv6 default route");
+            tracing::warn!(device, %error, "the host may lose its IPv6 default route");
         }
     }
+}
+
+/// The device of such a route, from a line of the table (proc_net(5)): flags and device are the
+/// last of its ten fields.
+fn device_with_router(line: &str) -> Option<&str> {
+    let mut fields = line.split_whitespace().skip(8);
+    let flags = u32::from_str_radix(fields.next()?, 16).ok()?;
+    fields.next().filter(|_| flags & OF_ROUTER != 0)
 }
 
 fn turn_on(sysctl: &str) -> Result<(), Error> {

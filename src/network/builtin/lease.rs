@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::{
     super::{
         Error,
+        bandwidth::Bandwidth,
         request::{PodRequest, PortMapping},
         route::octets,
     },
@@ -21,6 +22,8 @@ use super::{
 
 /// How the host's ends of the pods' devices are called, followed by 13 digits.
 pub(super) const LINK_PREFIX: &str = "cq";
+/// How the devices are called that a pod's packets wait in, with the same digits.
+pub(super) const SHAPER_PREFIX: &str = "cb";
 
 /// The record of a pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,16 +35,43 @@ pub(super) struct Lease {
     pub(super) link: String,
     /// The host ports that the pod asked for.
     pub(super) port_mappings: Vec<PortMapping>,
+    /// How many bits a second the pod may receive; none for as many as it can.
+    pub(super) ingress: Option<u64>,
+    /// The same of what it sends.
+    pub(super) egress: Option<u64>,
 }
 
 impl Lease {
-    pub(super) fn new(request: &PodRequest, addresses: Vec<IpNet>, salt: &str) -> Self {
+    pub(super) fn new(
+        request: &PodRequest,
+        addresses: Vec<IpNet>,
+        bandwidth: Bandwidth,
+        salt: &str,
+    ) -> Self {
         let mapped = |mapping: &&PortMapping| mapping.host_port != 0;
         Self {
             link: link_name(&request.sandbox_id, salt),
             port_mappings: request.port_mappings.iter().filter(mapped).cloned().collect(),
             addresses,
+            ingress: bandwidth.ingress,
+            egress: bandwidth.egress,
         }
+    }
+
+    /// The limits.
+    pub(super) fn bandwidth(&self) -> Bandwidth {
+        Bandwidth { ingress: self.ingress, egress: self.egress }
+    }
+
+    /// The name of the device that what the pod sends waits in.
+    pub(super) fn shaper(&self) -> String {
+        let digits = self.link.strip_prefix(LINK_PREFIX).unwrap_or(&self.link);
+        format!("{SHAPER_PREFIX}{digits}")
+    }
+
+    /// The devices of the host that are the pod's.
+    pub(super) fn devices(&self) -> impl Iterator<Item = String> {
+        std::iter::once(self.link.clone()).chain(self.egress.map(|_| self.shaper()))
     }
 
     /// The addresses alone.
@@ -92,7 +122,12 @@ impl Lease {
         if mine.is_empty() {
             return Ok(());
         }
-        for (owner, lease) in others {
+        // Most pods have none, or others.
+        let may_collide = |lease: &Lease| {
+            let theirs = &lease.port_mappings;
+            theirs.iter().any(|port| mine.iter().any(|own| own.port == port.host_port))
+        };
+        for (owner, lease) in others.iter().filter(|(_, lease)| may_collide(lease)) {
             let theirs = lease.host_ports();
             if let Some(port) = mine.iter().find(|port| theirs.iter().any(|o| collide(port, o))) {
                 return Err(Error::PortTaken {
@@ -145,7 +180,7 @@ fn link_name(sandbox: &str, salt: &str) -> String {
 mod tests {
     use std::{collections::HashMap, net::IpAddr};
 
-    use super::{Error, Lease};
+    use super::{Bandwidth, Error, Lease};
     use crate::network::request::{PodRequest, PortMapping, Protocol};
 
     fn lease(ports: &[(u16, Option<&str>)]) -> Lease {
@@ -161,7 +196,7 @@ mod tests {
             ..PodRequest::default()
         };
         let addresses = ["10.1.0.2/16", "fd00::2/64"].map(|a| a.parse().unwrap());
-        Lease::new(&request, addresses.into(), "test")
+        Lease::new(&request, addresses.into(), Bandwidth::default(), "test")
     }
 
     fn check(mine: &Lease, theirs: Lease) -> Result<(), Error> {

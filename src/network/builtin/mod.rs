@@ -15,12 +15,17 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    Error, Options, namespace,
+    Error, Options,
+    bandwidth::Bandwidth,
+    namespace,
     netlink::{Messages, Socket},
     request::{Addresses, PodRequest},
     route,
 };
-use crate::store::{Batch, Database};
+use crate::{
+    crash,
+    store::{Batch, Database},
+};
 
 pub(super) use settings::check_subnets;
 
@@ -29,8 +34,10 @@ use self::{lease::Lease, pool::Pool, reaper::Reaper, settings::check_names};
 mod bridge;
 mod conflict;
 mod connections;
+mod guard;
 mod join;
 mod lease;
+pub(super) mod listing;
 mod nftables;
 mod pool;
 mod ports;
@@ -38,6 +45,7 @@ pub mod probe;
 mod reaper;
 mod ruleset;
 mod settings;
+mod shaper;
 pub(super) mod worker;
 
 /// Leases by sandbox.
@@ -66,6 +74,8 @@ pub(super) struct Builtin {
     bridge: Option<bridge::Bridge>,
     rules: ports::Rules,
     reaper: Reaper,
+    /// The kernel cannot check the sources of packets, which has been said.
+    unguarded: bool,
     /// The thread did not come back from a pod's namespace.
     stranded: bool,
 }
@@ -91,6 +101,7 @@ impl Builtin {
             bridge: None,
             rules: ports::Rules::default(),
             reaper: Reaper::start(socket()?)?,
+            unguarded: false,
             stranded: false,
             home,
             options,
@@ -106,13 +117,17 @@ impl Builtin {
         request: &PodRequest,
         namespace: BorrowedFd<'_>,
     ) -> Result<Addresses, Error> {
+        check_wishes(request)?;
+        let bandwidth = Bandwidth::of(request)?;
         // A lease that is there already is that of an attempt whose end nobody saw.
         self.tear_down(&request.sandbox_id)?;
         let bridge = self.ensure_bridge()?;
-        let lease = self.take_lease(request)?;
-        let joined = self
-            .join(namespace, &lease, bridge)
-            .and_then(|()| self.open_ports(&request.sandbox_id, &lease));
+        let lease = self.take_lease(request, bandwidth)?;
+        crash::point("bridge: lease is recorded");
+        let joined = self.join(namespace, &lease, bridge).and_then(|()| {
+            crash::point("bridge: pod is joined");
+            self.open_ports(&request.sandbox_id, &lease)
+        });
         if let Err(error) = joined {
             if let Err(undo) = self.tear_down(&request.sandbox_id) {
                 tracing::warn!(sandbox.id = request.sandbox_id, error = %undo,
@@ -130,7 +145,8 @@ impl Builtin {
     /// Takes a pod off the network. Whether there was anything to take off.
     pub(super) fn tear_down(&mut self, sandbox: &str) -> Result<bool, Error> {
         let Some(lease) = self.leases.get(sandbox).cloned() else { return Ok(false) };
-        self.close_ports(&lease)?;
+        self.close_ports(sandbox, &lease)?;
+        crash::point("bridge: host ports are closed");
         // It is so whether or not a full disk takes it.
         self.database.observe(Batch::without(LEASES, sandbox)).later();
         self.leases.remove(sandbox);
@@ -151,7 +167,20 @@ impl Builtin {
                 self.reaper.bury(Lease { link: name, ..Lease::default() });
             }
         }
+        let links = route::links(&mut self.route).map_err(Error::kernel("list", "devices"))?;
+        let names: Vec<String> = links.into_iter().map(|link| link.name).collect();
+        for link in shaper::orphans(&names) {
+            self.reaper.bury(Lease { link, ..Lease::default() });
+        }
         Ok(())
+    }
+
+    /// Removes the bridge and the rules, where no pod has them.
+    pub(super) fn remove(&mut self) -> Result<(), Error> {
+        match self.leases.keys().min() {
+            Some(first) => Err(Error::InUse { count: self.leases.len(), first: first.clone() }),
+            None => self.dismantle(),
+        }
     }
 
     /// Removes the bridge and the rules.
@@ -168,7 +197,7 @@ impl Builtin {
     }
 
     /// Records the addresses that the pod gets before anything is made with them.
-    fn take_lease(&mut self, request: &PodRequest) -> Result<Lease, Error> {
+    fn take_lease(&mut self, request: &PodRequest, bandwidth: Bandwidth) -> Result<Lease, Error> {
         for address in self.reaper.buried() {
             self.used.remove(&address);
         }
@@ -176,7 +205,7 @@ impl Builtin {
         for pool in &mut self.pools {
             addresses.push(pool.next(&self.used)?);
         }
-        let lease = Lease::new(request, addresses, self.options.name_prefix.as_str());
+        let lease = Lease::new(request, addresses, bandwidth, self.options.name_prefix.as_str());
         lease.check_ports(&self.leases)?;
         let cursors: Vec<IpAddr> = self.pools.iter().map(Pool::cursor).collect();
         let failed = || Error::store(&request.sandbox_id);
@@ -194,6 +223,16 @@ impl Builtin {
         let leased = self.leases.values().flat_map(|lease| &lease.addresses).map(IpNet::trunc);
         self.pools.iter().map(Pool::subnet).chain(leased).collect()
     }
+}
+
+/// What only plugins can give.
+fn check_wishes(request: &PodRequest) -> Result<(), Error> {
+    if request.ips.is_empty() && request.mac.is_empty() {
+        return Ok(());
+    }
+    let reason = "io.criquet.ips and io.criquet.mac need a CNI network: the built-in network \
+                  chooses addresses itself";
+    Err(Error::Annotation { reason: reason.to_owned() })
 }
 
 /// Removes the table as somebody else would.

@@ -45,6 +45,11 @@ impl Pool {
         self.subnet
     }
 
+    /// How many addresses there are for pods.
+    pub(super) fn size(&self) -> u64 {
+        u64::try_from(self.last.saturating_sub(FIRST).saturating_add(1)).unwrap_or(u64::MAX)
+    }
+
     /// Where the search goes on.
     pub(super) fn cursor(&self) -> IpAddr {
         self.address(self.cursor)
@@ -59,7 +64,7 @@ impl Pool {
 
     /// The next address that is not in use.
     pub(super) fn next(&mut self, used: &HashSet<IpAddr>) -> Result<IpNet, Error> {
-        let size = self.last.saturating_sub(FIRST).saturating_add(1);
+        let size = u128::from(self.size());
         // Of more candidates than there are addresses in use, one is free.
         let candidates = size.min(used.len() as u128 + 1);
         for _ in 0..candidates {

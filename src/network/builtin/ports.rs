@@ -74,10 +74,11 @@ impl Builtin {
     }
 
     /// The pod's host ports lead nowhere any more.
-    pub(super) fn close_ports(&mut self, lease: &Lease) -> Result<(), Error> {
+    pub(super) fn close_ports(&mut self, sandbox: &str, lease: &Lease) -> Result<(), Error> {
         if !has_ports(lease) {
             return Ok(());
         }
+        self.unroute_loopback(sandbox);
         let table = self.options.name_prefix.clone();
         let result = self
             .netfilter()
@@ -164,6 +165,20 @@ impl Builtin {
         write_sysctl(&sysctl, "1").map_err(Error::kernel("set sysctl", sysctl))?;
         self.rules.loopback = true;
         Ok(())
+    }
+
+    /// Takes that back once no pod needs it: `sandbox` is about to go.
+    fn unroute_loopback(&mut self, sandbox: &str) {
+        let still = |(name, lease): (&String, &Lease)| name != sandbox && has_ports(lease);
+        if self.leases.iter().any(still) {
+            return;
+        }
+        let sysctl = format!("ipv4/conf/{}/route_localnet", self.options.bridge);
+        match write_sysctl(&sysctl, "0") {
+            // The bridge is gone, or will be asked again when the next pod goes.
+            Err(error) => tracing::debug!(%error, sysctl, "it cannot be turned off"),
+            Ok(()) => self.rules.loopback = false,
+        }
     }
 
     fn netfilter(&mut self) -> io::Result<&mut Socket> {

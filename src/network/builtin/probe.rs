@@ -3,15 +3,17 @@
 //!
 //! All of these work on the network namespace of the calling thread.
 
-use std::io;
+use std::io::{self, ErrorKind};
 
 use super::{
     super::{
-        Options, namespace,
+        Error, Options, namespace,
         netlink::{Messages, Socket, attributes, read_u32},
         route::{self, Veth},
     },
-    ruleset,
+    guard,
+    lease::Lease,
+    ruleset, shaper,
 };
 
 const DUMP: u16 = 0x300;
@@ -27,6 +29,7 @@ const FAMILIES: [(u8, &str); 3] = [(1, "inet"), (2, "ip"), (10, "ip6")];
 
 /// The device names that are made here; nothing else has them in an empty namespace.
 const BRIDGE: &str = "probe0";
+const PORT: &str = "probe1";
 
 /// Makes a bridge.
 ///
@@ -48,7 +51,7 @@ pub fn try_veth() -> io::Result<()> {
     let namespace = namespace::current()?;
     let mut messages = Messages::new();
     let veth = Veth {
-        host: "probe1",
+        host: PORT,
         bridge,
         namespace: std::os::fd::AsFd::as_fd(&namespace),
         peer: "probe2",
@@ -59,12 +62,43 @@ pub fn try_veth() -> io::Result<()> {
     socket.send_all(messages)
 }
 
+/// Puts the filter of a pod's sources on the device of [`try_veth`].
+///
+/// # Errors
+/// The kernel's refusal, also that it has no such filters.
+pub fn try_source_check() -> io::Result<()> {
+    let mut socket = Socket::route()?;
+    let device = route::index_of(&socket, PORT)?;
+    let lease = Lease { link: PORT.to_owned(), ..Lease::default() };
+    match guard::install(&mut socket, device, &lease) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(ErrorKind::NotFound.into()),
+        Err(Error::Kernel { source, .. }) => Err(source),
+        Err(error) => Err(io::Error::other(error)),
+    }
+}
+
+/// Limits the bandwidth of that device in both directions, after [`try_source_check`].
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn try_bandwidth(has_filters: bool) -> io::Result<()> {
+    let mut socket = Socket::route()?;
+    let device = route::index_of(&socket, PORT)?;
+    let rate = Some(1_000_000);
+    let lease = Lease { link: PORT.to_owned(), ingress: rate, egress: rate, ..Lease::default() };
+    match shaper::limit(&mut socket, device, &lease, has_filters) {
+        Err(Error::Bandwidth { source }) => Err(source),
+        other => other.map_err(io::Error::other),
+    }
+}
+
 /// Makes the rules of the network as they are configured.
 ///
 /// # Errors
 /// The kernel's refusal.
 pub fn try_rules(options: &Options) -> io::Result<()> {
-    let subnets: Vec<_> = std::iter::once(options.subnet_v4).chain(options.subnet_v6).collect();
+    let subnets = options.subnets();
     let masquerade = if options.masquerade { subnets.clone() } else { Vec::new() };
     let mut socket = Socket::netfilter()?;
     ruleset::rebuild(&mut socket, &options.name_prefix, BRIDGE, &masquerade, &subnets, &[])

@@ -82,12 +82,13 @@ fn run(mut socket: Socket, queue: &Receiver<Lease>, buried: &Mutex<Vec<IpAddr>>)
 
 fn remove(socket: &mut Socket, leases: &[Lease]) {
     let mut messages = Messages::new();
-    for lease in leases {
-        route::set_group(&mut messages, &lease.link, GROUP);
+    let devices: Vec<String> = leases.iter().flat_map(Lease::devices).collect();
+    for device in &devices {
+        route::set_group(&mut messages, device, GROUP);
     }
     match socket.send(messages) {
         // All of them are gone already.
-        Ok(refusals) if refusals.len() == leases.len() => return,
+        Ok(refusals) if refusals.len() == devices.len() => return,
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "cannot mark devices for their removal"),
     }

@@ -30,7 +30,7 @@ impl Builtin {
     }
 
     fn configured_subnets(&self) -> Vec<IpNet> {
-        std::iter::once(self.options.subnet_v4).chain(self.options.subnet_v6).collect()
+        self.options.subnets()
     }
 
     /// Uses other subnets for the pods to come.

@@ -49,17 +49,4 @@ impl Worker {
         self.jobs.send(job).map_err(|_| Error::WorkerEnded)?;
         outcome.await.map_err(|_| Error::WorkerEnded)?
     }
-
-    /// Does the work later; a failure is logged.
-    pub(in super::super) fn post(
-        &self,
-        work: impl FnOnce(&mut Builtin) -> Result<(), Error> + Send + 'static,
-    ) -> Result<(), Error> {
-        let job: Job = Box::new(move |builtin| {
-            if let Err(error) = work(builtin) {
-                tracing::error!(%error, "the built-in network cannot be changed");
-            }
-        });
-        self.jobs.send(job).map_err(|_| Error::WorkerEnded)
-    }
 }

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{super::request::PodRequest, config::NetworkList};
+use super::{super::request::PodRequest, list::NetworkList};
 
 /// A pod and its networks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,6 +18,9 @@ pub(super) struct Attachment {
     pub(super) netns: String,
     /// The networks in the order in which they were attached.
     pub(super) networks: Vec<Attached>,
+    /// The subnets of the node at that time.
+    #[serde(default)]
+    pub(super) ranges: Vec<IpNet>,
 }
 
 /// One network of a pod.
@@ -37,6 +40,14 @@ pub(super) struct Attached {
 struct CniResult {
     interfaces: Vec<Interface>,
     ips: Vec<Ip>,
+    /// Before version 0.3.0 there was one address of each family.
+    ip4: Option<OldIp>,
+    ip6: Option<OldIp>,
+}
+
+#[derive(Debug, Deserialize)]
+struct OldIp {
+    ip: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -58,11 +69,13 @@ pub(super) fn addresses(result: &Value) -> Result<Vec<IpAddr>, String> {
         Some(interface) => !interface.sandbox.is_empty(),
         None => true,
     };
-    let parse = |ip: &Ip| {
-        let address = ip.address.parse::<IpNet>().map(|net| net.addr());
-        address.map_err(|error| format!("address {:?}: {error}", ip.address))
+    let parse = |text: &String| {
+        let address = text.parse::<IpNet>().map(|net| net.addr());
+        address.map_err(|error| format!("address {text:?}: {error}"))
     };
-    result.ips.iter().filter(inside).map(parse).collect()
+    let new = result.ips.iter().filter(inside).map(|ip| &ip.address);
+    let old = result.ip4.iter().chain(&result.ip6).map(|old| &old.ip);
+    new.chain(old).map(parse).collect()
 }
 
 #[cfg(test)]
@@ -86,5 +99,7 @@ mod tests {
         assert_eq!(found, ["10.0.0.5", "fd00::5"]);
         assert!(addresses(&json!({"ips": [{"address": "x"}]})).is_err());
         assert!(addresses(&json!({})).unwrap().is_empty());
+        let old = json!({"ip4": {"ip": "10.0.0.5/24"}, "ip6": {"ip": "fd00::5/64"}});
+        assert_eq!(addresses(&old).unwrap().len(), 2);
     }
 }

@@ -1,12 +1,17 @@
-//! The results of plugins as files, for other programs of the node that look for them.
+//! The results of plugins as files, for other programs of the node that look for them: in the
+//! form, and by default in the place, of the specification's own library (`cniCacheV1`).
 //! What this daemon itself needs is in its database.
 
 use std::{fs, io::ErrorKind, path::PathBuf};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::{super::Error, attachment::Attached};
+use super::{
+    super::{Error, request::PodRequest},
+    attachment::Attached,
+    capability,
+};
 
 /// The directory of results.
 #[derive(Debug, Clone)]
@@ -22,29 +27,32 @@ impl Cache {
     /// Writes the result of a network.
     pub(super) fn write(
         &self,
-        sandbox: &str,
+        pod: &PodRequest,
         netns: &str,
         attached: &Attached,
+        values: &Map<String, Value>,
         result: &Value,
     ) -> Result<(), Error> {
-        let path = self.path(sandbox, attached);
+        let path = self.path(&pod.sandbox_id, attached);
         let failed = |source| Error::File { operation: "write", path: path.clone(), source };
-        let configuration = json!({
-            "cniVersion": attached.list.version,
-            "name": attached.list.name,
-            "plugins": attached.list.plugins,
-        });
+        let list = &attached.list;
+        let configuration =
+            json!({ "cniVersion": list.version, "name": list.name, "plugins": list.plugins });
         let entry = json!({
             "kind": "cniCacheV1",
-            "containerId": sandbox,
+            "containerId": pod.sandbox_id,
             "config": STANDARD.encode(configuration.to_string()),
             "ifName": attached.interface,
-            "networkName": attached.list.name,
+            "networkName": list.name,
             "netns": netns,
+            "cniArgs": capability::arguments(pod).map(|(key, value)| [key, value]),
+            "capabilityArgs": values,
             "result": result,
         });
         fs::create_dir_all(&self.directory).map_err(failed)?;
-        let temporary = path.with_extension("new");
+        // Names may hold dots: nothing of them is an ending.
+        let mut temporary = path.clone().into_os_string();
+        temporary.push(".new");
         fs::write(&temporary, entry.to_string()).map_err(failed)?;
         fs::rename(&temporary, &path).map_err(failed)
     }

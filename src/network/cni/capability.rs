@@ -1,18 +1,16 @@
 //! What plugins are told about the pod beyond their configuration: `CNI_ARGS`, and the
 //! capabilities that they declare.
 
+use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
-use super::super::request::PodRequest;
-use crate::quantity;
+use super::super::{Error, bandwidth::Bandwidth, request::PodRequest};
 
-const INGRESS: &str = "kubernetes.io/ingress-bandwidth";
-const EGRESS: &str = "kubernetes.io/egress-bandwidth";
 /// What a limit may exceed for a moment; the bandwidth plugin demands a value.
 const BURST: u64 = i32::MAX as u64;
 
-/// The value of `CNI_ARGS`.
-pub(super) fn arguments(pod: &PodRequest) -> String {
+/// What plugins are told by their environment.
+pub(super) fn arguments(pod: &PodRequest) -> [(&'static str, &str); 5] {
     [
         ("IgnoreUnknown", "1"),
         ("K8S_POD_NAMESPACE", &pod.namespace),
@@ -20,12 +18,15 @@ pub(super) fn arguments(pod: &PodRequest) -> String {
         ("K8S_POD_INFRA_CONTAINER_ID", &pod.sandbox_id),
         ("K8S_POD_UID", &pod.uid),
     ]
-    .map(|(key, value)| format!("{key}={value}"))
-    .join(";")
 }
 
-/// All that can be told, by capability.
-pub(super) fn values(pod: &PodRequest) -> Result<Map<String, Value>, String> {
+/// The value of `CNI_ARGS`.
+pub(super) fn arguments_text(pod: &PodRequest) -> String {
+    arguments(pod).map(|(key, value)| format!("{key}={value}")).join(";")
+}
+
+/// All that can be told, by capability; `ranges` are the subnets of the node.
+pub(super) fn values(pod: &PodRequest, ranges: &[IpNet]) -> Result<Map<String, Value>, Error> {
     let mut values = Map::new();
     let mappings: Vec<Value> = pod
         .port_mappings
@@ -56,19 +57,25 @@ pub(super) fn values(pod: &PodRequest) -> Result<Map<String, Value>, String> {
     if !pod.cgroup_parent.is_empty() {
         values.insert("cgroupPath".to_owned(), json!(pod.cgroup_parent));
     }
+    if !ranges.is_empty() {
+        let range = |subnet: &IpNet| json!([{ "subnet": subnet }]);
+        values.insert("ipRanges".to_owned(), ranges.iter().map(range).collect());
+    }
+    if !pod.ips.is_empty() {
+        values.insert("ips".to_owned(), json!(pod.ips));
+    }
+    if !pod.mac.is_empty() {
+        values.insert("mac".to_owned(), json!(pod.mac));
+    }
     values.insert("io.kubernetes.cri.pod-annotations".to_owned(), json!(pod.annotations));
     Ok(values)
 }
 
-fn bandwidth(pod: &PodRequest) -> Result<Option<Value>, String> {
+fn bandwidth(pod: &PodRequest) -> Result<Option<Value>, Error> {
+    let Bandwidth { ingress, egress } = Bandwidth::of(pod)?;
     let mut limits = Map::new();
-    for (annotation, direction) in [(INGRESS, "ingress"), (EGRESS, "egress")] {
-        if let Some(text) = pod.annotations.get(annotation) {
-            let rate =
-                quantity::whole(text).filter(|rate| (1_000..=1_000_000_000_000_000).contains(rate));
-            let rate = rate.ok_or_else(|| {
-                format!("annotation {annotation} {text:?} is no rate from 1k to 1P bits a second")
-            })?;
+    for (rate, direction) in [(ingress, "ingress"), (egress, "egress")] {
+        if let Some(rate) = rate {
             limits.insert(format!("{direction}Rate"), json!(rate));
             limits.insert(format!("{direction}Burst"), json!(BURST));
         }

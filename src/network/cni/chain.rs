@@ -10,9 +10,9 @@ use super::{
     ATTACHMENTS, Cni, aside,
     attachment::{Attached, Attachment, addresses},
     capability,
-    config::NetworkList,
+    list::NetworkList,
 };
-use crate::store::Batch;
+use crate::{crash, store::Batch};
 
 impl Cni {
     /// Adds the pod to one network after the other.
@@ -27,12 +27,13 @@ impl Cni {
                 verb: "ADD",
                 reason,
             })?;
+            crash::point("CNI: added, and not recorded");
             {
                 let (cache, attached, result) =
                     (self.cache.clone(), attached.clone(), result.clone());
-                let (sandbox, netns) =
-                    (attachment.request.sandbox_id.clone(), attachment.netns.clone());
-                aside(move || cache.write(&sandbox, &netns, &attached, &result)).await?;
+                let (pod, netns) = (attachment.request.clone(), attachment.netns.clone());
+                let values = capability::values(&pod, &attachment.ranges)?;
+                aside(move || cache.write(&pod, &netns, &attached, &values, &result)).await?;
             }
             found.ips.extend(ips);
             found.interfaces.push(attached.interface.clone());
@@ -48,18 +49,40 @@ impl Cni {
     }
 
     async fn add(&self, attachment: &Attachment, attached: &Attached) -> Result<Value, Error> {
-        let pod = &attachment.request;
-        let values = capabilities(pod)?;
-        let environment = environment(pod, &attached.interface, &attachment.netns);
+        let values = capability::values(&attachment.request, &attachment.ranges)?;
+        let environment = environment(&attachment.request, &attached.interface, &attachment.netns);
         let call = self.call("ADD", &environment);
         let mut previous = None;
         for plugin in &attached.list.plugins {
             let mut configuration = configuration(&attached.list, plugin, Some(&values));
             insert_previous(&mut configuration, previous.as_ref());
             let result = call.execute(kind_of(plugin), &configuration).await?;
+            crash::point("CNI: a plugin has added");
             previous = result.or(previous);
         }
         Ok(previous.unwrap_or_else(|| json!({})))
+    }
+
+    /// Asks the plugins of all networks whether the pod still has what they gave it. Those
+    /// that do not know the question are passed by, and networks that are not to be asked.
+    pub(super) async fn check_all(&self, attachment: &Attachment) -> Result<(), Error> {
+        let values = capability::values(&attachment.request, &attachment.ranges)?;
+        for attached in &attachment.networks {
+            let list = &attached.list;
+            let Some(result) = &attached.result else { continue };
+            if list.disable_check || !list.speaks("0.4.0") {
+                continue;
+            }
+            let environment =
+                environment(&attachment.request, &attached.interface, &attachment.netns);
+            let call = self.call("CHECK", &environment);
+            for plugin in &list.plugins {
+                let mut configuration = configuration(list, plugin, Some(&values));
+                insert_previous(&mut configuration, Some(result));
+                call.execute_if_known(kind_of(plugin), &configuration).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Detaches in reverse order, goes on after a failure, and forgets the pod only when
@@ -93,7 +116,7 @@ impl Cni {
         netns: &str,
     ) -> Result<(), Error> {
         let pod = &attachment.request;
-        let values = capabilities(pod)?;
+        let values = capability::values(pod, &attachment.ranges)?;
         let environment = environment(pod, &attached.interface, netns);
         let call = self.call("DEL", &environment);
         for plugin in attached.list.plugins.iter().rev() {
@@ -102,6 +125,7 @@ impl Cni {
                 insert_previous(&mut configuration, attached.result.as_ref());
             }
             call.execute(kind_of(plugin), &configuration).await?;
+            crash::point("CNI: a plugin has deleted");
         }
         Ok(())
     }
@@ -145,12 +169,8 @@ fn environment(pod: &PodRequest, interface: &str, netns: &str) -> [(&'static str
         ("CNI_CONTAINERID", pod.sandbox_id.clone()),
         ("CNI_NETNS", netns.to_owned()),
         ("CNI_IFNAME", interface.to_owned()),
-        ("CNI_ARGS", capability::arguments(pod)),
+        ("CNI_ARGS", capability::arguments_text(pod)),
     ]
-}
-
-pub(super) fn capabilities(pod: &PodRequest) -> Result<Map<String, Value>, Error> {
-    capability::values(pod).map_err(|reason| Error::Annotation { reason })
 }
 
 /// The plugin's program.

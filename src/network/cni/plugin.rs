@@ -3,11 +3,13 @@
 
 use std::{
     io::ErrorKind,
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::{
@@ -21,6 +23,11 @@ use crate::sys::descriptors;
 
 /// No result is larger; what a plugin writes beyond is cut off.
 const OUTPUT_LIMIT: u64 = 1 << 20;
+/// How long what a plugin wrote may take to be read after its end.
+const AFTER_THE_END: Duration = Duration::from_millis(500);
+
+/// The code of a plugin that does not know a command.
+const UNKNOWN_COMMAND: u32 = 4;
 
 /// One call of a plugin.
 pub(super) struct Call<'a> {
@@ -43,29 +50,35 @@ impl Call<'_> {
     ) -> Result<Option<Value>, Error> {
         let program = self.find(plugin)?;
         let mut child = self.start(&program)?;
-        let group = child.id();
+        let mut group = Group(child.id());
         let input = configuration.to_string();
         let begin = Instant::now();
         let finished = timeout(self.limit, converse(&mut child, input.as_bytes())).await;
         let Ok(outcome) = finished else {
-            // The plugin's own children as well: it may be a script.
-            if let Some(group) = group.and_then(|id| i32::try_from(id).ok()) {
-                let group = rustix::process::Pid::from_raw(group);
-                let _ = group.map(|group| {
-                    rustix::process::kill_process_group(group, rustix::process::Signal::KILL)
-                });
-            }
-            let _ = child.kill().await;
+            // It is not waited for: what the kernel does not end would hold up the pod.
             return Err(Error::PluginTimeout {
                 plugin: plugin.to_owned(),
                 verb: self.verb,
                 seconds: self.limit.as_secs(),
             });
         };
+        group.0 = None;
         tracing::debug!(plugin, verb = self.verb, took = ?begin.elapsed(), "a CNI plugin ended");
         let output =
             outcome.map_err(|source| Error::PluginStart { path: program.clone(), source })?;
         self.interpret(plugin, &output)
+    }
+
+    /// The same for a command that older plugins do not know: they have nothing to say.
+    pub(super) async fn execute_if_known(
+        &self,
+        plugin: &str,
+        configuration: &Value,
+    ) -> Result<(), Error> {
+        match self.execute(plugin, configuration).await {
+            Err(Error::Plugin { code: UNKNOWN_COMMAND, .. }) => Ok(()),
+            other => other.map(drop),
+        }
     }
 
     fn find(&self, plugin: &str) -> Result<PathBuf, Error> {
@@ -105,14 +118,22 @@ impl Call<'_> {
                 reason: error.to_string(),
             });
         }
-        let report: Report = serde_json::from_slice(text).unwrap_or_else(|_| Report {
+        // What one that was killed wrote may be its result, and no report.
+        let report = match output.signal {
+            None => serde_json::from_slice(text).ok(),
+            Some(_) => None,
+        };
+        let report: Report = report.unwrap_or_else(|| Report {
             code: output.code.and_then(|code| u32::try_from(code).ok()).unwrap_or_default(),
             msg: [text, output.stderr.trim_ascii()]
                 .map(|part| String::from_utf8_lossy(part).into_owned())
                 .join(" ")
                 .trim()
                 .to_owned(),
-            details: String::new(),
+            details: match output.signal {
+                Some(signal) => format!("it was ended by signal {signal}"),
+                None => String::new(),
+            },
         });
         Err(Error::Plugin {
             plugin: plugin.to_owned(),
@@ -121,6 +142,19 @@ impl Call<'_> {
             message: if report.msg.is_empty() { "no reason given".to_owned() } else { report.msg },
             details: report.details,
         })
+    }
+}
+
+/// A plugin's processes, for it may be a script: they end with it when it is given up.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let leader = self.0.and_then(|id| i32::try_from(id).ok());
+        if let Some(leader) = leader.and_then(Pid::from_raw) {
+            // The leader is not reaped yet, so that nobody else can have its number.
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
     }
 }
 
@@ -133,8 +167,10 @@ struct Report {
     details: String,
 }
 
+#[derive(Default)]
 struct Output {
     code: Option<i32>,
+    signal: Option<i32>,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
 }
@@ -149,18 +185,40 @@ async fn converse(child: &mut Child, input: &[u8]) -> std::io::Result<Output> {
             other => other,
         }
     };
-    let ((), stdout, stderr, status) =
-        tokio::try_join!(write, read(stdout), read(stderr), child.wait())?;
-    Ok(Output { code: status.code(), stdout, stderr })
+    let mut output = Output::default();
+    let (own, errors) = (&mut output.stdout, &mut output.stderr);
+    let streams =
+        async { tokio::try_join!(write, read(stdout, own), read(stderr, errors)).map(drop) };
+    let status = {
+        tokio::pin!(streams);
+        tokio::select! {
+            biased;
+            read = &mut streams => {
+                read?;
+                child.wait().await?
+            }
+            status = child.wait() => {
+                let status = status?;
+                // What it wrote lies in the pipes. A process that it left behind may keep them
+                // open, and does not count.
+                if let Ok(read) = timeout(AFTER_THE_END, &mut streams).await {
+                    read?;
+                }
+                status
+            }
+        }
+    };
+    output.code = status.code();
+    output.signal = status.signal();
+    Ok(output)
 }
 
-async fn read(stream: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+async fn read(stream: Option<impl AsyncRead + Unpin>, bytes: &mut Vec<u8>) -> std::io::Result<()> {
     if let Some(mut stream) = stream {
-        (&mut stream).take(OUTPUT_LIMIT).read_to_end(&mut bytes).await?;
+        (&mut stream).take(OUTPUT_LIMIT).read_to_end(bytes).await?;
         tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
     }
-    Ok(bytes)
+    Ok(())
 }
 
 fn join(directories: &[PathBuf], separator: &str) -> String {

@@ -72,9 +72,6 @@ fn the_world_sees_the_address_of_the_host() {
         assert!(pod.inside(move || fetch(address)).is_some());
         assert_eq!(peer.join().unwrap(), "192.0.2.1");
         assert_eq!(namespace::read_sysctl("ipv4/ip_forward").unwrap(), "1");
-        // The host forwards now and still listens to its routers.
-        let sysctl = namespace::read_sysctl("ipv6/conf/uplink0/accept_ra");
-        assert_eq!(sysctl.unwrap(), "2");
     });
 }
 
@@ -86,6 +83,7 @@ pub fn connect_to_world(world: &Pod) {
     socket.send_all(messages).unwrap();
     let index = route::index_of(&socket, "uplink0").unwrap();
     let mut messages = Messages::new();
+    route::set_up(&mut messages, index);
     route::add_address(&mut messages, index, "192.0.2.1/24".parse().unwrap());
     route::add_default_route(&mut messages, index, "192.0.2.2".parse().unwrap());
     let veth = route::Veth {
@@ -97,6 +95,7 @@ pub fn connect_to_world(world: &Pod) {
         mtu: 1400,
     };
     route::add_veth(&mut messages, &veth);
+    route::configure_port(&mut messages, "uplinkport0");
     socket.send_all(messages).unwrap();
     world.inside(|| {
         let mut socket = Socket::route().unwrap();

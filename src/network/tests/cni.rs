@@ -17,31 +17,33 @@ name=$(basename "$0")
 number=$(ls log | wc -l)
 { echo "$CNI_COMMAND $name"; cat; echo; env | grep ^CNI_; } > "log/$(printf %03d "$number")"
 cat "answer.$name.$CNI_COMMAND" 2> /dev/null
-[ -e "sleep.$name.$CNI_COMMAND" ] && { sleep 60; }
+[ -e "sleep.$name.$CNI_COMMAND" ] && { sleep 60 & echo $! > child; wait; }
+[ -e "leave.$name.$CNI_COMMAND" ] && { sleep 60 & echo $! > child; }
+[ -e "kill.$name.$CNI_COMMAND" ] && kill -9 $$
 exit "$(cat "exit.$name.$CNI_COMMAND" 2> /dev/null || echo 0)"
 "#;
 
 /// A host whose plugins `one` and `two` are such.
-struct Fake {
-    host: Host,
+pub struct Fake {
+    pub host: Host,
 }
 
 /// What a plugin was told.
-struct Told {
-    call: String,
-    configuration: Value,
+pub struct Told {
+    pub call: String,
+    pub configuration: Value,
     environment: Vec<String>,
 }
 
 impl Told {
-    fn variable(&self, name: &str) -> &str {
+    pub fn variable(&self, name: &str) -> &str {
         let start = format!("{name}=");
         self.environment.iter().find_map(|line| line.strip_prefix(&start)).unwrap_or("(unset)")
     }
 }
 
 impl Fake {
-    fn new(version: &str) -> Self {
+    pub fn new(version: &str) -> Self {
         let host = Host::with(|options| options.cni_timeout = Duration::from_secs(20));
         let fake = Self { host };
         for directory in ["net.d", "bin", "log"] {
@@ -73,30 +75,30 @@ impl Fake {
         fake
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.host.directory.path().join(name)
     }
 
-    fn configure(&self, list: &Value) {
+    pub fn configure(&self, list: &Value) {
         fs::write(self.path("net.d/10-fake.conflist"), list.to_string()).unwrap();
     }
 
-    fn answer(&self, plugin: &str, verb: &str, answer: &Value) {
+    pub fn answer(&self, plugin: &str, verb: &str, answer: &Value) {
         fs::write(self.path(&format!("answer.{plugin}.{verb}")), answer.to_string()).unwrap();
     }
 
-    fn fail(&self, plugin: &str, verb: &str, error: &Value) {
+    pub fn fail(&self, plugin: &str, verb: &str, error: &Value) {
         self.answer(plugin, verb, error);
         fs::write(self.path(&format!("exit.{plugin}.{verb}")), "1").unwrap();
     }
 
-    fn recover(&self, plugin: &str, verb: &str) {
+    pub fn recover(&self, plugin: &str, verb: &str) {
         fs::remove_file(self.path(&format!("answer.{plugin}.{verb}"))).unwrap();
         fs::remove_file(self.path(&format!("exit.{plugin}.{verb}"))).unwrap();
     }
 
     /// All calls since the last time.
-    fn told(&self) -> Vec<Told> {
+    pub fn told(&self) -> Vec<Told> {
         let mut paths: Vec<_> =
             fs::read_dir(self.path("log")).unwrap().map(|entry| entry.unwrap().path()).collect();
         paths.sort();
@@ -111,12 +113,12 @@ impl Fake {
         paths.iter().map(parse).collect()
     }
 
-    fn calls(&self) -> Vec<String> {
+    pub fn calls(&self) -> Vec<String> {
         self.told().into_iter().map(|told| told.call).collect()
     }
 }
 
-fn result(version: &str) -> Value {
+pub fn result(version: &str) -> Value {
     json!({
         "cniVersion": version,
         "interfaces": [{"name": "eth0", "sandbox": "/x"}],
@@ -124,7 +126,7 @@ fn result(version: &str) -> Value {
     })
 }
 
-fn pod() -> Pod {
+pub fn pod() -> Pod {
     let mut pod = Pod::new("s1").with_port(Protocol::Udp, 5353, 53).with_port(Protocol::Tcp, 0, 1);
     let request = &mut pod.request;
     request.annotations.insert("kubernetes.io/egress-bandwidth".into(), "10M".into());
@@ -170,7 +172,14 @@ fn a_chain_is_told_what_the_specification_says() {
         assert_eq!(told[1].variable("CNI_IFNAME"), "eth0");
         assert_eq!(told[1].variable("CNI_NETNS"), pod.path().to_str().unwrap());
         assert_eq!(told[1].variable("CNI_PATH"), fake.path("bin").to_str().unwrap());
-        assert!(fake.path("cache/results/fake-s1-eth0").exists());
+        let cached = fs::read(fake.path("cache/results/fake-s1-eth0")).unwrap();
+        let cached: Value = serde_json::from_slice(&cached).unwrap();
+        assert_eq!(cached["kind"], "cniCacheV1");
+        assert_eq!(cached["containerId"], "s1");
+        assert_eq!(cached["networkName"], "fake");
+        assert_eq!(cached["cniArgs"][2], json!(["K8S_POD_NAME", "pod-s1"]));
+        assert_eq!(cached["capabilityArgs"]["cgroupPath"], "/kubepods/pod1");
+        assert_eq!(cached["result"], result("1.0.0"));
         let loopback = pod.inside(|| {
             fs::read_to_string("/proc/thread-self/net/fib_trie").unwrap().contains("127.0.0.1")
         });

@@ -3,7 +3,10 @@
 use std::{os::fd::AsFd, path::Path};
 
 use super::harness::{Host, Pod, block_on, eventually, link_names, on_a_host, pod_links};
-use crate::{kind::Kind, network::Addresses};
+use crate::{
+    kind::Kind,
+    network::{Addresses, Protocol, builtin::table_exists},
+};
 
 fn primary(addresses: &Addresses) -> String {
     addresses.ips[0].to_string()
@@ -66,7 +69,7 @@ fn a_second_setup_of_a_sandbox_replaces_the_first() {
 fn exhaustion_is_said_and_ends_when_a_pod_goes() {
     on_a_host(|| {
         let host = Host::with(|options| {
-            options.subnet_v4 = "10.89.0.0/29".parse().unwrap();
+            options.subnet_v4 = Some("10.89.0.0/29".parse().unwrap());
             options.subnet_v6 = None;
         });
         let pods: Vec<Pod> = (0..5).map(|n| Pod::new(&format!("p{n}"))).collect();
@@ -122,7 +125,7 @@ fn pod_cidrs_are_used_for_new_pods_and_kept() {
         let (old, new, later) = (Pod::new("old"), Pod::new("new"), Pod::new("later"));
         let before = host.set_up(&old);
         let cidrs = ["10.244.3.0/24".parse().unwrap()];
-        host.network.set_pod_cidrs(&cidrs).unwrap();
+        block_on(host.network.set_pod_cidrs(&cidrs)).unwrap();
         let addresses = host.set_up(&new);
         assert_eq!(primary(&addresses), "10.244.3.2");
         assert_eq!(addresses.ips.len(), 1);
@@ -132,24 +135,50 @@ fn pod_cidrs_are_used_for_new_pods_and_kept() {
         assert_eq!(reached.as_deref(), Some("old"), "through the gateway");
         host.restart();
         assert_eq!(primary(&host.set_up(&later)), "10.244.3.3");
-        assert!(host.network.set_pod_cidrs(&["10.0.0.0/32".parse().unwrap()]).is_err());
+        assert!(block_on(host.network.set_pod_cidrs(&["10.0.0.0/32".parse().unwrap()])).is_err());
         // A changed configuration counts again.
-        host.options.subnet_v4 = "10.90.0.0/16".parse().unwrap();
+        host.options.subnet_v4 = Some("10.90.0.0/16".parse().unwrap());
         host.restart();
         assert_eq!(primary(&host.set_up(&Pod::new("last"))), "10.90.0.2");
     });
 }
 
 #[test]
-fn a_dismantled_network_is_gone_from_the_host() {
+fn a_network_is_removed_from_the_host_once_no_pod_has_it() {
     on_a_host(|| {
         let host = Host::new();
-        let pod = Pod::new("one");
+        let pod = Pod::new("one").with_port(Protocol::Tcp, 8080, 80);
         host.set_up(&pod);
+        let error = block_on(host.network.remove_builtin()).unwrap_err();
+        assert_eq!(error.kind(), Kind::FailedPrecondition);
+        assert!(error.to_string().contains("one"), "{error}");
         host.tear_down(&pod);
-        block_on(host.network.dismantle()).unwrap();
-        block_on(host.network.dismantle()).unwrap();
+        block_on(host.network.remove_builtin()).unwrap();
+        block_on(host.network.remove_builtin()).unwrap();
         assert!(!link_names().contains(&"criquet0".to_owned()));
+        assert!(!table_exists("criquet"));
+        host.set_up(&Pod::new("two"));
+        assert!(link_names().contains(&"criquet0".to_owned()), "made again when it is needed");
+    });
+}
+
+#[test]
+fn a_list_has_subnets_addresses_and_host_ports() {
+    on_a_host(|| {
+        let host = Host::new();
+        let pod = Pod::new("one").with_port(Protocol::Sctp, 8080, 80);
+        let addresses = host.set_up(&pod);
+        let (bridge, others) = block_on(host.network.list()).unwrap();
+        assert!(others.is_empty());
+        assert_eq!(bridge.bridge, "criquet0");
+        let v4 = &bridge.subnets[0];
+        assert_eq!((v4.used, v4.size, v4.gateway.to_string()), (1, 65533, "10.88.0.1".to_owned()));
+        let [listed] = bridge.pods.as_slice() else { panic!("{bridge:?}") };
+        assert_eq!((listed.sandbox.as_str(), &listed.addresses), ("one", &addresses.ips));
+        assert_eq!(listed.host_ports, pod.request.port_mappings);
+        assert!(link_names().contains(&listed.device));
+        host.tear_down(&pod);
+        assert!(block_on(host.network.list()).unwrap().0.pods.is_empty());
     });
 }
 

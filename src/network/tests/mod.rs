@@ -2,8 +2,13 @@
 
 mod harness;
 
+mod attacks;
+mod bandwidth;
 mod bridge;
 mod cni;
+mod cni_directory;
+mod cni_faults;
 mod cni_plugins;
+mod families;
 mod host_ports;
 mod lifecycle;

@@ -112,8 +112,13 @@ impl Files {
 
 fn hosts(hostname: &str, addresses: &[IpAddr]) -> String {
     let mut text = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
+    // A fully qualified name has its first part beside it, as the kubelet writes it.
+    let names = match hostname.split_once('.') {
+        Some((first, _)) if !first.is_empty() => format!("{hostname}\t{first}"),
+        _ => hostname.to_owned(),
+    };
     for address in addresses {
-        text.push_str(&format!("{address}\t{hostname}\n"));
+        text.push_str(&format!("{address}\t{names}\n"));
     }
     text
 }
@@ -191,5 +196,24 @@ mod tests {
             "search a.local local\nnameserver 10.0.0.1\nnameserver fd00::1\noptions ndots:5\n";
         assert_eq!(resolv_conf(&dns), expected);
         assert!(hosts("pod", &["10.88.0.2".parse().unwrap()]).ends_with("10.88.0.2\tpod\n"));
+        let both = hosts("pod.sub.ns", &["10.88.0.2".parse().unwrap(), "fd00::2".parse().unwrap()]);
+        let expected = "10.88.0.2\tpod.sub.ns\tpod\nfd00::2\tpod.sub.ns\tpod\n";
+        assert!(both.ends_with(expected), "{both}");
+    }
+
+    #[test]
+    fn more_searches_and_longer_options_than_old_resolvers_take_are_kept() {
+        let dns = Dns {
+            searches: (0..32).map(|n| format!("{}{n}.example", "x".repeat(50))).collect(),
+            options: vec!["ndots:5".to_owned(), format!("x-{}", "y".repeat(300))],
+            ..Dns::default()
+        };
+        assert!(
+            check(&SandboxConfig { dns: Some(dns.clone()), ..SandboxConfig::default() }).is_ok()
+        );
+        let text = resolv_conf(&dns);
+        let search = text.lines().next().unwrap();
+        assert_eq!(search.split(' ').count(), 33);
+        assert!(text.ends_with(&format!("options ndots:5 x-{}\n", "y".repeat(300))));
     }
 }

@@ -5,6 +5,7 @@
 //!     └─failed, or found at a restart─────────────► (gone)
 //! ```
 
+mod addresses;
 pub(super) mod check;
 pub(super) mod dismantle;
 pub(super) mod files;

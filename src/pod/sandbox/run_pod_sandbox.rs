@@ -25,7 +25,7 @@ use crate::{
         id::SandboxId,
         monitors::{exits, warm},
         sandbox::{
-            Sandbox, SandboxPhase, SandboxRecord, check,
+            Sandbox, SandboxPhase, SandboxRecord, addresses, check,
             files::{self, Files},
             key_of,
             scope::Place,
@@ -93,6 +93,7 @@ impl Pods {
         check::check_sandbox(config)?;
         check::check_cgroup_parent(&config.cgroup_parent, self.systemd().is_some())?;
         self.shm_size_of(&config.annotations)?;
+        addresses::wanted(&config.annotations, &self.options.containers.allowed_annotations)?;
         Ok(())
     }
 
@@ -186,7 +187,7 @@ impl Pods {
             dismantled: false,
             config,
         };
-        let request = || network_request(id, &record.config, record.pod_cgroup());
+        let request = || self.network_request(id, &record.config, record.pod_cgroup());
         record.network = own_network.then(request);
         Ok(record)
     }
@@ -217,14 +218,21 @@ impl Pods {
         debug!("monitor is set up");
         operation.waits_for(None);
         operation.stage("setting up the network");
-        let addresses = self.join_network(&record).await?;
+        // Plugins may take long, and so may the file system of the logs.
+        let joining = async {
+            let joined = self.join_network(&record).await;
+            operation.stage("making the log directory");
+            joined
+        };
+        let (addresses, log_directory) =
+            tokio::join!(joining, self.make_log_directory(&record.config));
+        let addresses = addresses?;
         crash::point("run: network is set up");
         debug!(?addresses, "network is set up");
         operation.stage("writing the pod's files");
         self.write_files(sandbox, &directory, hostname, &addresses).await?;
         crash::point("run: files are written");
-        operation.stage("making the log directory");
-        self.make_log_directory(&record.config).await?;
+        log_directory?;
         if let Some(scope) = scope {
             operation.stage("waiting for systemd to make the pod's scope");
             scope.there().await?;
@@ -407,34 +415,40 @@ impl Pods {
         let netns = std::os::fd::AsFd::as_fd(&netns);
         Ok(self.parts.network.setup(request, netns, path).await?.ips)
     }
-}
 
-fn network_request(id: &SandboxId, config: &SandboxConfig, cgroup: &Path) -> PodRequest {
-    let dns = config.dns.clone().unwrap_or_default();
-    PodRequest {
-        sandbox_id: id.to_string(),
-        name: config.metadata.name.clone(),
-        namespace: config.metadata.namespace.clone(),
-        uid: config.metadata.uid.clone(),
-        annotations: config.annotations.clone(),
-        port_mappings: config
-            .port_mappings
-            .iter()
-            .filter(|mapping| mapping.host_port != 0)
-            .map(|mapping| network::PortMapping {
-                protocol: match mapping.protocol {
-                    Protocol::Tcp => network::Protocol::Tcp,
-                    Protocol::Udp => network::Protocol::Udp,
-                    Protocol::Sctp => network::Protocol::Sctp,
-                },
-                host_port: mapping.host_port,
-                container_port: mapping.container_port,
-                // Checked when the sandbox was asked for.
-                host_ip: mapping.host_ip.parse().ok(),
-            })
-            .collect(),
-        cgroup_parent: cgroup.to_string_lossy().into_owned(),
-        dns: network::Dns { servers: dns.servers, searches: dns.searches, options: dns.options },
+    fn network_request(&self, id: &SandboxId, config: &SandboxConfig, cgroup: &Path) -> PodRequest {
+        let dns = config.dns.clone().unwrap_or_default();
+        let allowed = &self.options.containers.allowed_annotations;
+        // Checked when the sandbox was asked for.
+        let wanted = addresses::wanted(&config.annotations, allowed).unwrap_or_default();
+        let host_port = |mapping: &spec::config::PortMapping| network::PortMapping {
+            protocol: match mapping.protocol {
+                Protocol::Tcp => network::Protocol::Tcp,
+                Protocol::Udp => network::Protocol::Udp,
+                Protocol::Sctp => network::Protocol::Sctp,
+            },
+            host_port: mapping.host_port,
+            container_port: mapping.container_port,
+            // Checked as well.
+            host_ip: mapping.host_ip.parse().ok(),
+        };
+        let mappings = config.port_mappings.iter().filter(|mapping| mapping.host_port != 0);
+        PodRequest {
+            sandbox_id: id.to_string(),
+            name: config.metadata.name.clone(),
+            namespace: config.metadata.namespace.clone(),
+            uid: config.metadata.uid.clone(),
+            annotations: config.annotations.clone(),
+            port_mappings: mappings.map(host_port).collect(),
+            cgroup_parent: cgroup.to_string_lossy().into_owned(),
+            dns: network::Dns {
+                servers: dns.servers,
+                searches: dns.searches,
+                options: dns.options,
+            },
+            ips: wanted.ips,
+            mac: wanted.mac,
+        }
     }
 }
 
