@@ -61,6 +61,9 @@ pub mod store;
 /// The HTTP server for exec, attach and port forwarding.
 #[cfg(feature = "daemon")]
 pub mod streaming;
+/// Scopes and slices of systemd.
+#[cfg(feature = "daemon")]
+pub mod systemd;
 /// What the daemon tells of itself: what is under way, figures, traces.
 #[cfg(feature = "daemon")]
 pub mod telemetry;

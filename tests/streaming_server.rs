@@ -50,7 +50,7 @@ async fn a_url_is_good_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_are_limited_and_idle_ones_end() {
     requires_root!();
-    let (mut node, id) = node_with_container("max_sessions = 2\nidle_timeout = 2").await;
+    let (mut node, id) = node_with_container("max_sessions = 2\nidle_timeout = 6").await;
     let mut remotes = Vec::new();
     for protocol in [FULL[0], FULL[2]] {
         let target = node.exec_url(&id, "echo ready; sleep 1000", INPUT).await;

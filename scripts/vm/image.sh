@@ -8,6 +8,7 @@ OUT=$1
 SUITE=trixie
 PACKAGES=systemd-sysv,dbus,udev,kmod,initramfs-tools,zstd,linux-image-amd64,iproute2,nftables
 PACKAGES+=,iptables,containernetworking-plugins,apparmor,checkpolicy,busybox-static,procps,python3,e2fsprogs
+PACKAGES+=,ca-certificates
 
 KEY=$(cat scripts/vm/image.sh scripts/vm/agent.sh | sha256sum | cut -d ' ' -f 1)
 [ "$(cat "$OUT/key" 2> /dev/null)" = "$KEY" ] && exit 0

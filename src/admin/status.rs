@@ -44,7 +44,7 @@ impl Administrator {
                 Version::V2 => "v2",
             }
             .to_owned(),
-            cgroup_driver: "cgroupfs".to_owned(),
+            cgroup_driver: self.pods.cgroup_driver().to_owned(),
             conditions,
             sandboxes: counts(&report.sandboxes),
             containers: counts(&report.containers),

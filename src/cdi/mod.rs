@@ -8,7 +8,7 @@ mod document;
 mod error;
 mod host;
 mod name;
-mod yaml;
+pub mod yaml;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -16,7 +16,7 @@ enum Open {
 ///
 /// # Errors
 /// What is wrong with it, in words.
-pub(super) fn value(text: &str) -> Result<Value, String> {
+pub fn value(text: &str) -> Result<Value, String> {
     let mut parser = Parser::new_from_str(text);
     let mut open: Vec<Open> = Vec::new();
     let mut whole = None;

@@ -83,8 +83,12 @@ fn condition(kind: &str, result: Result<(), (&'static str, String)>) -> v1::Runt
     v1::RuntimeCondition { r#type: kind.to_owned(), status, reason: reason.to_owned(), message }
 }
 
-pub(super) fn runtime_config() -> v1::RuntimeConfigResponse {
-    let linux = v1::LinuxRuntimeConfiguration { cgroup_driver: v1::CgroupDriver::Cgroupfs.into() };
+pub(super) fn runtime_config(pods: &Pods) -> v1::RuntimeConfigResponse {
+    let driver = match pods.systemd() {
+        Some(_) => v1::CgroupDriver::Systemd,
+        None => v1::CgroupDriver::Cgroupfs,
+    };
+    let linux = v1::LinuxRuntimeConfiguration { cgroup_driver: driver.into() };
     v1::RuntimeConfigResponse { linux: Some(linux) }
 }
 

@@ -71,6 +71,8 @@ pub struct Traces {
     pub files: Option<PathBuf>,
     /// The cgroup of the init, which may lie in one that is not the pod's own.
     pub init: Option<PathBuf>,
+    /// That of the monitor, where it has one of its own.
+    pub monitor: Option<PathBuf>,
     /// The pod's own cgroup.
     pub cgroup: Option<PathBuf>,
 }
@@ -84,13 +86,14 @@ impl Traces {
         if let Some(path) = &self.netns {
             detach(path, |path| fs::remove_file(path))?;
         }
-        for (path, is_inits) in [(&self.init, true), (&self.cgroup, false)] {
+        let cgroups = [(&self.init, true), (&self.monitor, true), (&self.cgroup, false)];
+        for (path, is_to_end) in cgroups {
             let Some(path) = path else { continue };
             let version = Version::detect().during("inspect", "cgroups")?;
             match Cgroup::open(version, path) {
                 Ok(cgroup) => {
                     // Its monitor may be gone, and the kernel about to end it.
-                    if is_inits {
+                    if is_to_end {
                         end(&cgroup)?;
                     }
                     cgroup.remove()?;
@@ -150,6 +153,8 @@ impl Pod {
                 shm: path(&setup.shm_path),
                 files: path(&setup.files_path),
                 init: path(&setup.init_cgroup),
+                // Whoever is in it cannot remove it.
+                monitor: None,
                 cgroup: path(&setup.cgroup),
             },
         };

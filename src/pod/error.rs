@@ -8,7 +8,7 @@ use std::{
 
 use thiserror::Error;
 
-use crate::{cdi, image, kind::Kind, monitor::client, network, runtime, spec, store};
+use crate::{cdi, image, kind::Kind, monitor::client, network, runtime, spec, store, systemd};
 
 /// A failure of a call. Cheap to clone: several callers may wait for one task.
 #[derive(Debug, Clone, Error)]
@@ -203,6 +203,9 @@ pub enum Reason {
     /// Durable state.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// systemd.
+    #[error(transparent)]
+    Systemd(#[from] systemd::Error),
 }
 
 impl Error {
@@ -234,6 +237,7 @@ impl Error {
             Reason::Monitor(error) => error.kind(),
             Reason::Runtime(error) => error.kind(),
             Reason::Store(error) => error.kind(),
+            Reason::Systemd(error) => error.kind(),
         }
     }
 

@@ -238,6 +238,7 @@ mod tests {
             files: None,
             cgroup: "/x".into(),
             owns_cgroup: false,
+            slice: None,
             network: None,
             boot_id: String::new(),
             monitor_pid: 0,

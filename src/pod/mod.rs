@@ -43,6 +43,7 @@ use crate::{
     runtime::cgroup::Version,
     spec::container::Node,
     store::Database,
+    systemd::Systemd,
     telemetry::{Operations, inherited},
 };
 
@@ -57,7 +58,7 @@ pub use execs::{Exec, ExecOutput, ExecRequest, MAX_OUTPUT};
 pub use happening::Happening;
 pub use health::StorageTrouble;
 pub use id::{ContainerId, SandboxId};
-pub use options::{ContainerOptions, ImageVolumes, Options};
+pub use options::{CgroupDriver, ContainerOptions, ImageVolumes, Options};
 pub use parallel::in_parallel;
 pub use report::{Counts, Report, Silent};
 pub use sandbox::{Sandbox, SandboxPhase, SandboxRecord, Trouble};
@@ -87,6 +88,8 @@ pub struct Parts {
     pub node: Node,
     /// The node's cgroups.
     pub cgroups: Version,
+    /// systemd, where it runs the node with cgroup v2.
+    pub systemd: Option<Systemd>,
     /// What is under way.
     pub operations: Arc<Operations>,
 }
@@ -201,6 +204,17 @@ impl Pods {
     /// The cgroups of this node.
     pub fn cgroups(&self) -> Version {
         self.parts.cgroups
+    }
+
+    /// systemd, where it makes the cgroups of pods.
+    pub fn systemd(&self) -> Option<&Systemd> {
+        let is_asked = self.options.cgroup_driver != CgroupDriver::Cgroupfs;
+        self.parts.systemd.as_ref().filter(|_| is_asked)
+    }
+
+    /// The name of the driver of cgroups, as the kubelet's configuration has it.
+    pub fn cgroup_driver(&self) -> &'static str {
+        if self.systemd().is_some() { "systemd" } else { "cgroupfs" }
     }
 
     /// Why containers that should have the node's default AppArmor profile have none.

@@ -28,6 +28,19 @@ pub enum ImageVolumes {
     Ignore,
 }
 
+/// Who makes the cgroups of pods.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CgroupDriver {
+    /// systemd, where it runs the node and the node has cgroup v2, and otherwise the file system.
+    #[default]
+    Auto,
+    /// systemd: each pod is a scope.
+    Systemd,
+    /// Criquet, through the file system.
+    Cgroupfs,
+}
+
 /// What an administrator decides about containers.
 #[derive(Debug, Clone, Default)]
 pub struct ContainerOptions {
@@ -36,6 +49,8 @@ pub struct ContainerOptions {
     /// Directories of CDI specifications; of two descriptions of a device that in the later
     /// one counts.
     pub cdi_spec_dirs: Vec<PathBuf>,
+    /// The file of classes of block I/O; none where there are none.
+    pub blockio_config_file: Option<PathBuf>,
     /// Names and values of variables that every container has, unless it or its image has
     /// another value.
     pub default_env: Vec<(String, String)>,
@@ -58,7 +73,9 @@ pub struct Options {
     pub state: PathBuf,
     /// Where network namespaces are bound.
     pub netns_dir: PathBuf,
-    /// The cgroup of pods that name no parent.
+    /// Who makes the cgroups of pods.
+    pub cgroup_driver: CgroupDriver,
+    /// The cgroup of pods that name no parent; with systemd the slice that is named after it.
     pub cgroup_parent: PathBuf,
     /// Runtime handlers, besides the unnamed one.
     pub handlers: Vec<String>,

@@ -207,7 +207,7 @@ impl Pods {
         if sandbox.record().phase != SandboxPhase::Ready {
             return None;
         }
-        self.meter(sandbox.id.as_str(), || sandbox.record().cgroup.clone())
+        self.meter(sandbox.id.as_str(), || sandbox.record().pod_cgroup().to_owned())
     }
 
     fn meter(&self, id: &str, cgroup: impl FnOnce() -> std::path::PathBuf) -> Option<Arc<Meter>> {

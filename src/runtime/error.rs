@@ -55,12 +55,25 @@ pub enum Error {
     },
     /// A cgroup limit is set for a controller that is not there.
     #[error(
-        "cgroup file {} is missing; enable its controller on this node or leave the limit out",
+        "cgroup file {} is missing; enable its controller on this node, or leave the limit out; a \
+         cgroup above that has processes of its own hands no controllers down",
         path.display()
     )]
     Controller {
         /// The file that would hold the limit.
         path: PathBuf,
+    },
+    /// A cgroup limit is none that the kernel takes.
+    #[error("the kernel refuses {value:?} for {}: {reason}", path.display())]
+    Limit {
+        /// The file that would hold the limit.
+        path: PathBuf,
+        /// What was written.
+        value: String,
+        /// What the kernel may mean.
+        reason: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
     },
     /// What the child reported before it gave up.
     #[error("{message}")]
@@ -85,7 +98,13 @@ impl Error {
                 _ if source.raw_os_error() == Some(libc::ELOOP) => Kind::InvalidArgument,
                 _ => Kind::of_io(source),
             },
-            Error::Spec { .. } | Error::Executable { .. } => Kind::InvalidArgument,
+            // What is in use now may not be later.
+            Error::Limit { source, .. } if source.raw_os_error() == Some(libc::EBUSY) => {
+                Kind::FailedPrecondition
+            }
+            Error::Spec { .. } | Error::Executable { .. } | Error::Limit { .. } => {
+                Kind::InvalidArgument
+            }
             Error::Controller { .. } | Error::Label { .. } | Error::Profile { .. } => {
                 Kind::FailedPrecondition
             }

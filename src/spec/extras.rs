@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Mount, PosixRlimitType, Spec};
+use oci_spec::runtime::{LinuxBlockIo, Mount, PosixRlimitType, Spec};
 
 use super::{
     config::ContainerConfig,
@@ -34,6 +34,15 @@ pub struct BoundFile {
     pub destination: PathBuf,
     /// Whether the container may write it.
     pub is_writable: bool,
+}
+
+/// Gives a container its share of the disks.
+pub fn limit_block_io(spec: &mut Spec, block_io: LinuxBlockIo) {
+    if let Some(resources) =
+        spec.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut())
+    {
+        resources.set_block_io(Some(block_io));
+    }
 }
 
 /// Adds them to a spec that was built for this container.

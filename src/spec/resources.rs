@@ -117,7 +117,11 @@ pub fn merge(old: &Resources, update: &Resources) -> Resources {
             limits => limits.to_vec(),
         },
         unified,
-        memory_swap_limit: number(old.memory_swap_limit, update.memory_swap_limit),
+        memory_swap_limit: match update.memory_limit {
+            // A limit of both together goes with that of memory.
+            -1 => update.memory_swap_limit,
+            _ => number(old.memory_swap_limit, update.memory_swap_limit),
+        },
     }
 }
 
@@ -224,5 +228,15 @@ mod tests {
         let update = Resources { memory_limit: 6, ..Resources::default() };
         let merged = merge(&old, &update);
         assert_eq!((merged.cpu_shares, merged.memory_limit), (2, 6));
+    }
+
+    #[test]
+    fn a_limit_that_is_taken_away_takes_that_of_swap_along() {
+        let old = Resources { memory_limit: 5, memory_swap_limit: 7, ..Resources::default() };
+        let update = Resources { memory_limit: -1, cpu_quota: -1, ..Resources::default() };
+        let built = build(&merge(&old, &update)).unwrap();
+        let memory = built.memory().unwrap();
+        assert_eq!((memory.limit(), memory.swap()), (Some(-1), Some(-1)));
+        assert_eq!(built.cpu().as_ref().unwrap().quota(), Some(-1));
     }
 }

@@ -69,9 +69,15 @@ impl Node {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let cgroup = format!("criquet-test-{}-{number}", std::process::id());
         let path = |name: &str| directory.path().join(name).display().to_string();
+        // Tests name their cgroups by paths, unless they are about systemd.
+        let driver = match more.contains("cgroup_driver") {
+            true => String::new(),
+            false => "cgroup_driver = \"cgroupfs\"".to_owned(),
+        };
         let config = format!(
             "root = {:?}\nstate = {:?}\nlisten = \"unix://{}\"\nnetns_dir = {:?}\n\
-             cgroup_parent = \"/{cgroup}\"\nmonitor_path = {:?}\nlog_level = \"debug\"\n{more}\n\
+             cgroup_parent = \"/{cgroup}\"\nmonitor_path = {:?}\nlog_level = \"debug\"\n{driver}\n\
+             {more}\n\
              [cni]\nconf_dir = {:?}\ncache_dir = {:?}\n[registry]\nconfig_path = {:?}\n",
             path("root"),
             path("state"),

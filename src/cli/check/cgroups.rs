@@ -4,8 +4,10 @@ use std::{fs, io, path::Path};
 
 use super::finding::Finding;
 use crate::{
+    pod::CgroupDriver,
     runtime::cgroup::{ROOT, Version},
     sys::bpf::{Instruction, load_device_filter},
+    systemd::Systemd,
 };
 
 /// Controllers without which no pod can be limited as Kubernetes wants it.
@@ -17,7 +19,7 @@ const REQUIRED_V1: [&str; 5] = ["cpu", "memory", "pids", "devices", "freezer"];
 const USEFUL_V1: [&str; 4] = ["cpuset", "cpuacct", "blkio", "hugetlb"];
 
 /// Everything about cgroups.
-pub(super) fn survey() -> Vec<Finding> {
+pub(super) fn survey(wanted: CgroupDriver) -> Vec<Finding> {
     let version = match Version::detect() {
         Ok(version) => version,
         Err(error) => {
@@ -39,7 +41,7 @@ pub(super) fn survey() -> Vec<Finding> {
         judge_controllers(version, &controllers),
         judge_making(make_groups(version, root, &controllers)),
         device_rules(version),
-        systemd(Path::new("/run/systemd/system").exists()),
+        driver(version, wanted, Systemd::of_this_machine()),
     ]
 }
 
@@ -127,18 +129,47 @@ fn device_rules(version: Version) -> Finding {
     }
 }
 
-fn systemd(is_there: bool) -> Finding {
-    let found = if is_there {
-        "runs; its unit for criquet needs Delegate=yes, the kubelet cgroupDriver: cgroupfs"
-    } else {
-        "absent; the kubelet needs cgroupDriver: cgroupfs"
-    };
-    Finding::ok("systemd", found)
+/// Who makes the cgroups of pods. systemd is asked for its version, over the way that scopes
+/// will go.
+fn driver(version: Version, wanted: CgroupDriver, systemd: Option<Systemd>) -> Finding {
+    let what = "cgroup driver";
+    let can_do = systemd.as_ref().filter(|_| version == Version::V2);
+    match (wanted, can_do) {
+        (CgroupDriver::Systemd, None) => Finding::fail(
+            what,
+            "systemd is asked for, and does not run this node with cgroup version 2",
+            "set cgroup_driver to \"auto\" or \"cgroupfs\"",
+        ),
+        (CgroupDriver::Cgroupfs, _) | (_, None) => {
+            let found = match systemd {
+                Some(_) => "cgroupfs, beside systemd; the kubelet needs cgroupDriver: cgroupfs",
+                None => "cgroupfs, without systemd; the kubelet needs cgroupDriver: cgroupfs",
+            };
+            Finding::ok(what, found)
+        }
+        (_, Some(systemd)) => match version_of(systemd) {
+            Ok(version) => {
+                let found = format!("systemd {version}; the kubelet needs cgroupDriver: systemd");
+                Finding::ok(what, found)
+            }
+            Err(error) => {
+                let mend = "pods cannot be made without it; start dbus.socket, or set \
+                            cgroup_driver to \"cgroupfs\", here and for the kubelet";
+                Finding::fail(what, error, mend)
+            }
+        },
+    }
+}
+
+fn version_of(systemd: &Systemd) -> Result<String, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    runtime.block_on(systemd.version()).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Version, judge_controllers, judge_version};
+    use super::{CgroupDriver, Version, driver, judge_controllers, judge_version};
     use crate::cli::check::Status;
 
     fn names(text: &str) -> Vec<String> {
@@ -165,5 +196,17 @@ mod tests {
     fn version_1_is_worth_a_warning() {
         assert_eq!(judge_version(Version::V2, false).status, Status::Ok);
         assert!(judge_version(Version::V1, true).found.contains("hybrid"));
+    }
+    #[test]
+    fn a_driver_that_cannot_be_had_is_a_failure() {
+        for (version, wanted, status) in [
+            (Version::V2, CgroupDriver::Systemd, Status::Fail),
+            (Version::V2, CgroupDriver::Auto, Status::Ok),
+            (Version::V1, CgroupDriver::Systemd, Status::Fail),
+            (Version::V1, CgroupDriver::Cgroupfs, Status::Ok),
+        ] {
+            let finding = driver(version, wanted, None);
+            assert_eq!(finding.status, status, "{finding:?}");
+        }
     }
 }

@@ -36,7 +36,7 @@ fn survey(config: &Config) -> Vec<Finding> {
     findings.extend(kernel::survey_security());
     findings.extend(isolation::survey(&config.security));
     findings.extend(settings::survey());
-    findings.extend(cgroups::survey());
+    findings.extend(cgroups::survey(config.cgroup_driver));
     let place = disk::Place::of(&config.root);
     findings.extend(disk::survey(config, &place));
     findings.extend(mounts::survey(&place, user_namespace));

@@ -8,7 +8,12 @@ use super::{
     CniConfig, Config, ContainersConfig, ImageConfig, MetricsConfig, NetworkConfig, RegistryConfig,
     SecurityConfig, StreamingConfig, TracingConfig,
 };
-use crate::{image, network, pod::ImageVolumes, runtime::apparmor, streaming};
+use crate::{
+    image, network,
+    pod::{CgroupDriver, ImageVolumes},
+    runtime::apparmor,
+    streaming,
+};
 
 impl Default for Config {
     fn default() -> Self {
@@ -18,6 +23,7 @@ impl Default for Config {
             listen: "unix:///run/criquet/criquet.sock".to_owned(),
             log_level: "info".to_owned(),
             monitor_path: None,
+            cgroup_driver: CgroupDriver::default(),
             cgroup_parent: "/criquet".into(),
             netns_dir: "/run/netns".into(),
             runtime_handlers: vec!["criquet".to_owned()],
@@ -43,6 +49,7 @@ impl Default for ContainersConfig {
         Self {
             image_volumes: ImageVolumes::default(),
             cdi_spec_dirs: ["/etc/cdi", "/var/run/cdi"].map(Into::into).into(),
+            blockio_config_file: None,
             default_env: Vec::new(),
             default_ulimits: Vec::new(),
             timezone: String::new(),

@@ -23,7 +23,7 @@ use std::{
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
-use crate::pod::ImageVolumes;
+use crate::pod::{CgroupDriver, ImageVolumes};
 
 pub(super) use command::command;
 pub use error::{Error, Place, Problem, Problems};
@@ -50,7 +50,9 @@ pub struct Config {
     /// The program that supervises a pod; none to look for it.
     #[serde(with = "value::optional_path")]
     pub monitor_path: Option<PathBuf>,
-    /// The cgroup of pods that name no parent.
+    /// Who makes the cgroups of pods.
+    pub cgroup_driver: CgroupDriver,
+    /// The cgroup of pods that name no parent; with systemd the slice that is named after it.
     pub cgroup_parent: PathBuf,
     /// Where network namespaces are bound.
     pub netns_dir: PathBuf,
@@ -94,6 +96,9 @@ pub struct ContainersConfig {
     pub image_volumes: ImageVolumes,
     /// Directories of CDI specifications.
     pub cdi_spec_dirs: Vec<PathBuf>,
+    /// The file of classes of block I/O; none for none.
+    #[serde(with = "value::optional_path")]
+    pub blockio_config_file: Option<PathBuf>,
     /// `NAME=VALUE` of every container, unless it or its image says something else.
     pub default_env: Vec<String>,
     /// `NAME=SOFT:HARD`: limits of processes.

@@ -48,6 +48,7 @@ impl Config {
             root: self.root.clone(),
             state: self.state.clone(),
             netns_dir: self.netns_dir.clone(),
+            cgroup_driver: self.cgroup_driver,
             cgroup_parent: self.cgroup_parent.clone(),
             handlers: self.runtime_handlers.clone(),
             shm_size: self.shm_size,
@@ -70,6 +71,7 @@ impl Config {
         pod::ContainerOptions {
             image_volumes: containers.image_volumes,
             cdi_spec_dirs: containers.cdi_spec_dirs.clone(),
+            blockio_config_file: containers.blockio_config_file.clone(),
             default_env: variables.map(|(name, value)| (name.into(), value.into())).collect(),
             default_ulimits: limits.filter_map(|text| Ulimit::parse(text).ok()).collect(),
             timezone: self.timezone_file(),

@@ -143,6 +143,9 @@ impl Checks {
         for directory in &containers.cdi_spec_dirs {
             self.absolute("containers.cdi_spec_dirs", directory);
         }
+        if let Some(file) = &containers.blockio_config_file {
+            self.absolute("containers.blockio_config_file", file);
+        }
         for variable in &containers.default_env {
             if variable.find('=').is_none_or(|at| at == 0) || variable.contains('\0') {
                 self.fail("containers.default_env", format!("{variable:?} must be NAME=VALUE"));

@@ -34,12 +34,13 @@ use crate::{
     image::{self, ImageStore},
     monitor::client::{self, Program},
     network::{self, Network},
-    pod::{self, Parts, Pods},
+    pod::{self, CgroupDriver, Parts, Pods},
     runtime::cgroup::Version,
     spec::{capabilities, container::Node, ulimit},
     store::{self, Database, Durability},
     streaming,
     sys::{process::Identity, socket},
+    systemd::Systemd,
     telemetry::{
         Calls, Operations, Tracing, TracingOptions,
         endpoint::{self, Endpoint},
@@ -130,6 +131,12 @@ pub enum Error {
     /// The monitor.
     #[error(transparent)]
     Monitor(#[from] client::Error),
+    /// The driver of cgroups cannot be had.
+    #[error("cgroup_driver is \"systemd\", and {reason}; set it to \"auto\" or \"cgroupfs\"")]
+    NoSystemd {
+        /// What is missing.
+        reason: &'static str,
+    },
     /// Pods.
     #[error("cannot recover the pods")]
     Pods(#[from] pod::Error),
@@ -341,15 +348,32 @@ fn open_parts(settings: &Settings, node: Node) -> Result<Parts, Error> {
     let path = settings.pods.root.join("state.db");
     let database = Arc::new(Database::open(&path, Durability::Process)?);
     let images = Arc::new(Database::open_again(&path, Durability::Power)?);
+    let cgroups = Version::detect().map_err(io_error("inspect", Path::new("/sys/fs/cgroup")))?;
     Ok(Parts {
+        systemd: systemd(settings.pods.cgroup_driver, cgroups)?,
         images: Arc::new(ImageStore::open(settings.images.clone(), images)?),
         network: Network::open(settings.network.clone(), Arc::clone(&database))?,
         program: Program::load(&settings.monitor)?,
-        cgroups: Version::detect().map_err(io_error("inspect", Path::new("/sys/fs/cgroup")))?,
+        cgroups,
         node,
         database,
         operations: Operations::new(Arc::default()),
     })
+}
+
+/// systemd, where it can make cgroups on this node, and it must not be missing where it is
+/// asked for.
+fn systemd(driver: CgroupDriver, cgroups: Version) -> Result<Option<Systemd>, Error> {
+    let found = Systemd::of_this_machine().filter(|_| cgroups == Version::V2);
+    match (driver, &found) {
+        (CgroupDriver::Systemd, None) => Err(Error::NoSystemd {
+            reason: match cgroups {
+                Version::V2 => "systemd does not run this node",
+                Version::V1 => "this node has cgroup v1, where Criquet has cgroupfs alone",
+            },
+        }),
+        _ => Ok(found),
+    }
 }
 
 /// What this daemon may give to containers.

@@ -106,7 +106,7 @@ pub(super) async fn daemon(pods: &Pods) -> Info {
         "state": options.state,
         "netnsDir": options.netns_dir,
         "cgroupParent": options.cgroup_parent,
-        "cgroupDriver": "cgroupfs",
+        "cgroupDriver": pods.cgroup_driver(),
         "runtimeHandlers": options.handlers,
         "shmSize": options.shm_size,
         "writableLayerLimit": options.writable_layer_limit,

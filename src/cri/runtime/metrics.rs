@@ -49,7 +49,7 @@ impl RuntimeServer {
             let containers = containers.remove(sandbox.id.as_str()).unwrap_or_default();
             // The same labels twice would cost a kubelet all its metrics, and two sandboxes
             // can be told to have one cgroup.
-            let is_first = cgroups.insert(sandbox.record().cgroup.clone());
+            let is_first = cgroups.insert(sandbox.record().pod_cgroup().to_owned());
             pods.push(Pod { sandbox, containers, is_first });
         }
         let round = Round { read, images };
@@ -64,7 +64,7 @@ impl RuntimeServer {
             let record = sandbox.record();
             let metadata = &record.config.metadata;
             let (name, namespace) = (metadata.name.clone(), metadata.namespace.clone());
-            (name, namespace, record.cgroup.clone(), record.created_at)
+            (name, namespace, record.pod_cgroup().to_owned(), record.created_at)
         };
         let path = cgroup.to_string_lossy();
         let labels = Labels { id: &path, namespace: &namespace, pod: &name, ..Labels::default() };

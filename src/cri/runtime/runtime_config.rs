@@ -10,6 +10,6 @@ impl RuntimeServer {
         &self,
         _request: v1::RuntimeConfigRequest,
     ) -> Result<v1::RuntimeConfigResponse, Status> {
-        Ok(node::runtime_config())
+        Ok(node::runtime_config(&self.pods))
     }
 }

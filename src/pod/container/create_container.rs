@@ -16,8 +16,8 @@ use crate::{
     pod::{
         CONTAINERS, Pods,
         container::{
-            Container, ContainerPhase, ContainerRecord, check, devices, filters, hooks, key_of,
-            log_path::log_path, propagation, user,
+            Container, ContainerPhase, ContainerRecord, check, devices, filters, hooks, io_classes,
+            key_of, log_path::log_path, propagation, user,
         },
         error::{During, Error, Reason},
         happening::Happening,
@@ -185,6 +185,10 @@ impl Pods {
         })?;
         let label = labels.as_ref().map(|labels| labels.mount.to_string());
         let extras = self.extras(id, &config, annotations, (&user, &users), label.as_deref())?;
+        let classes = self.options.containers.blockio_config_file.as_deref();
+        if let Some(block_io) = io_classes::look_up(classes, annotations, &config)? {
+            spec::extras::limit_block_io(&mut spec, block_io);
+        }
         spec::extras::apply(&mut spec, &extras, &config, &defaults, &self.parts.node);
         self.add_named_devices(&mut spec, &config)?;
         let declared = self.declare_volumes(id, &image, &spec)?;

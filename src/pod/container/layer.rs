@@ -176,6 +176,7 @@ mod tests {
             root: Path::new("/nowhere").into(),
             state: Path::new("/nowhere").into(),
             netns_dir: Path::new("/nowhere").into(),
+            cgroup_driver: Default::default(),
             cgroup_parent: Path::new("/nowhere").into(),
             handlers: Vec::new(),
             shm_size: 4096,

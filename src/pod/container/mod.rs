@@ -14,6 +14,7 @@ mod extras;
 pub(super) mod filters;
 mod hooks;
 mod image_volumes;
+mod io_classes;
 pub(super) mod layer;
 mod log_path;
 mod oom;

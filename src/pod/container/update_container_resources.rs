@@ -21,10 +21,11 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(10);
 
 impl Pods {
-    /// Changes the limits that `update` names: all of them or none.
+    /// Changes the limits that `update` names: all of them or none. Of a container that has
+    /// ended they are kept, and nothing else is done.
     ///
     /// # Errors
-    /// A container that has ended; a value that the kernel refuses.
+    /// Numbers that no kernel takes; a value that this one refuses.
     pub async fn update_container(
         self: &Arc<Self>,
         container: &Container,
@@ -51,9 +52,7 @@ impl Pods {
         let limits = resources::build(&merged)?;
         let phase = container.record().phase.clone();
         match phase {
-            ContainerPhase::Exited { .. } => {
-                return Err(container.wrong_state("changing its resources", ""));
-            }
+            ContainerPhase::Exited { .. } => {}
             ContainerPhase::Created => {
                 operation.stage("writing its files");
                 let (pods, id) = (Arc::clone(self), container.id.clone());
@@ -87,9 +86,11 @@ impl Pods {
     ) -> Result<Arc<Spec>, Error> {
         let mut bundle = self.read_bundle(id)?;
         if let Some(linux) = bundle.spec.linux_mut() {
-            let devices = linux.resources().as_ref().and_then(|r| r.devices().clone());
+            let old = linux.resources().clone().unwrap_or_default();
             let mut limits = limits.clone();
-            limits.set_devices(devices);
+            // They are not the kubelet's to change.
+            limits.set_devices(old.devices().clone());
+            limits.set_block_io(old.block_io().clone());
             linux.set_resources(Some(limits));
         }
         let path = self.bundle_file(id);

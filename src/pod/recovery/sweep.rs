@@ -20,6 +20,7 @@ impl Pods {
         if let Err(error) = swept {
             warn!(error = %chain(&error), "remains of containers are not swept away");
         }
+        self.sweep_scopes().await;
         let live: Vec<String> =
             self.sandboxes().iter().map(|sandbox| sandbox.id.to_string()).collect();
         if let Err(error) = self.parts.network.collect_garbage(&live).await {

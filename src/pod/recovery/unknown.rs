@@ -60,7 +60,7 @@ impl Pods {
         };
         let has_ended = matches!(timeout(SHUT_DOWN_LIMIT, shut_down).await, Ok(Ok(())));
         let version = self.parts.cgroups;
-        blocking::own_files(move || {
+        let scope = blocking::own_files(move || {
             let remains = Remains::read(&directory);
             if let Some(monitor) = remains.monitor.filter(|_| !has_ended) {
                 // What cannot be killed now is killed by the next daemon.
@@ -70,9 +70,12 @@ impl Pods {
                 end_containers(version, cgroup)?;
             }
             remains.traces().remove()?;
-            remove_directory(&directory)
+            remove_directory(&directory)?;
+            Ok(remains.scope())
         })
-        .await
+        .await?;
+        self.end_scope(scope).await;
+        Ok(())
     }
 
     /// Connects to the monitor of a pod that is to be ended, if it answers: it knows best how.

@@ -2,9 +2,12 @@
 
 use std::path::{Component, Path};
 
-use crate::spec::{
-    self,
-    config::{NamespaceMode, SandboxConfig},
+use crate::{
+    spec::{
+        self,
+        config::{NamespaceMode, SandboxConfig},
+    },
+    systemd::slice,
 };
 
 /// Checks what a sandbox may ask for.
@@ -92,16 +95,30 @@ fn check_sysctl(name: &str, config: &SandboxConfig) -> Result<(), spec::Error> {
     Err(spec::Error::invalid(field, reason))
 }
 
-/// Checks where the cgroups of a pod shall lie.
-pub(in crate::pod) fn check_cgroup_parent(parent: &str) -> Result<(), spec::Error> {
+/// Checks where the cgroups of a pod shall lie: in a slice with the driver systemd, and else at
+/// a path.
+pub(in crate::pod) fn check_cgroup_parent(parent: &str, systemd: bool) -> Result<(), spec::Error> {
     let field = "linux.cgroup_parent";
     if parent.is_empty() {
         return Ok(());
     }
-    if parent.ends_with(".slice") {
+    if systemd && parent.ends_with(slice::SUFFIX) {
+        let named = slice::path_of(parent);
+        return named.map(drop).map_err(|error| spec::Error::invalid(field, error.to_string()));
+    }
+    if systemd {
         let reason = format!(
-            "{parent:?} is a slice of systemd, and this daemon has the cgroupfs driver; \
-             set cgroupDriver: cgroupfs in the kubelet's configuration, or let it ask the runtime"
+            "{parent:?} is no slice, and this daemon has the systemd driver; set cgroupDriver: \
+             systemd in the kubelet's configuration, or let it ask the runtime, or set \
+             cgroup_driver = \"cgroupfs\" in Criquet's"
+        );
+        return Err(spec::Error::invalid(field, reason));
+    }
+    if parent.ends_with(slice::SUFFIX) {
+        let reason = format!(
+            "{parent:?} is a slice of systemd, and this daemon has the cgroupfs driver; set \
+             cgroupDriver: cgroupfs in the kubelet's configuration, or let it ask the runtime, or \
+             set cgroup_driver = \"systemd\" in Criquet's"
         );
         return Err(spec::Error::invalid(field, reason));
     }
@@ -165,7 +182,7 @@ mod tests {
     #[test]
     fn cgroup_parents_are_plain_paths() {
         for parent in ["", "/kubepods/besteffort/pod1"] {
-            assert!(check_cgroup_parent(parent).is_ok(), "{parent}");
+            assert!(check_cgroup_parent(parent, false).is_ok(), "{parent}");
         }
         for (parent, word) in [
             ("kubepods", "absolute"),
@@ -176,7 +193,23 @@ mod tests {
             ("/a/../b", "absolute"),
             ("kubepods-pod1.slice", "cgroupDriver"),
         ] {
-            let error = check_cgroup_parent(parent).unwrap_err();
+            let error = check_cgroup_parent(parent, false).unwrap_err();
+            assert!(error.to_string().contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn with_systemd_they_are_slices() {
+        for parent in ["", "kubepods-besteffort-pod1_2.slice", "-.slice"] {
+            assert!(check_cgroup_parent(parent, true).is_ok(), "{parent}");
+        }
+        for (parent, word) in [
+            ("/kubepods/besteffort/pod1", "cgroupDriver: systemd"),
+            ("/kubepods.slice/kubepods-pod1.slice", "the slice's own name"),
+            ("a--b.slice", "between"),
+            (".slice", "between"),
+        ] {
+            let error = check_cgroup_parent(parent, true).unwrap_err();
             assert!(error.to_string().contains(word), "{error}");
         }
     }

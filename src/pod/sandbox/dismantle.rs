@@ -150,7 +150,10 @@ impl Pods {
 
     /// Unmounts and removes what is left outside of the pod's processes.
     async fn remove_traces(&self, sandbox: &Sandbox) -> Result<(), Error> {
-        let traces = sandbox.record().traces();
+        let (traces, scope) = {
+            let record = sandbox.record();
+            (record.traces(), record.scope())
+        };
         let id = sandbox.id.to_string();
         let directory = self.sandbox_directory(&sandbox.id);
         let work = blocking::own_files(move || {
@@ -161,7 +164,11 @@ impl Pods {
             what: "removing what a pod had mounted".to_owned(),
             seconds: TRACES_LIMIT.as_secs(),
         };
-        timeout(TRACES_LIMIT, work).await.unwrap_or_else(|_| Err(late().into()))
+        let removed = timeout(TRACES_LIMIT, work).await.unwrap_or_else(|_| Err(late().into()));
+        if removed.is_ok() {
+            self.end_scope(scope).await;
+        }
+        removed
     }
 
     /// Tries again and again to take a sandbox apart, beside everything else, until nothing of

@@ -11,6 +11,7 @@ pub(super) mod dismantle;
 pub(super) mod files;
 mod remove_pod_sandbox;
 mod run_pod_sandbox;
+pub(super) mod scope;
 mod stop_pod_sandbox;
 pub(super) mod unmake;
 mod update_pod_sandbox_resources;
@@ -85,6 +86,9 @@ pub struct SandboxRecord {
     pub cgroup: PathBuf,
     /// Whether that cgroup is Criquet's own and goes with the sandbox.
     pub owns_cgroup: bool,
+    /// The slice of systemd that it lies in, where that cgroup is a scope.
+    #[serde(default)]
+    pub slice: Option<String>,
     /// What the network was asked for; none with the host's, and when it is torn down.
     pub network: Option<PodRequest>,
     /// The boot of the node that it was made in.
@@ -128,6 +132,7 @@ impl SandboxRecord {
             shm: self.shm.clone(),
             files: self.files.clone(),
             init: self.init_cgroup(),
+            monitor: self.monitor_cgroup(),
             cgroup: self.owns_cgroup.then(|| self.cgroup.clone()),
         }
     }

@@ -28,6 +28,7 @@ use crate::{
             Sandbox, SandboxPhase, SandboxRecord, addresses, check,
             files::{self, Files},
             key_of,
+            scope::Place,
             unmake::Remains,
         },
         stage,
@@ -90,7 +91,7 @@ impl Pods {
         }
         files::check(config)?;
         check::check_sandbox(config)?;
-        check::check_cgroup_parent(&config.cgroup_parent)?;
+        check::check_cgroup_parent(&config.cgroup_parent, self.systemd().is_some())?;
         self.shm_size_of(&config.annotations)?;
         addresses::wanted(&config.annotations, &self.options.containers.allowed_annotations)?;
         Ok(())
@@ -120,7 +121,7 @@ impl Pods {
         let id = SandboxId::random().during("read", Path::new("/dev/urandom"))?;
         let span = info_span!("run_sandbox", sandbox.id = %id);
         let level = self.selinux.level_for(&config)?;
-        let mut record = self.record_of(&id, config, handler);
+        let mut record = self.record_of(&id, config, handler)?;
         record.selinux_level = level.as_ref().map(|(level, _)| level.clone());
         let sandbox = Sandbox::new(id.clone(), record, self.events.of_sandboxes());
         if let Some((_, Some(lease))) = level {
@@ -155,18 +156,20 @@ impl Pods {
         self.sandboxes().into_iter().find(|sandbox| key_of(&sandbox.record().config) == key)
     }
 
-    fn record_of(&self, id: &SandboxId, config: SandboxConfig, handler: String) -> SandboxRecord {
+    fn record_of(
+        &self,
+        id: &SandboxId,
+        config: SandboxConfig,
+        handler: String,
+    ) -> Result<SandboxRecord, Error> {
         let modes = &config.security.namespaces;
         let own_network = modes.network != NamespaceMode::Node;
         let own_ipc = modes.ipc != NamespaceMode::Node;
         let directory = self.sandbox_directory(id);
-        let (cgroup, owns_cgroup) = match config.cgroup_parent.as_str() {
-            "" => (self.options.cgroup_parent.join(id.as_str()), true),
-            parent => (PathBuf::from(parent), false),
-        };
+        let Place { cgroup, owns_cgroup, slice } = self.place_of(id, &config)?;
         let netns = self.options.netns_dir.join(format!("criquet-{id}"));
-        SandboxRecord {
-            network: own_network.then(|| self.network_request(id, &config, &cgroup)),
+        let mut record = SandboxRecord {
+            network: None,
             runtime_handler: handler,
             created_at: now(),
             phase: SandboxPhase::Creating,
@@ -176,13 +179,17 @@ impl Pods {
             files: Some(directory.join("files")),
             cgroup,
             owns_cgroup,
+            slice,
             boot_id: self.boot_id.clone(),
             monitor_pid: 0,
             monitor: None,
             selinux_level: None,
             dismantled: false,
             config,
-        }
+        };
+        let request = || self.network_request(id, &record.config, record.pod_cgroup());
+        record.network = own_network.then(request);
+        Ok(record)
     }
 
     /// The steps in their order; [`Pods::undo_sandbox`] takes back whichever were done.
@@ -196,6 +203,14 @@ impl Pods {
         let hostname = hostname_of(&record.config)?;
         operation.stage("starting the monitor");
         let monitor = self.start_monitor(sandbox, &directory).await?;
+        let mut scope = self.begin_scope(sandbox);
+        if record.init_cgroup().is_some()
+            && let Some(scope) = scope.take()
+        {
+            // The monitor starts the init in a cgroup below.
+            operation.stage("waiting for systemd to make the pod's scope");
+            scope.there().await?;
+        }
         operation.waits_for(sandbox.monitor_pid());
         operation.stage("setting up the monitor");
         monitor.set_up(self.setup(&record, &directory, &hostname)?).await?;
@@ -218,6 +233,10 @@ impl Pods {
         self.write_files(sandbox, &directory, hostname, &addresses).await?;
         crash::point("run: files are written");
         log_directory?;
+        if let Some(scope) = scope {
+            operation.stage("waiting for systemd to make the pod's scope");
+            scope.there().await?;
+        }
         let is_gone = |sandbox: &Sandbox| sandbox.monitor().is_none_or(|one| one.is_gone());
         if sandbox.ending.is_cancelled() || is_gone(sandbox) {
             return Err(client::Error::Gone.into());
@@ -352,7 +371,10 @@ impl Pods {
             files_path: text(&record.files),
             init_cgroup: text(&record.init_cgroup()),
             mount_label: self.selinux.mount_label(record).unwrap_or_default(),
-            cgroup: text(&record.owns_cgroup.then(|| record.cgroup.clone())),
+            // A scope has the monitor itself in it, which cannot remove it.
+            cgroup: text(
+                &(record.owns_cgroup && record.slice.is_none()).then(|| record.cgroup.clone()),
+            ),
             users: modes.users.map(|users| v1::Users {
                 host_uid: users.uids.host,
                 host_gid: users.gids.host,

@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::SandboxRecord;
+use super::{SandboxRecord, scope::scope_of};
 use crate::{
     monitor::client::Traces,
     pod::error::{During, Error},
@@ -32,6 +32,8 @@ pub(in crate::pod) struct Remains {
     pub files: Option<PathBuf>,
     /// The cgroup of the init that its containers share.
     pub init: Option<PathBuf>,
+    /// The cgroup of its monitor, where its cgroup is a scope of systemd.
+    pub monitor_cgroup: Option<PathBuf>,
     /// The cgroup that its containers' cgroups lie in.
     pub cgroup: Option<PathBuf>,
     /// Whether that one goes with the pod.
@@ -46,6 +48,7 @@ impl Remains {
             shm: record.shm.clone(),
             files: record.files.clone(),
             init: record.init_cgroup(),
+            monitor_cgroup: record.monitor_cgroup(),
             cgroup: Some(record.cgroup.clone()),
             owns_cgroup: record.owns_cgroup,
         }
@@ -63,6 +66,11 @@ impl Remains {
         serde_json::from_slice(&json).unwrap_or_default()
     }
 
+    /// The name of its scope; none of one that systemd does not know.
+    pub(in crate::pod) fn scope(&self) -> Option<String> {
+        self.monitor_cgroup.as_ref().and(self.cgroup.as_deref()).and_then(scope_of)
+    }
+
     /// What is to be unmounted and removed.
     pub(in crate::pod) fn traces(&self) -> Traces {
         Traces {
@@ -70,6 +78,7 @@ impl Remains {
             shm: self.shm.clone(),
             files: self.files.clone(),
             init: self.init.clone(),
+            monitor: self.monitor_cgroup.clone(),
             cgroup: self.cgroup.clone().filter(|_| self.owns_cgroup),
         }
     }

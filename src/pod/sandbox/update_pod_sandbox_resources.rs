@@ -49,19 +49,25 @@ impl Pods {
     ) -> Result<(), Error> {
         operation.stage("waiting for another update");
         let _guard = sandbox.limits.lock().await;
-        let (limits, cgroup) = {
+        let (limits, cgroup, scope) = {
             let record = sandbox.record();
             let config = &record.config;
             let overhead = overhead.as_ref().or(config.overhead.as_ref());
             let needs = needs.as_ref().or(config.resources.as_ref());
-            let has_own = record.owns_cgroup && record.phase == SandboxPhase::Ready;
-            (resources::of_pod(overhead, needs)?, has_own.then(|| record.cgroup.clone()))
+            let has_own = record.limits_cgroup() && record.phase == SandboxPhase::Ready;
+            let cgroup = has_own.then(|| record.cgroup.clone());
+            (resources::of_pod(overhead, needs)?, cgroup, record.scope())
         };
         if let Some(cgroup) = cgroup {
             operation.stage("changing its cgroup");
             let (version, ending) = (self.parts.cgroups, sandbox.ending.clone());
-            blocking::own_files(move || apply(version, &cgroup, &limits, || ending.is_cancelled()))
-                .await?;
+            let limits = blocking::own_files(move || {
+                apply(version, &cgroup, &limits, || ending.is_cancelled()).map(|()| limits)
+            })
+            .await?;
+            if let Some(scope) = scope {
+                self.tell_limits(&scope, &limits).await;
+            }
             self.limits_changed(sandbox.id.as_str());
         }
         operation.stage("storing its limits");

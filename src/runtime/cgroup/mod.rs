@@ -5,6 +5,8 @@
 //! writing to `tasks`, which unlike `cgroup.procs` takes no lock over all processes
 //! (kernel, `cgroup_procs_write_start`).
 
+mod apply;
+mod block_io;
 mod devices;
 mod settings;
 mod v1;
@@ -21,6 +23,8 @@ use oci_spec::runtime::LinuxResources;
 use rustix::fs::statfs;
 
 use super::error::{During, Error};
+
+pub use settings::weight_of_shares;
 
 /// Where the kernel's cgroup filesystems are mounted.
 pub const ROOT: &str = "/sys/fs/cgroup";
@@ -108,11 +112,17 @@ impl Cgroup {
 
     /// Changes limits: all that `resources` names, or none of them.
     pub fn apply(&self, resources: &LinuxResources) -> Result<(), Error> {
-        let settings = match self {
+        let mut settings = match self {
             Cgroup::V2(_) => settings::for_v2(resources)?,
             Cgroup::V1(_) => settings::for_v1(resources)?,
         };
-        settings::apply(&settings, |setting| match self {
+        if let Some(block_io) = resources.block_io() {
+            settings.extend(match self {
+                Cgroup::V2(_) => block_io::for_v2(block_io),
+                Cgroup::V1(_) => block_io::for_v1(block_io),
+            });
+        }
+        apply::apply(&settings, |setting| match self {
             Cgroup::V2(cgroup) => cgroup.file(&setting.file),
             Cgroup::V1(cgroup) => cgroup.file(setting.controller, &setting.file),
         })
@@ -135,6 +145,29 @@ impl Cgroup {
             Cgroup::V2(cgroup) => Cgroup::V2(cgroup.create_child(name)?),
             Cgroup::V1(cgroup) => Cgroup::V1(cgroup.create_child(name)?),
         })
+    }
+
+    /// Moves a process of this cgroup into a new one below it, and lets others be made there
+    /// that have limits: on v2 a cgroup with processes hands no controllers down (cgroup-v2.rst,
+    /// "No Internal Process Constraint").
+    ///
+    /// # Errors
+    /// When the cgroup cannot be made, or the process cannot be moved.
+    pub fn set_aside(&self, name: &str, pid: u32) -> Result<(), Error> {
+        let aside = self.create_child(name)?;
+        let move_to = |directory: PathBuf| {
+            let file = directory.join("cgroup.procs");
+            write(&file, &pid.to_string()).during("move process to", file.display())
+        };
+        match (&aside, self) {
+            (Cgroup::V2(aside), Cgroup::V2(cgroup)) => {
+                move_to(aside.path().to_owned())?;
+                cgroup.hand_down()
+            }
+            (Cgroup::V1(aside), _) | (_, Cgroup::V1(aside)) => {
+                aside.paths().into_iter().try_for_each(move_to)
+            }
+        }
     }
 
     /// Lets this user and group manage what is below it (`/sys/kernel/cgroup/delegate`,

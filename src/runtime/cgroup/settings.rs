@@ -1,17 +1,8 @@
-//! From the `linux.resources` of a spec to values in cgroup files, and those into the files:
-//! all of them or none.
-
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+//! From the `linux.resources` of a spec to values in cgroup files.
 
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
 
-use super::{
-    super::error::{During, Error},
-    write,
-};
+use super::super::error::Error;
 
 /// One value for one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +17,11 @@ pub(super) struct Setting {
     pub optional: bool,
 }
 
-fn setting(controller: &'static str, file: impl Into<String>, value: impl ToString) -> Setting {
+pub(super) fn setting(
+    controller: &'static str,
+    file: impl Into<String>,
+    value: impl ToString,
+) -> Setting {
     Setting { controller, file: file.into(), value: value.to_string(), optional: false }
 }
 
@@ -173,7 +168,7 @@ fn check_unified(file: &str) -> Result<(), Error> {
 
 /// `cpu.weight` (1 to 10000) for v1's `cpu.shares` (2 to 262144), such that the defaults 1024
 /// and 100 meet. The curve is the one that runc and crun agreed on in 2025.
-pub(super) fn weight_of_shares(shares: u64) -> u64 {
+pub fn weight_of_shares(shares: u64) -> u64 {
     if shares <= 2 {
         return 1;
     }
@@ -185,82 +180,16 @@ pub(super) fn weight_of_shares(shares: u64) -> u64 {
     10f64.powf(exponent).ceil() as u64
 }
 
-/// Writes all values. Where one is refused, those before it get their old values back.
-pub(super) fn apply(
-    settings: &[Setting],
-    path_of: impl Fn(&Setting) -> PathBuf,
-) -> Result<(), Error> {
-    let mut pending: Vec<(PathBuf, &Setting)> = settings.iter().map(|s| (path_of(s), s)).collect();
-    put_growing_swap_first(&mut pending);
-    let mut undo: Vec<(PathBuf, String)> = Vec::new();
-    for (path, setting) in pending {
-        let old = fs::read_to_string(&path);
-        match set(&path, setting) {
-            Ok(()) => undo.extend(old.ok().map(|old| (path, old.trim().to_owned()))),
-            Err(error) => {
-                for (path, old) in undo.iter().rev() {
-                    // The old value was valid a moment ago; the first error is the one to tell.
-                    let _ = write(path, old);
-                }
-                return Err(error);
-            }
-        }
-    }
-    Ok(())
-}
-
-fn set(path: &Path, setting: &Setting) -> Result<(), Error> {
-    match write(path, &setting.value) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if setting.optional {
-                Ok(())
-            } else {
-                Err(Error::Controller { path: path.to_owned() })
-            }
-        }
-        Err(error) if is_refusal(&error) => Err(Error::spec(
-            setting.file.clone(),
-            format!("the kernel refuses the value {:?}", setting.value),
-        )),
-        result => result.during("write", format!("{:?} to {}", setting.value, path.display())),
-    }
-}
-
-/// What the files of controllers answer to a value that makes no sense to them.
-fn is_refusal(error: &io::Error) -> bool {
-    let number = error.raw_os_error().unwrap_or(0);
-    [libc::EINVAL, libc::ERANGE, libc::EOVERFLOW, libc::E2BIG, libc::ENODEV, libc::EOPNOTSUPP]
-        .contains(&number)
-}
-
-/// v1 keeps memory limit ≤ memory and swap limit at every moment, so that a limit that grows
-/// past the old sum has to come after the new sum.
-fn put_growing_swap_first(pending: &mut [(PathBuf, &Setting)]) {
-    let position = |name: &str| pending.iter().position(|(_, s)| s.file == name);
-    let (Some(limit), Some(swap)) =
-        (position("memory.limit_in_bytes"), position("memory.memsw.limit_in_bytes"))
-    else {
-        return;
-    };
-    let current = fs::read_to_string(&pending[swap].0).ok().and_then(|t| t.trim().parse().ok());
-    let wanted = pending[limit].1.value.parse::<i64>().ok();
-    if let (Some(current), Some(wanted)) = (current, wanted)
-        && (wanted > current || wanted < 0)
-    {
-        pending.swap(limit, swap);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashMap, fs};
+    use std::collections::HashMap;
 
     use oci_spec::runtime::{
         LinuxCpuBuilder, LinuxHugepageLimitBuilder, LinuxMemoryBuilder, LinuxPidsBuilder,
         LinuxResourcesBuilder,
     };
 
-    use super::{apply, for_v1, for_v2, setting, weight_of_shares};
+    use super::{for_v1, for_v2, weight_of_shares};
 
     fn pairs(settings: &[super::Setting]) -> Vec<(&str, &str)> {
         settings.iter().map(|s| (s.file.as_str(), s.value.as_str())).collect()
@@ -324,15 +253,5 @@ mod tests {
             let resources = LinuxResourcesBuilder::default().unified(unified).build().unwrap();
             assert!(for_v2(&resources).is_err(), "{file}");
         }
-    }
-
-    #[test]
-    fn a_refused_value_leaves_the_old_ones() {
-        let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("a"), "old").unwrap();
-        let settings = [setting("x", "a", "new"), setting("x", "missing", "1")];
-        let error = apply(&settings, |s| directory.path().join(&s.file)).unwrap_err();
-        assert!(error.to_string().contains("missing"), "{error}");
-        assert_eq!(fs::read_to_string(directory.path().join("a")).unwrap(), "old");
     }
 }

@@ -7,9 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::{
     super::error::{During, Error},
-    ROOT, keyed_number, text_of, write,
+    ROOT, keyed_number, text_of, tree, write,
 };
 
 /// A directory of the unified hierarchy, held open.
@@ -41,7 +43,25 @@ impl Cgroup {
     pub(super) fn create_child(&self, name: &str) -> Result<Self, Error> {
         let path = self.path.join(name);
         fs::create_dir(&path).during("create cgroup", path.display())?;
-        Self::at(path)
+        let child = Self::at(path)?;
+        child.follow_threads()?;
+        Ok(child)
+    }
+
+    /// Where this one lies in a cgroup that has become the root of threaded ones, which whoever
+    /// manages it may do, it takes processes only as a threaded one (cgroup-v2.rst, "Threads").
+    fn follow_threads(&self) -> Result<(), Error> {
+        let file = self.file("cgroup.type");
+        let kind = text_of(&file).during("read", file.display())?.unwrap_or_default();
+        if kind.trim() == "domain invalid" {
+            write(&file, "threaded").during("write", file.display())?;
+        }
+        Ok(())
+    }
+
+    /// Hands every controller down to what lies below.
+    pub(super) fn hand_down(&self) -> Result<(), Error> {
+        hand_down_controllers(&self.path)
     }
 
     fn at(path: PathBuf) -> Result<Self, Error> {
@@ -66,8 +86,24 @@ impl Cgroup {
         let file = self.file("cgroup.kill");
         match write(&file, "1") {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            // A threaded one has only threads of processes, as the kernel sees it.
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => self.kill_threads(),
             result => result.during("kill cgroup", self.path.display()),
         }
+    }
+
+    /// The same of a threaded cgroup: a signal to a thread is one to its process.
+    fn kill_threads(&self) -> Result<(), Error> {
+        for directory in tree(&self.path).during("read cgroup", self.path.display())? {
+            let file = directory.join("cgroup.threads");
+            let threads = text_of(&file).during("read", file.display())?.unwrap_or_default();
+            let threads = threads.lines().filter_map(|line| line.trim().parse().ok());
+            for thread in threads.filter_map(Pid::from_raw) {
+                // It may have ended by now.
+                let _ = kill_process(thread, Signal::KILL);
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn is_empty(&self) -> Result<bool, Error> {
