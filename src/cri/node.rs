@@ -30,7 +30,7 @@ pub(super) fn version() -> v1::VersionResponse {
 pub(super) async fn status(pods: &Pods, verbose: bool) -> v1::StatusResponse {
     let network = timeout(NETWORK_LIMIT, pods.network().status()).await;
     let network = match network {
-        Ok(result) => result.map_err(|error| error.to_string()),
+        Ok(result) => result.map_err(|error| crate::kind::chain(&error)),
         Err(_) => {
             let limit = NETWORK_LIMIT.as_secs();
             Err(format!("the network does not tell within {limit} seconds how it is"))

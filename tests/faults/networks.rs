@@ -143,6 +143,7 @@ async fn a_pod_whose_monitor_dies_while_it_is_made_does_not_become_ready() {
     .await;
     let monitor = rustix::process::Pid::from_raw(node.monitors()[0]).unwrap();
     rustix::process::kill_process(monitor, rustix::process::Signal::KILL).unwrap();
+    eventually("it is gone", async || node.monitors().is_empty()).await;
     clear(&node, "hang-ADD");
     node.end_plugins();
     assert!(answered("RunPodSandbox", run).await.unwrap().is_err());
@@ -150,5 +151,56 @@ async fn a_pod_whose_monitor_dies_while_it_is_made_does_not_become_ready() {
     assert!(pods.is_empty(), "{pods:?}");
     let again = node.pod("pod").await;
     node.remove_pod(&again).await.unwrap();
+    leaks::assert_nothing_left(&node).await;
+}
+
+#[tokio::test]
+async fn the_node_is_ready_as_soon_as_a_configuration_is() {
+    requires_root!();
+    let mut node = node(10).await;
+    let file = node.path("cni/10-net.conflist");
+    let whole = fs::read_to_string(&file).unwrap();
+    // As it is while somebody writes it.
+    fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+    let (ready, message) = network_condition(&mut node).await;
+    assert!(!ready && message.contains("10-net.conflist"), "{message}");
+    let config = requests::sandbox(&node, "pod");
+    let error = node.run(config).await.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::FailedPrecondition, "{error}");
+    // And as it should be written.
+    fs::write(node.path("cni/.new"), &whole).unwrap();
+    fs::rename(node.path("cni/.new"), &file).unwrap();
+    assert_eq!(network_condition(&mut node).await, (true, String::new()));
+    let pod = node.pod("pod").await;
+    fs::remove_dir_all(node.path("cni")).unwrap();
+    node.remove_pod(&pod).await.unwrap();
+    let done = fs::read_to_string(node.path("cni-bin/done-DEL")).unwrap();
+    assert!(done.contains(&pod), "by what was configured when it was added");
+    leaks::assert_nothing_left(&node).await;
+}
+
+async fn network_condition(node: &mut Node) -> (bool, String) {
+    let answer = node.runtime.status(v1::StatusRequest::default()).await.unwrap().into_inner();
+    let conditions = answer.status.unwrap().conditions;
+    let network = conditions.into_iter().find(|one| one.r#type == "NetworkReady").unwrap();
+    (network.status, network.message)
+}
+
+#[tokio::test]
+async fn a_pod_whose_plugin_hangs_holds_up_no_other() {
+    requires_root!();
+    let mut node = node(600).await;
+    set(&node, "hang-ADD");
+    let config = requests::sandbox(&node, "first");
+    let mut runtime = node.runtime.clone();
+    let request = v1::RunPodSandboxRequest { config: Some(config), ..Default::default() };
+    let first = tokio::spawn(async move { runtime.run_pod_sandbox(request).await });
+    eventually("it waits", async || node.runs_inside("sleep").len() == 1).await;
+    clear(&node, "hang-ADD");
+    let second = answered("RunPodSandbox", node.pod("second")).await;
+    answered("RemovePodSandbox", node.remove_pod(&second)).await.unwrap();
+    node.end_plugins();
+    let first = answered("RunPodSandbox", first).await.unwrap().unwrap().into_inner();
+    node.remove_pod(&first.pod_sandbox_id).await.unwrap();
     leaks::assert_nothing_left(&node).await;
 }

@@ -75,7 +75,7 @@ impl Builtin {
     }
 
     fn address_bridge(&mut self, bridge: Bridge) -> Result<(), Error> {
-        ignore_routers(&self.options.bridge);
+        prepare(&self.options.bridge);
         let mut messages = Messages::new();
         route::set_up(&mut messages, bridge.index);
         for subnet in self.subnets() {
@@ -173,17 +173,22 @@ fn allow_forwarding(ipv6: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// The host takes no routes from pods: neither advertisements of routers nor redirects. Written
-/// before the bridge is up.
-fn ignore_routers(bridge: &str) {
-    for (family, key) in
-        [("ipv6", "accept_ra"), ("ipv6", "accept_redirects"), ("ipv4", "accept_redirects")]
-    {
+/// Written before the bridge is up. The host takes no routes from pods: neither advertisements
+/// of routers nor redirects. And its link-local address, which nobody else has, can be used at
+/// once: host ports of IPv6 would wait for it, for a packet that is translated while it is
+/// bridged asks for its pod from there.
+fn prepare(bridge: &str) {
+    for (family, key) in [
+        ("ipv6", "accept_ra"),
+        ("ipv6", "accept_redirects"),
+        ("ipv4", "accept_redirects"),
+        ("ipv6", "accept_dad"),
+    ] {
         let sysctl = format!("{family}/conf/{bridge}/{key}");
         match write_sysctl(&sysctl, "0") {
             // A kernel without this family.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(sysctl, %error, "the host may take routes from pods"),
+            Err(error) => tracing::warn!(sysctl, %error, "a setting of the bridge stays as it is"),
             Ok(()) => {}
         }
     }

@@ -171,11 +171,15 @@ pub fn fetch(address: SocketAddr) -> Option<String> {
 }
 
 pub fn fetch_within(address: SocketAddr, limit: Duration) -> Option<String> {
-    let mut stream = TcpStream::connect_timeout(&address, limit).ok()?;
-    stream.set_read_timeout(Some(limit)).unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    Some(text)
+    let get = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&address, limit)?;
+        stream.set_read_timeout(Some(limit))?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    };
+    // Why not is worth knowing where a test fails.
+    get().inspect_err(|error| eprintln!("{address}: {error}")).ok()
 }
 
 /// Waits for what happens beside the test.
