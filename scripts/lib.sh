@@ -178,8 +178,12 @@ start_registry() {
 	END
 }
 
-# write_config DIRECTORY NAME CERTS: a configuration of which nothing meets another daemon's.
+# write_config DIRECTORY NAME CERTS: a configuration of which nothing meets another daemon's. Its
+# pods are put below a path, also where systemd is; an older daemon has no other way.
 write_config() {
+    local driver=
+    "$CRIQUET" config default 2> /dev/null | grep -q cgroup_driver &&
+        driver='cgroup_driver = "cgroupfs"'
     # A device's name has at most 15 characters.
     BRIDGE=cq$(printf '%s' "$2" | cksum | cut -d ' ' -f 1)
     SUBNET_V4=${SUBNET_V4:-10.231.0.0/16}
@@ -190,6 +194,7 @@ write_config() {
 		log_level = "info"
 		monitor_path = "$MONITOR"
 		cgroup_parent = "/$2"
+		$driver
 		netns_dir = "$1/netns"
 
 		[network]

@@ -11,6 +11,9 @@ use std::{fs, path::PathBuf, process::Command};
 use common::{Node, eventually, leaks, requests};
 use criquet::cri::v1;
 
+/// What configurations of tests have that the release before does not know.
+const NEW_KEYS: [&str; 2] = ["cgroup_driver", "cache_dir"];
+
 /// The programs of the release before.
 struct Previous(PathBuf);
 
@@ -28,13 +31,16 @@ impl Previous {
         self.0.join("criquet-previous")
     }
 
-    /// Lets new pods of a node have this release's monitors.
-    fn use_monitors(&self, node: &Node) {
+    /// Gives a node this release's configuration: its monitors for new pods, and no keys that
+    /// it does not know.
+    fn configure(&self, node: &Node) {
         let config = fs::read_to_string(node.path("config.toml")).unwrap();
         let own = env!("CARGO_BIN_EXE_criquet-monitor");
         let theirs = self.0.join("criquet-monitor-previous").display().to_string();
         assert!(config.contains(own));
-        fs::write(node.path("config.toml"), config.replace(own, &theirs)).unwrap();
+        let is_known = |line: &&str| !NEW_KEYS.iter().any(|key| line.starts_with(key));
+        let known: Vec<&str> = config.lines().filter(is_known).collect();
+        fs::write(node.path("config.toml"), known.join("\n").replace(own, &theirs)).unwrap();
     }
 }
 
@@ -48,7 +54,7 @@ async fn pods_of_the_release_before_are_taken_over() {
     fs::remove_dir_all(node.path("root")).unwrap();
     fs::remove_dir_all(node.path("state")).unwrap();
     let own = fs::read_to_string(node.path("config.toml")).unwrap();
-    previous.use_monitors(&node);
+    previous.configure(&node);
     let imported = Command::new(previous.daemon())
         .args(["image", "import"])
         .arg(node.path("image.tar"))
@@ -99,7 +105,7 @@ async fn the_release_before_takes_back_what_this_one_made() {
     let pod = node.pod("new").await;
     let runs = node.launch(&pod, requests::script("runs", "sleep 1000")).await;
     node.kill_daemon();
-    previous.use_monitors(&node);
+    previous.configure(&node);
     node.start_other_daemon(&previous.daemon()).await;
     let running = i32::from(v1::ContainerState::ContainerRunning);
     assert_eq!(node.status(&runs).await.unwrap().state, running);

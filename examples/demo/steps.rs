@@ -253,7 +253,7 @@ impl<'a> Demo<'a> {
             let database = Arc::new(Database::open(&path, Durability::Process)?);
             anyhow::Ok(Network::open(options, database)?)
         };
-        tokio::task::spawn_blocking(open).await??.dismantle().await?;
+        tokio::task::spawn_blocking(open).await??.remove_builtin().await?;
         told("its bridge and its packet filter rules are removed", begin);
         Ok(())
     }

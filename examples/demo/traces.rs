@@ -113,13 +113,14 @@ fn devices(bridge: &str) -> BTreeSet<String> {
 
 /// Addresses of this machine in the subnet.
 fn addresses(place: &Place<'_>) -> anyhow::Result<BTreeSet<String>> {
+    let subnet = place.config.network.subnet_v4;
     let text = fs::read_to_string("/proc/net/fib_trie")?;
     // A line with the address, then one with what it is.
     let pairs = text.lines().zip(text.lines().skip(1));
     let local = pairs.filter(|(_, what)| what.trim() == "/32 host LOCAL");
     let ours = local
         .filter_map(|(line, _)| line.trim().strip_prefix("|-- ")?.parse::<Ipv4Addr>().ok())
-        .filter(|address| place.config.network.subnet_v4.contains(address));
+        .filter(|address| subnet.is_some_and(|subnet| subnet.contains(address)));
     Ok(ours.map(|address| address.to_string()).collect())
 }
 
