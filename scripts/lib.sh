@@ -182,7 +182,7 @@ start_registry() {
 # pods are put below a path, also where systemd is; an older daemon has no other way.
 write_config() {
     local driver=
-    "$CRIQUET" config default 2> /dev/null | grep -q cgroup_driver &&
+    "$CRIQUET" config default 2> /dev/null | grep cgroup_driver > /dev/null &&
         driver='cgroup_driver = "cgroupfs"'
     # A device's name has at most 15 characters.
     BRIDGE=cq$(printf '%s' "$2" | cksum | cut -d ' ' -f 1)
