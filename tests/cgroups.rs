@@ -50,6 +50,26 @@ async fn a_cgroup_that_somebody_has_removed_is_not_missed() {
 }
 
 #[tokio::test]
+async fn a_cpuset_has_its_processors_when_it_is_made() {
+    requires_root!();
+    if !Path::new(ROOT).join("cpuset/cpuset.cpus").exists() {
+        eprintln!("SKIPPED: this needs the cpuset hierarchy of cgroup v1");
+        return;
+    }
+    let mut node = Node::start().await;
+    let pod = node.pod("cpuset").await;
+    let id = node.launch(&pod, requests::script("c", "sleep 1000")).await;
+    let parent = Path::new(ROOT).join("cpuset").join(&node.cgroup).join(&pod);
+    let read = |path: PathBuf| fs::read_to_string(path).unwrap().trim().to_owned();
+    assert_eq!(read(parent.join("cgroup.clone_children")), "1", "nobody has to write them");
+    let container = parent.join(&id);
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        assert_eq!(read(container.join(file)), read(parent.join(file)), "{file}");
+    }
+    node.remove_pod(&pod).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_container_that_somebody_has_frozen_can_be_stopped() {
     requires_root!();
     let mut node = Node::start().await;

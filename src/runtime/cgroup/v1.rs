@@ -197,9 +197,17 @@ fn make(hierarchy: &str, root: &Path, path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// A new v1 cpuset is empty and takes no process until it has processors and memory nodes.
+/// A new v1 cpuset is empty and takes no process until it has processors and memory nodes. A
+/// write of these has the kernel build its scheduling domains anew, which waits for all
+/// processors, and the longer the more cpusets there are; so those below get theirs when they
+/// are made (`cgroup.clone_children`, Documentation/admin-guide/cgroup-v1/cgroups.rst).
 fn inherit_cpuset(directory: &Path) -> Result<(), Error> {
     let Some(parent) = directory.parent() else { return Ok(()) };
+    let clones = directory.join("cgroup.clone_children");
+    if fs::read_to_string(&clones).is_ok_and(|clones| clones.trim() == "0") {
+        // Without it the next one is written to.
+        let _ = fs::write(&clones, "1");
+    }
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let read = |path: &Path| fs::read_to_string(path).during("read", path.display());
         let value = read(&parent.join(file))?;
