@@ -101,6 +101,33 @@ async fn lists_are_filtered_and_ids_may_be_short() {
 }
 
 #[tokio::test]
+async fn settings_of_the_network_are_set_when_its_interfaces_are_there() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let of_the_node = || std::fs::read("/proc/sys/net/ipv6/conf/all/disable_ipv6").unwrap();
+    let before = of_the_node();
+    let mut config = requests::sandbox(&node, "settings");
+    config.linux.as_mut().unwrap().sysctls = HashMap::from(
+        [("net.ipv4.conf.eth0.rp_filter", "2"), ("net.ipv6.conf.all.disable_ipv6", "1")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
+    let pod = node.run(config).await.unwrap();
+    let id = node.launch(&pod, requests::script("c", "sleep 1000")).await;
+    assert_eq!(node.output(&id, "cat /proc/sys/net/ipv4/conf/eth0/rp_filter").await, "2");
+    assert_eq!(node.output(&id, "cat /proc/net/if_inet6").await, "", "it wants no IPv6");
+    assert_eq!(of_the_node(), before, "the node's is not touched");
+    node.remove_pod(&pod).await.unwrap();
+
+    let mut config = requests::sandbox(&node, "wrong");
+    config.linux.as_mut().unwrap().sysctls =
+        HashMap::from([("net.ipv4.conf.eth7.rp_filter".to_owned(), "2".to_owned())]);
+    let error = node.run(config).await.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::InvalidArgument, "{error}");
+    assert!(error.message().contains("no sysctl net.ipv4.conf.eth7.rp_filter"), "{error}");
+    leaks::assert_nothing_left(&node).await;
+}
+
+#[tokio::test]
 async fn containers_share_the_pods_names_memory_and_network() {
     requires_root!();
     let mut node = Node::start().await;

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io,
     os::fd::{AsFd, OwnedFd},
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -28,7 +28,7 @@ use crate::{
     },
     sys::{
         clone::{Cloned, SingleThreaded, clone3, setns, unshare},
-        exec, signal,
+        exec, signal, sysctl,
     },
 };
 
@@ -189,7 +189,7 @@ impl Pod {
                 .during("set host name to", &setup.hostname)?;
         }
         for (name, value) in &setup.sysctls {
-            set_sysctl(name, value)?;
+            sysctl::set(name, value).map_err(|error| Error::spec("sysctls", error.to_string()))?;
         }
         if let Some(path) = &self.traces.netns {
             bind_network_namespace(path)?;
@@ -315,61 +315,4 @@ fn mount_memory(path: &Path, name: &str, options: &str) -> Result<(), Error> {
         std::ffi::CString::new(options).map_err(|_| Error::spec("mounts", "bad options"))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount(name, path, "tmpfs", flags, Some(options.as_c_str())).during("mount", path.display())
-}
-
-/// Network and IPC settings belong to the namespaces of the process that writes them.
-fn set_sysctl(name: &str, value: &str) -> Result<(), Error> {
-    let relative = sysctl_path(name);
-    if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
-        return Err(Error::spec("sysctls", format!("{name:?} is not the name of a sysctl")));
-    }
-    let path = Path::new("/proc/sys").join(relative);
-    match fs::OpenOptions::new().write(true).open(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(Error::spec("sysctls", format!("this kernel has no sysctl {name}")))
-        }
-        Err(error) => Err(error).during("open", path.display()),
-        Ok(mut file) => io::Write::write_all(&mut file, value.as_bytes()).map_err(|error| {
-            Error::spec("sysctls", format!("the kernel refuses {value:?} for {name}: {error}"))
-        }),
-    }
-}
-
-/// `net.ipv4.conf.eth0/1.x` and `net/ipv4/conf/eth0.1/x` name the same file: the first of the
-/// two separators in the name decides which one it is (`sysctl.d(5)`).
-fn sysctl_path(name: &str) -> PathBuf {
-    match name.find(['.', '/']).map(|at| &name[at..=at]) {
-        Some(".") => name
-            .chars()
-            .map(|c| match c {
-                '.' => '/',
-                '/' => '.',
-                other => other,
-            })
-            .collect::<String>()
-            .into(),
-        _ => PathBuf::from(name),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::{set_sysctl, sysctl_path};
-
-    #[test]
-    fn both_ways_to_write_a_sysctl() {
-        for name in ["net.ipv4.conf.eth0/1.x", "net/ipv4/conf/eth0.1/x"] {
-            assert_eq!(sysctl_path(name), Path::new("net/ipv4/conf/eth0.1/x"));
-        }
-    }
-
-    #[test]
-    fn a_sysctl_cannot_leave_its_directory() {
-        let error = set_sysctl("net/../../sysrq-trigger", "1").unwrap_err();
-        assert!(error.to_string().contains("not the name"), "{error}");
-        let error = set_sysctl("net.no.such", "1").unwrap_err();
-        assert!(error.to_string().contains("no sysctl"), "{error}");
-    }
 }

@@ -26,6 +26,7 @@ pub mod quota;
 pub mod seccomp;
 pub mod signal;
 pub mod socket;
+pub mod sysctl;
 pub mod tree;
 
 use std::io;

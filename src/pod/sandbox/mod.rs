@@ -13,6 +13,7 @@ mod remove_pod_sandbox;
 mod run_pod_sandbox;
 pub(super) mod scope;
 mod stop_pod_sandbox;
+mod sysctls;
 pub(super) mod unmake;
 mod update_pod_sandbox_resources;
 

@@ -40,7 +40,7 @@ use crate::{
         config::{Map, NamespaceMode, Protocol, SandboxConfig},
     },
     store::Batch,
-    sys::process::Identity,
+    sys::{process::Identity, sysctl},
     telemetry::Operation,
 };
 
@@ -228,6 +228,7 @@ impl Pods {
             tokio::join!(joining, self.make_log_directory(&record.config));
         let addresses = addresses?;
         crash::point("run: network is set up");
+        self.set_network_sysctls(&record).await?;
         debug!(?addresses, "network is set up");
         operation.stage("writing the pod's files");
         self.write_files(sandbox, &directory, hostname, &addresses).await?;
@@ -403,7 +404,8 @@ impl Pods {
             sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
             sysctls.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
         }
-        sysctls.extend(config.sysctls.clone());
+        let others = config.sysctls.iter().filter(|(name, _)| !sysctl::is_of_network(name));
+        sysctls.extend(others.map(|(name, value)| (name.clone(), value.clone())));
         sysctls
     }
 
