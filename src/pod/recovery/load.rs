@@ -23,18 +23,16 @@ pub(in crate::pod) struct Left {
     pub unfinished: Vec<Arc<Sandbox>>,
     /// Containers whose sandbox is not known.
     pub homeless: Vec<Arc<Container>>,
-    /// Sandboxes that have a record.
-    pub known_pods: BTreeSet<SandboxId>,
+    /// Pods that have a directory and no record.
+    pub unknown: Vec<SandboxId>,
     /// Containers that have a record.
     pub known: HashSet<ContainerId>,
     /// Trees that wait for their removal.
     pub trash: Vec<PathBuf>,
 }
 
-/// What has a name on the disk and no record.
+/// What containers leave behind.
 pub(in crate::pod) struct Remains {
-    /// Directories of pods.
-    pub unknown: Vec<SandboxId>,
     /// Directories of containers.
     pub directories: Vec<ContainerId>,
     /// Files that containers are started from.
@@ -44,7 +42,7 @@ pub(in crate::pod) struct Remains {
 }
 
 impl Pods {
-    /// Reads the database. Waits for the disk, and for nobody else.
+    /// Reads the database and the names of pods. Waits for the disk, and for nobody else.
     pub(in crate::pod) fn load(&self) -> Result<Left, Error> {
         let sandboxes = self.parts.database.list::<SandboxRecord>(SANDBOXES)?;
         let containers = self.parts.database.list::<ContainerRecord>(CONTAINERS)?;
@@ -85,21 +83,17 @@ impl Pods {
         self.end_what_a_reboot_has_ended();
         let trash = self.options.root.join("trash");
         let trash = names(&trash)?.into_iter().map(|name| trash.join(name)).collect();
-        Ok(Left { unfinished, homeless, known_pods, known, trash })
-    }
-
-    /// Reads the names in the directories. Nothing new may be made meanwhile. Waits for the
-    /// disk.
-    pub(super) fn look_for_remains(
-        &self,
-        known_pods: &BTreeSet<SandboxId>,
-        known: &HashSet<ContainerId>,
-    ) -> Result<Remains, Error> {
         let unknown = names(&self.options.state.join("pods"))?
             .into_iter()
             .map(SandboxId::from)
             .filter(|id| !known_pods.contains(id))
             .collect();
+        Ok(Left { unfinished, homeless, unknown, known, trash })
+    }
+
+    /// Looks for what belongs to containers that have no record, by the names of files. No
+    /// container may be made meanwhile. Waits for the disk.
+    pub(super) fn look_for_remains(&self, known: &HashSet<ContainerId>) -> Result<Remains, Error> {
         let ids = |directory: &Path| -> Result<Vec<ContainerId>, Error> {
             // What lies beside a bundle has an extension to the same name.
             let plain = |name: String| name.split('.').next().unwrap_or_default().to_owned();
@@ -111,12 +105,7 @@ impl Pods {
         directories.extend(ids(&self.options.root.join("volumes"))?);
         let mut holders = self.parts.images.holders()?;
         holders.retain(|holder| !known.contains(&ContainerId::from(holder.clone())));
-        Ok(Remains {
-            unknown,
-            directories,
-            bundles: ids(&self.options.state.join("bundles"))?,
-            holders,
-        })
+        Ok(Remains { directories, bundles: ids(&self.options.state.join("bundles"))?, holders })
     }
 
     /// After a reboot nothing runs any more, which the first list is to tell.

@@ -12,6 +12,7 @@ mod sweep;
 mod unknown;
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -27,9 +28,12 @@ use tracing::{error, info};
 
 use super::{
     Pods, blocking,
+    error::Error,
+    id::ContainerId,
     sandbox::{Sandbox, SandboxPhase},
 };
 use crate::kind::chain;
+use load::Remains;
 
 pub(super) use load::Left;
 
@@ -83,22 +87,13 @@ impl Pods {
         }
         let pods = Arc::clone(self);
         tokio::spawn(async move {
-            // Names by the thousand, while the first calls want to be answered.
-            let _ = timeout(LEISURE, pods.recovery.wanted.notified()).await;
-            let remains = {
-                let pods = Arc::clone(&pods);
-                let look = move || pods.look_for_remains(&left.known_pods, &left.known);
-                blocking::own_files(look).await
-            };
-            pods.recovery.names_are_read.send_replace(true);
+            let (remains, ()) =
+                tokio::join!(pods.remains(left.known), pods.end_unknown(left.unknown));
             pods.remove_homeless(&left.homeless).await;
             match remains {
-                Ok(mut remains) => {
-                    pods.end_unknown(std::mem::take(&mut remains.unknown)).await;
-                    // Plugins that collect garbage are told which pods there are: none may come
-                    // meanwhile, as far as that does not take too long.
-                    pods.sweep(remains).await;
-                }
+                // Plugins that collect garbage are told which pods there are: none may come
+                // meanwhile, as far as that does not take too long.
+                Ok(remains) => pods.sweep(remains).await,
                 Err(error) => {
                     error!(error = %chain(&error), "what earlier daemons left cannot be looked for");
                 }
@@ -106,6 +101,16 @@ impl Pods {
             pods.recovery.unknown_are_ended.send_replace(true);
             pods.take_out(left.trash).await;
         });
+    }
+
+    /// Looks for what containers left, but not while the first calls want to be answered: there
+    /// are names by the thousand.
+    async fn remains(self: &Arc<Self>, known: HashSet<ContainerId>) -> Result<Remains, Error> {
+        let _ = timeout(LEISURE, self.recovery.wanted.notified()).await;
+        let pods = Arc::clone(self);
+        let remains = blocking::own_files(move || pods.look_for_remains(&known)).await;
+        self.recovery.names_are_read.send_replace(true);
+        remains
     }
 
     /// Waits until what is made now is not taken for what an earlier daemon left.

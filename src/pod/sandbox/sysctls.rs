@@ -28,7 +28,9 @@ impl Pods {
         }
         blocking::own_files(move || {
             // A thread that has been elsewhere serves nobody else.
-            let set = thread::spawn(move || set_in(&netns, &wanted));
+            let place = netns.clone();
+            let set = thread::Builder::new().spawn(move || set_in(&place, &wanted));
+            let set = set.during("start a thread for", &netns)?;
             set.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
         .await
