@@ -19,6 +19,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             .build_client(true)
             .build_server(true)
             .emit_rerun_if_changed(false)
+            .extern_path(".runtime.v1.Container", "crate::cri::ContainerItem")
+            .extern_path(".runtime.v1.PodSandbox", "crate::cri::PodSandboxItem")
             .extern_path(".runtime.v1.Metric", "crate::cri::Metric")
             .extern_path(".runtime.v1.ContainerAttributes", "crate::cri::ContainerAttributes")
             .extern_path(".runtime.v1.PodSandboxAttributes", "crate::cri::PodSandboxAttributes")

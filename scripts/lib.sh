@@ -254,6 +254,10 @@ print_counts() {
     if [ "$status" != 0 ] && [ "$failed" = 0 ]; then failed=1; fi
     failed=$((failed + more))
     skipped=$((skipped + $(counted ignored)))
+    if [ "$status" != 0 ]; then
+        echo "what failed, once more:"
+        sed -n -e '/^failures:$/,/^test result:/p' -e '/^error/p' "$log" | grep -v '^$'
+    fi
     echo "$passed passed, $failed failed, $skipped skipped"
     [ "$failed" = 0 ]
 }

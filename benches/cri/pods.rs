@@ -261,7 +261,7 @@ impl Lab {
         let filter = PodSandboxFilter { label_selector: self.labels(), ..Default::default() };
         let request = ListPodSandboxRequest { filter: Some(filter) };
         let pods = self.client.runtime.clone().list_pod_sandbox(request).await?.into_inner().items;
-        Ok(pods.into_iter().map(|pod| pod.id).collect())
+        pods.iter().map(|pod| Ok(pod.plain()?.id)).collect()
     }
 
     fn labels(&self) -> HashMap<String, String> {

@@ -93,7 +93,8 @@ async fn knows_the_end(socket: &Path, pod: &Pod, start: Instant) -> anyhow::Resu
         let mut runtime = client.runtime.clone();
         let list = runtime.list_containers(ListContainersRequest::default()).await?;
         let containers = list.into_inner().containers;
-        let own = containers.iter().find(|container| container.id == pod.container);
+        let mut containers = containers.iter().filter_map(|container| container.plain().ok());
+        let own = containers.find(|container| container.id == pod.container);
         if own.is_some_and(|own| own.state == i32::from(ContainerState::ContainerExited)) {
             return Ok(());
         }

@@ -32,13 +32,15 @@ pub(super) fn answers<T: Message, M>(items: Vec<T>, message: impl Fn(Vec<T>) -> 
 
 #[cfg(test)]
 mod tests {
+    use prost::Message;
     use tokio_stream::StreamExt;
 
     use super::{SIZE, answers};
-    use crate::cri::v1::{PodSandbox, StreamPodSandboxesResponse};
+    use crate::cri::{PlainPodSandboxItem, PodSandboxItem, v1::StreamPodSandboxesResponse};
 
-    fn sandbox(size: usize) -> PodSandbox {
-        PodSandbox { id: "x".repeat(size), ..PodSandbox::default() }
+    fn sandbox(size: usize) -> PodSandboxItem {
+        let plain = PlainPodSandboxItem { id: "x".repeat(size), ..Default::default() };
+        PodSandboxItem::from_bytes(plain.encode_to_vec().into())
     }
 
     async fn sizes(of: &[usize]) -> Vec<usize> {

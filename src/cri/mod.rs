@@ -8,6 +8,7 @@ mod deadline;
 mod encoded;
 mod image;
 mod info;
+mod items;
 mod metrics;
 mod node;
 mod runtime;
@@ -19,6 +20,7 @@ pub use attributes::{
 pub use deadline::DeadlineLayer;
 pub use encoded::Encoded;
 pub use image::ImageServer;
+pub use items::{ContainerItem, PlainContainerItem, PlainPodSandboxItem, PodSandboxItem};
 pub use metrics::{Metric, PlainMetric};
 pub use runtime::RuntimeServer;
 

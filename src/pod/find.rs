@@ -64,6 +64,23 @@ impl Pods {
         self.objects().containers.values().cloned().collect()
     }
 
+    /// The containers whose ids begin so, of the sandboxes whose ids begin so.
+    pub fn containers_by(&self, sandbox: &str, container: &str) -> Vec<Arc<Container>> {
+        let objects = self.objects();
+        if sandbox.is_empty() {
+            return beginning(&objects.containers, container, ContainerId::as_str)
+                .cloned()
+                .collect();
+        }
+        let own = beginning(&objects.of_sandbox, sandbox, SandboxId::as_str);
+        own.flat_map(|own| beginning(own, container, ContainerId::as_str)).cloned().collect()
+    }
+
+    /// The sandboxes whose ids begin so, but those that are still being made.
+    pub fn sandboxes_by(&self, id: &str) -> Vec<Arc<Sandbox>> {
+        beginning(&self.objects().sandboxes, id, SandboxId::as_str).cloned().collect()
+    }
+
     /// The containers of a sandbox.
     pub fn containers_of(&self, sandbox: &Sandbox) -> Vec<Arc<Container>> {
         let objects = self.objects();
@@ -97,7 +114,17 @@ impl Pods {
     }
 }
 
-fn find<K: Ord + Clone + From<String>, V>(
+/// What is known by an id that begins so.
+fn beginning<'a, K: Ord + From<String>, V>(
+    objects: &'a BTreeMap<K, V>,
+    id: &'a str,
+    text: impl Fn(&K) -> &str + 'a,
+) -> impl Iterator<Item = &'a V> {
+    let range = objects.range(K::from(id.to_owned())..);
+    range.take_while(move |(key, _)| text(key).starts_with(id)).map(|(_, object)| object)
+}
+
+fn find<K: Ord + From<String>, V>(
     what: &'static str,
     id: &str,
     objects: &BTreeMap<K, Arc<V>>,
@@ -106,12 +133,14 @@ fn find<K: Ord + Clone + From<String>, V>(
     if id.is_empty() {
         return Err(Error::not_found(what, id));
     }
-    let mut matching =
-        objects.range(K::from(id.to_owned())..).take_while(|(key, _)| text(key).starts_with(id));
+    let key = K::from(id.to_owned());
+    if let Some(object) = objects.get(&key) {
+        return Ok(Arc::clone(object));
+    }
+    let mut matching = beginning(objects, id, text);
     match (matching.next(), matching.next()) {
         (None, _) => Err(Error::not_found(what, id)),
-        (Some((key, object)), _) if text(key) == id => Ok(Arc::clone(object)),
-        (Some((_, object)), None) => Ok(Arc::clone(object)),
+        (Some(object), None) => Ok(Arc::clone(object)),
         (Some(_), Some(_)) => Err(Reason::Ambiguous { what, id: id.to_owned() }.into()),
     }
 }

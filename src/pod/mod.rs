@@ -29,6 +29,7 @@ mod selinux;
 mod stage;
 mod streams;
 mod time;
+mod told;
 mod usage;
 
 use std::{
@@ -64,6 +65,7 @@ pub use report::{Counts, Report, Silent};
 pub use sandbox::{Sandbox, SandboxPhase, SandboxRecord, Trouble};
 pub use stage::OPERATIONS;
 pub use streams::Attachment;
+pub use told::Told;
 pub use usage::{Metrics, PodReading};
 
 use find::Objects;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use criquet::cri::v1;
+use criquet::cri::{PlainContainerItem, PlainPodSandboxItem, v1};
 use tonic::Status;
 
 use super::{
@@ -202,15 +202,17 @@ impl Node {
     }
 
     /// ListPodSandbox.
-    pub async fn pods(&mut self, filter: v1::PodSandboxFilter) -> Vec<v1::PodSandbox> {
+    pub async fn pods(&mut self, filter: v1::PodSandboxFilter) -> Vec<PlainPodSandboxItem> {
         let request = v1::ListPodSandboxRequest { filter: Some(filter) };
-        self.runtime.list_pod_sandbox(request).await.unwrap().into_inner().items
+        let items = self.runtime.list_pod_sandbox(request).await.unwrap().into_inner().items;
+        items.iter().map(|item| item.plain().unwrap()).collect()
     }
 
     /// ListContainers.
-    pub async fn containers(&mut self, filter: v1::ContainerFilter) -> Vec<v1::Container> {
+    pub async fn containers(&mut self, filter: v1::ContainerFilter) -> Vec<PlainContainerItem> {
         let request = v1::ListContainersRequest { filter: Some(filter) };
-        self.runtime.list_containers(request).await.unwrap().into_inner().containers
+        let answer = self.runtime.list_containers(request).await.unwrap().into_inner();
+        answer.containers.iter().map(|item| item.plain().unwrap()).collect()
     }
 
     /// Exec of a shell script.

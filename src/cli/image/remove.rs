@@ -47,7 +47,6 @@ fn remove_one(client: &Client, image: Image) -> Result<String, Error> {
 /// The images of all containers, each with the id of a container that has it.
 fn used_images(client: &Client) -> Result<BTreeMap<String, String>, Error> {
     let containers = client.ask(client.pods().list_containers(ListContainersRequest::default()))?;
-    let pairs =
-        containers.containers.into_iter().map(|container| (container.image_id, container.id));
-    Ok(pairs.collect())
+    let items = containers.containers.iter().filter_map(|container| container.plain().ok());
+    Ok(items.map(|container| (container.image_id, container.id)).collect())
 }

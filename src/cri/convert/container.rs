@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use prost::Message;
+
 use super::{
     super::v1,
     shared::{id, namespaces, profile, profile_by_path, range, resources, resources_out, selinux},
 };
 use crate::{
-    pod::{Container, ContainerPhase},
+    cri::items::{ContainerItem, PlainContainerItem},
+    pod::{Container, ContainerPhase, ContainerRecord},
     spec::{
         Error,
         config::{
@@ -257,11 +260,25 @@ fn state(phase: &ContainerPhase) -> v1::ContainerState {
     }
 }
 
-/// A container in a list.
-pub fn list_item(container: &Container) -> v1::Container {
+/// A container in a list, where it is wanted by what its record says.
+pub fn list_item(
+    container: &Container,
+    is_wanted: impl FnOnce(&ContainerRecord, i32) -> bool,
+) -> Option<ContainerItem> {
     let record = container.record();
+    let state = state(&record.phase).into();
+    let encode = || item(container, &record).encode_to_vec().into();
+    is_wanted(&record, state).then(|| ContainerItem::from_bytes(container.told.item(state, encode)))
+}
+
+/// The fields of a container in a list.
+pub(super) fn plain_item(container: &Container) -> PlainContainerItem {
+    item(container, &container.record())
+}
+
+fn item(container: &Container, record: &ContainerRecord) -> PlainContainerItem {
     let config = &record.config;
-    v1::Container {
+    PlainContainerItem {
         id: container.id.to_string(),
         pod_sandbox_id: record.sandbox.to_string(),
         metadata: Some(metadata(&config.metadata)),

@@ -1,11 +1,14 @@
 //! Sandboxes.
 
+use prost::Message;
+
 use super::{
     super::v1,
     shared::{id, namespaces, namespaces_out, profile, resources, selinux},
 };
 use crate::{
-    pod::{Sandbox, SandboxPhase},
+    cri::items::{PlainPodSandboxItem, PodSandboxItem},
+    pod::{Sandbox, SandboxPhase, SandboxRecord},
     spec::{
         Error,
         config::{Dns, PortMapping, Protocol, SandboxConfig, SandboxMetadata, SandboxSecurity},
@@ -120,11 +123,25 @@ fn state(sandbox: &Sandbox) -> i32 {
     state.into()
 }
 
-/// A sandbox in a list.
-pub fn list_item(sandbox: &Sandbox) -> v1::PodSandbox {
+/// A sandbox in a list, where it is wanted by what its record says.
+pub fn list_item(
+    sandbox: &Sandbox,
+    is_wanted: impl FnOnce(&SandboxRecord, i32) -> bool,
+) -> Option<PodSandboxItem> {
     let state = state(sandbox);
     let record = sandbox.record();
-    v1::PodSandbox {
+    let encode = || item(sandbox, &record, state).encode_to_vec().into();
+    is_wanted(&record, state).then(|| PodSandboxItem::from_bytes(sandbox.told.item(state, encode)))
+}
+
+/// The fields of a sandbox in a list.
+pub(super) fn plain_item(sandbox: &Sandbox) -> PlainPodSandboxItem {
+    let state = state(sandbox);
+    item(sandbox, &sandbox.record(), state)
+}
+
+fn item(sandbox: &Sandbox, record: &SandboxRecord, state: i32) -> PlainPodSandboxItem {
+    PlainPodSandboxItem {
         id: sandbox.id.to_string(),
         metadata: Some(metadata(&record.config.metadata)),
         state,

@@ -90,7 +90,7 @@ pub fn of_container(
     written: Option<Measured>,
 ) -> v1::ContainerStats {
     let attributes = || {
-        let item = container::list_item(container);
+        let item = container::plain_item(container);
         PlainContainerAttributes {
             id: item.id,
             metadata: item.metadata,
@@ -99,7 +99,7 @@ pub fn of_container(
         }
     };
     v1::ContainerStats {
-        attributes: Some(encoded_once(&container.attributes, attributes)),
+        attributes: Some(encoded_once(&container.told.attributes, attributes)),
         cpu: reading.and_then(cpu),
         memory: reading.and_then(memory),
         writable_layer: written.map(|measured| writable_layer(root, measured)),
@@ -134,7 +134,7 @@ pub fn of_sandbox(
     containers: Vec<v1::ContainerStats>,
 ) -> v1::PodSandboxStats {
     let attributes = || {
-        let item = sandbox::list_item(pod);
+        let item = sandbox::plain_item(pod);
         PlainPodSandboxAttributes {
             id: item.id,
             metadata: item.metadata,
@@ -145,7 +145,7 @@ pub fn of_sandbox(
     let of_cgroup = reading.map(|reading| &reading.reading);
     let threads = reading.and_then(|reading| Some((reading.reading.at, reading.threads?)));
     v1::PodSandboxStats {
-        attributes: Some(encoded_once(&pod.attributes, attributes)),
+        attributes: Some(encoded_once(&pod.told.attributes, attributes)),
         linux: Some(v1::LinuxPodSandboxStats {
             cpu: of_cgroup.and_then(cpu),
             memory: of_cgroup.and_then(memory),

@@ -3,7 +3,7 @@
 use tonic::Status;
 
 use super::{RuntimeServer, TAKE_UP_ALL, selects};
-use crate::cri::{convert, v1};
+use crate::cri::{ContainerItem, convert, v1};
 
 impl RuntimeServer {
     pub(super) async fn list_containers(
@@ -18,17 +18,15 @@ impl RuntimeServer {
     pub(super) async fn filtered_containers(
         &self,
         filter: &v1::ContainerFilter,
-    ) -> Vec<v1::Container> {
+    ) -> Vec<ContainerItem> {
         self.pods.taken_up(TAKE_UP_ALL).await;
-        let containers = self.pods.containers();
-        let items = containers.iter().map(|container| convert::container_item(container));
-        items.filter(|item| matches(filter, item)).collect()
+        let containers = self.pods.containers_by(&filter.pod_sandbox_id, &filter.id);
+        let items = containers.iter().map(|container| {
+            convert::container_item(container, |record, state| {
+                filter.state.as_ref().is_none_or(|wanted| wanted.state == state)
+                    && selects(&filter.label_selector, || &record.config.labels)
+            })
+        });
+        items.flatten().collect()
     }
-}
-
-fn matches(filter: &v1::ContainerFilter, container: &v1::Container) -> bool {
-    container.id.starts_with(&filter.id)
-        && container.pod_sandbox_id.starts_with(&filter.pod_sandbox_id)
-        && filter.state.as_ref().is_none_or(|state| state.state == container.state)
-        && selects(&filter.label_selector, &container.labels)
 }

@@ -3,7 +3,7 @@
 use tonic::Status;
 
 use super::{RuntimeServer, TAKE_UP_ALL, selects};
-use crate::cri::{convert, v1};
+use crate::cri::{PodSandboxItem, convert, v1};
 
 impl RuntimeServer {
     pub(super) async fn list_pod_sandbox(
@@ -18,16 +18,15 @@ impl RuntimeServer {
     pub(super) async fn filtered_sandboxes(
         &self,
         filter: &v1::PodSandboxFilter,
-    ) -> Vec<v1::PodSandbox> {
+    ) -> Vec<PodSandboxItem> {
         self.pods.taken_up(TAKE_UP_ALL).await;
-        let sandboxes = self.pods.sandboxes();
-        let items = sandboxes.iter().map(|sandbox| convert::sandbox_item(sandbox));
-        items.filter(|item| matches(filter, item)).collect()
+        let sandboxes = self.pods.sandboxes_by(&filter.id);
+        let items = sandboxes.iter().map(|sandbox| {
+            convert::sandbox_item(sandbox, |record, state| {
+                filter.state.as_ref().is_none_or(|wanted| wanted.state == state)
+                    && selects(&filter.label_selector, || &record.config.labels)
+            })
+        });
+        items.flatten().collect()
     }
-}
-
-fn matches(filter: &v1::PodSandboxFilter, sandbox: &v1::PodSandbox) -> bool {
-    sandbox.id.starts_with(&filter.id)
-        && filter.state.as_ref().is_none_or(|state| state.state == sandbox.state)
-        && selects(&filter.label_selector, &sandbox.labels)
 }

@@ -37,7 +37,11 @@ mod update_pod_sandbox_resources;
 mod update_runtime_config;
 mod version;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use tonic::{Request, Response, Status};
 
@@ -76,8 +80,15 @@ impl RuntimeServer {
     }
 }
 
-/// Whether all that is asked for is among the labels.
-fn selects(selector: &HashMap<String, String>, labels: &HashMap<String, String>) -> bool {
+/// Whether all that is asked for is among the labels, which are looked at only then.
+fn selects<'a>(
+    selector: &HashMap<String, String>,
+    labels: impl FnOnce() -> &'a BTreeMap<String, String>,
+) -> bool {
+    if selector.is_empty() {
+        return true;
+    }
+    let labels = labels();
     selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 

@@ -29,19 +29,14 @@ impl RuntimeServer {
         filter: &v1::ContainerStatsFilter,
     ) -> Result<Vec<v1::ContainerStats>, Status> {
         let readings = self.pods.containers_usage().await?;
-        let containers = self.pods.containers();
+        let containers = self.pods.containers_by(&filter.pod_sandbox_id, &filter.id);
         let figures = containers.iter().filter_map(|container| {
-            let id = container.id.as_str();
-            let reading = readings.get(id)?;
-            if !id.starts_with(&filter.id) {
-                return None;
-            }
-            let (is_in_pod, is_selected) = {
+            let reading = readings.get(container.id.as_str())?;
+            let is_wanted = {
                 let record = container.record();
-                let pod = record.sandbox.as_str().starts_with(&filter.pod_sandbox_id);
-                (pod, selects_ordered(&filter.label_selector, &record.config.labels))
+                selects(&filter.label_selector, || &record.config.labels)
             };
-            (is_in_pod && is_selected).then(|| self.stats_of(container, Some(reading)))
+            is_wanted.then(|| self.stats_of(container, Some(reading)))
         });
         Ok(figures.collect())
     }
@@ -58,11 +53,13 @@ impl RuntimeServer {
             let pod = container.record().sandbox.to_string();
             containers.entry(pod).or_default().push(container);
         }
-        let sandboxes = self.pods.sandboxes();
+        let sandboxes = self.pods.sandboxes_by(&filter.id);
         let figures = sandboxes.iter().filter_map(|sandbox| {
             let reading = of_sandboxes.get(sandbox.id.as_str())?;
-            let is_wanted = sandbox.id.as_str().starts_with(&filter.id)
-                && selects_ordered(&filter.label_selector, &sandbox.record().config.labels);
+            let is_wanted = {
+                let record = sandbox.record();
+                selects(&filter.label_selector, || &record.config.labels)
+            };
             let own = containers.get(sandbox.id.as_str()).map_or(&[][..], Vec::as_slice);
             is_wanted.then(|| self.sandbox_stats(sandbox, Some(reading), own, &of_containers))
         });
@@ -83,11 +80,4 @@ impl RuntimeServer {
         });
         convert::sandbox_stats(sandbox, reading, of_containers.collect())
     }
-}
-
-fn selects_ordered(
-    selector: &std::collections::HashMap<String, String>,
-    labels: &BTreeMap<String, String>,
-) -> bool {
-    selector.is_empty() || selects(selector, &labels.clone().into_iter().collect())
 }

@@ -32,12 +32,11 @@ use std::{
     path::PathBuf,
     pin::pin,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use bytes::Bytes;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex as AsyncMutex, Notify};
@@ -50,6 +49,7 @@ use crate::{
         error::{Error, Reason},
         happening::{Happening, Tell},
         id::{ContainerId, SandboxId},
+        told::Told,
     },
     spec::{config::ContainerConfig, container::User},
     store::{Batch, Database, Deferred, Outcome},
@@ -95,8 +95,8 @@ pub struct Container {
     pub id: ContainerId,
     /// The calls that are under way with it.
     pub stage: Stage,
-    /// Who it is, in the words of those who ask, once somebody has asked: that never changes.
-    pub attributes: OnceLock<Bytes>,
+    /// What lists tell of it, in the words of those who ask.
+    pub told: Told,
     own: Weak<Self>,
     tell: Tell<Self>,
     // Held for reads and writes of memory, never across an await; `start` before `record`.
@@ -129,7 +129,7 @@ impl Container {
         Arc::new_cyclic(|own| Self {
             id,
             stage: Stage::default(),
-            attributes: OnceLock::new(),
+            told: Told::default(),
             own: Weak::clone(own),
             tell,
             start: Mutex::default(),

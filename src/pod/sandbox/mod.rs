@@ -27,7 +27,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Mutex as AsyncMutex, OwnedMutexGuard, OwnedSemaphorePermit, watch},
@@ -44,6 +43,7 @@ use crate::{
         happening::{Happening, Tell},
         id::SandboxId,
         selinux::levels::Lease,
+        told::Told,
     },
     spec::config::{NamespaceMode, SandboxConfig},
     store::{Batch, Database, Outcome},
@@ -145,8 +145,8 @@ pub struct Sandbox {
     pub id: SandboxId,
     /// The calls that are under way with it.
     pub stage: Stage,
-    /// Who it is, in the words of those who ask, once somebody has asked: that never changes.
-    pub attributes: OnceLock<Bytes>,
+    /// What lists tell of it, in the words of those who ask.
+    pub told: Told,
     own: Weak<Self>,
     tell: Tell<Self>,
     // Held for reads and writes of memory, never across an await.
@@ -187,7 +187,7 @@ impl Sandbox {
         Arc::new_cyclic(|own| Self {
             id,
             stage: Stage::default(),
-            attributes: OnceLock::new(),
+            told: Told::default(),
             own: Weak::clone(own),
             tell,
             record: Mutex::new(record),
