@@ -154,6 +154,44 @@ async fn memory_of_what_does_not_run_is_not_read_again_and_says_so() {
     node.remove_pod(&pod).await.unwrap();
 }
 
+#[tokio::test]
+async fn who_runs_in_a_pod_is_seen_beside_one_who_does_not() {
+    requires_root!();
+    let mut node = Node::start().await;
+    let pod = node.pod("pod").await;
+    let mut ids = Vec::new();
+    for name in ["one", "other"] {
+        ids.push(node.launch(&pod, requests::script(name, "sleep 1000")).await);
+    }
+    let runtime = node.runtime.clone();
+    let listed = async |id: &str| {
+        let request = v1::ListContainerStatsRequest::default();
+        let stats = runtime.clone().list_container_stats(request).await.unwrap().into_inner().stats;
+        let of = |stats: &v1::ContainerStats| {
+            stats.attributes.as_ref().unwrap().plain().unwrap().id == id
+        };
+        let own = stats.into_iter().find(of).unwrap();
+        (cpu_of(&own).usage_core_nano_seconds.unwrap().value, cpu_of(&own).timestamp)
+    };
+    eventually("it is at rest", async || {
+        let first = listed(&ids[0]).await;
+        let second = listed(&ids[0]).await;
+        second.1 > first.1 && second.0 == first.0
+    })
+    .await;
+    let before = listed(&ids[0]).await.0;
+    let run = v1::ExecSyncRequest {
+        container_id: ids[0].clone(),
+        cmd: ["true"].map(str::to_owned).into(),
+        timeout: 10,
+    };
+    node.runtime.exec_sync(run).await.unwrap();
+    eventually("it has run", async || listed(&ids[0]).await.0 > before).await;
+    let one = listed(&ids[0]).await.0;
+    assert_eq!(listed(&ids[0]).await.0, one, "and now rests");
+    node.remove_pod(&pod).await.unwrap();
+}
+
 async fn network_of(node: &mut Node, pod: &str) -> v1::NetworkInterfaceUsage {
     let request = v1::PodSandboxStatsRequest { pod_sandbox_id: pod.to_owned() };
     let stats = node.runtime.pod_sandbox_stats(request).await.unwrap().into_inner().stats.unwrap();

@@ -4,15 +4,16 @@
 mod metrics;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use super::{
-    Container, Pods, Sandbox, SandboxPhase, blocking, error::Error, parallel::in_parallel,
+    Container, Pods, Sandbox, SandboxId, SandboxPhase, blocking, error::Error,
+    parallel::in_parallel,
 };
-use crate::stats::{Budget, Interface, Meter, Reading, network};
+use crate::stats::{Budget, Interface, Interfaces, Meter, Reading};
 
 pub use metrics::Metrics;
 
@@ -45,6 +46,8 @@ pub(super) struct Meters {
     budget: Budget,
     // Look-ups and insertions, never across a reading.
     known: Mutex<BTreeMap<String, Arc<Meter>>>,
+    // The same. They hold the namespaces of pods.
+    networks: Mutex<BTreeMap<String, Arc<Interfaces>>>,
     containers: tokio::sync::Mutex<Round<Reading>>,
     sandboxes: tokio::sync::Mutex<Round<PodReading>>,
     kept: metrics::Kept,
@@ -89,6 +92,7 @@ impl Meters {
         Self {
             budget: Budget::new(descriptors.min(DESCRIPTORS)),
             known: Mutex::default(),
+            networks: Mutex::default(),
             containers: tokio::sync::Mutex::default(),
             sandboxes: tokio::sync::Mutex::default(),
             kept: metrics::Kept::default(),
@@ -97,6 +101,10 @@ impl Meters {
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Meter>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn networks(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Interfaces>>> {
+        self.networks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -110,7 +118,8 @@ impl Pods {
         container: &Arc<Container>,
     ) -> Result<Option<Reading>, Error> {
         let (pods, container) = (Arc::clone(self), Arc::clone(container));
-        blocking::own_files(move || Ok(pods.meter_of_container(&container).map(|m| m.read()))).await
+        let read = move || Ok(pods.meter_of_container(&container).map(|meter| meter.read(None)));
+        blocking::own_files(read).await
     }
 
     /// What a pod uses now.
@@ -167,9 +176,26 @@ impl Pods {
     }
 
     fn read_containers(&self, containers: &[Arc<Container>]) -> Vec<(String, Reading)> {
+        let above = self.cpu_time_above(containers);
         in_parallel(FEW, containers, |container| {
-            Some((container.id.to_string(), self.meter_of_container(container)?.read()))
+            let above = above.get(&container.record().sandbox).copied();
+            Some((container.id.to_string(), self.meter_of_container(container)?.read(above)))
         })
+    }
+
+    /// Processor time of those pods that have several of these containers: where nobody has run
+    /// in a pod, one file tells of all of them.
+    fn cpu_time_above(&self, containers: &[Arc<Container>]) -> HashMap<SandboxId, u64> {
+        let mut count: HashMap<SandboxId, u32> = HashMap::new();
+        for container in containers {
+            *count.entry(container.record().sandbox.clone()).or_default() += 1;
+        }
+        count.retain(|_, count| *count > 1);
+        let time = |id: SandboxId| {
+            let sandbox = self.sandbox(id.as_str()).ok()?;
+            Some((id, self.meter_of_sandbox(&sandbox)?.cpu_time()?))
+        };
+        count.into_keys().filter_map(time).collect()
     }
 
     fn read_sandboxes(&self, sandboxes: &[Arc<Sandbox>]) -> Vec<(String, PodReading)> {
@@ -189,11 +215,24 @@ impl Pods {
         // The cgroup of a pod is made with its first container; its network is there before.
         let nothing = || Reading { at: super::time::now(), ..Reading::default() };
         let meter = self.meter_of_sandbox(sandbox);
-        let threads = meter.as_ref().and_then(|meter| meter.threads());
-        let reading = meter.map_or_else(nothing, |meter| meter.read());
-        let interfaces = has_network.then(|| network(pid).ok()).flatten();
+        let reading = meter.as_ref().map_or_else(nothing, |meter| meter.read(None));
+        let threads = meter.and_then(|meter| meter.threads(&reading));
+        let interfaces = has_network.then(|| self.interfaces(sandbox, pid).read()).flatten();
         let interfaces = interfaces.map(|all| (super::time::now(), all));
         Some(PodReading { reading, threads, interfaces })
+    }
+
+    fn interfaces(&self, sandbox: &Sandbox, monitor: u32) -> Arc<Interfaces> {
+        let mut networks = self.meters.networks();
+        let interfaces = networks
+            .entry(sandbox.id.to_string())
+            .or_insert_with(|| Arc::new(Interfaces::of(monitor, &self.meters.budget)));
+        Arc::clone(interfaces)
+    }
+
+    /// A pod ends: its network namespace is to go with it.
+    pub(super) fn forget_network(&self, sandbox: &Sandbox) {
+        self.meters.networks().remove(sandbox.id.as_str());
     }
 
     fn meter_of_container(&self, container: &Container) -> Option<Arc<Meter>> {
@@ -239,6 +278,7 @@ impl Pods {
             .collect();
         // One that has begun meanwhile gets another one.
         self.meters.known().retain(|id, _| running.contains(id.as_str()));
+        self.meters.networks().retain(|id, _| running.contains(id.as_str()));
     }
 
     /// Samples processor time for as long as the daemon lives.

@@ -3,25 +3,22 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use super::{
-    Budget, Cpu, Details, Memory, Pressure, Reading, Swap, Times,
+    Budget, Cpu, Details, Memory, Reading, Swap, Times,
     details::Sources,
     memory::{self, Stat},
     source::Source,
+    still::Still,
     text::{keyed, number, pressure},
 };
 use crate::runtime::cgroup::{Cgroup, Version};
 
 /// Two readings of processor time that are nearer than this tell nothing of its rate.
 const SHORTEST: Duration = Duration::from_secs(1);
-
-/// For so long a cgroup in which no program has run, and none waited for anything, is taken for
-/// unchanged: memory is charged to whoever runs.
-const UNCHANGED: Duration = Duration::from_secs(10);
 
 /// What is read of one cgroup.
 #[derive(Debug)]
@@ -45,36 +42,6 @@ pub struct Meter {
     limits: Mutex<Option<Limits>>,
     // Held for one comparison.
     still: Mutex<Still>,
-}
-
-/// What was read when something last happened in a cgroup. Most containers of a node wait for
-/// something most of the time, and the long files are most of the work.
-#[derive(Debug, Default)]
-struct Still {
-    reading: Option<(Instant, Reading)>,
-    details: Option<(Instant, u64, Details)>,
-}
-
-impl Still {
-    /// What was read with the same processor time, not long ago.
-    fn reading(&self, cpu: u64) -> Option<Reading> {
-        let (at, reading) = self.reading?;
-        let known = reading.cpu?;
-        let waits = [known.pressure, reading.memory.pressure, reading.io];
-        let is_still =
-            known.usage == cpu && at.elapsed() < UNCHANGED && waits.into_iter().all(is_free);
-        is_still.then_some(reading)
-    }
-
-    fn details(&self, cpu: u64) -> Option<Details> {
-        let (at, then, details) = self.details.as_ref()?;
-        (*then == cpu && at.elapsed() < UNCHANGED).then(|| details.clone())
-    }
-}
-
-/// Whether nobody has waited of late. Who waits for a disk does not run either.
-fn is_free(pressure: Option<Pressure>) -> bool {
-    pressure.is_none_or(|pressure| pressure.some.avg10 == 0.0 && pressure.full.avg10 == 0.0)
 }
 
 /// Limits as the kernel has them, in bytes; none without one.
@@ -150,7 +117,7 @@ impl Meter {
     /// The limits have changed, and with them what is left.
     pub fn forget_limits(&self) {
         *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.still().reading = None;
+        self.still().forget_reading();
     }
 
     /// Limits change seldom, and are a third of what there is to read.
@@ -160,11 +127,6 @@ impl Meter {
             memory: self.memory_limit.read(number),
             swap: self.swap_limit.read(number),
         })
-    }
-
-    /// Processes and threads.
-    pub fn threads(&self) -> Option<u64> {
-        self.processes.read(number)
     }
 
     /// The directory whose `cgroup.procs` lists the processes.
@@ -178,30 +140,61 @@ impl Meter {
 
     /// Reads what [`Meter::read`] left out a moment ago, of huge pages of these sizes. Waits
     /// for the kernel alone.
-    pub fn details(&self, reading: &Reading, hugepages: &BTreeSet<String>) -> Details {
-        let at = now();
+    pub fn details(&self, reading: &Reading, hugepages: &BTreeSet<String>) -> Arc<Details> {
         let cpu = reading.cpu.map(|cpu| cpu.usage);
         let known = cpu.and_then(|cpu| self.still().details(cpu));
-        if let Some(details) = known {
-            // What others write for it to a disk is counted without it.
-            return Details { at, devices: self.details.devices(), ..details };
+        match known {
+            // What is written to a disk later counts for nobody.
+            Some(known) if self.version == Version::V1 => return known,
+            Some(known) => {
+                // What others write for it to a disk is counted without it.
+                let devices = self.details.devices();
+                return match known.devices == devices {
+                    true => known,
+                    false => Arc::new(Details { at: now(), devices, ..Details::clone(&known) }),
+                };
+            }
+            None => {}
         }
-        let details = Details { threads: self.threads(), ..self.details.read(at, hugepages) };
+        let threads = self.processes.read(number);
+        let details = Details { threads, ..self.details.read(now(), hugepages) };
+        let details = Arc::new(details);
         if let Some(cpu) = cpu {
-            self.still().details = Some((Instant::now(), cpu, details.clone()));
+            self.still().note_details(cpu, Arc::clone(&details));
         }
         details
     }
 
-    /// Reads everything else. Waits for the kernel alone.
-    pub fn read(&self) -> Reading {
+    /// Processes and threads, of a cgroup that was read a moment ago.
+    pub fn threads(&self, reading: &Reading) -> Option<u64> {
+        let cpu = reading.cpu.map(|cpu| cpu.usage);
+        let known = cpu.and_then(|cpu| self.still().threads(cpu));
+        known.or_else(|| {
+            let threads = self.processes.read(number)?;
+            if let Some(cpu) = cpu {
+                self.still().note_threads(cpu, threads);
+            }
+            Some(threads)
+        })
+    }
+
+    /// Reads everything else; less where nobody has run. `above` is what [`Meter::cpu_time`] of
+    /// a cgroup above has just said: where it says the same again, nothing is read at all. Waits
+    /// for the kernel alone.
+    pub fn read(&self, above: Option<u64>) -> Reading {
         let at = now();
+        let known = above.and_then(|above| self.still().reading_below(above));
+        if let Some(known) = known {
+            let cpu = known.cpu.map(|cpu| Cpu { nano_cores: self.rate(cpu.usage), ..cpu });
+            return Reading { at, cpu, ..known };
+        }
         let usage = self.cpu_usage();
         let used = |pressure| {
             let (usage, times) = usage?;
             Some(Cpu { usage, nano_cores: self.rate(usage), times, pressure })
         };
         let known = usage.and_then(|(usage, _)| self.still().reading(usage));
+        self.still().note_above(above);
         if let Some(known) = known {
             return Reading { at, cpu: used(known.cpu.and_then(|cpu| cpu.pressure)), ..known };
         }
@@ -219,8 +212,13 @@ impl Meter {
             memory: Memory { pressure: memory, ..in_use },
             io,
         };
-        self.still().reading = Some((Instant::now(), reading));
+        self.still().note_reading(reading);
         reading
+    }
+
+    /// Processor time that was used in it and below it, in nanoseconds.
+    pub fn cpu_time(&self) -> Option<u64> {
+        self.cpu_usage().map(|(usage, _)| usage)
     }
 
     /// In nanoseconds.

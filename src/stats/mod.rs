@@ -12,6 +12,7 @@ mod meter;
 mod network;
 mod processes;
 mod source;
+mod still;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -20,7 +21,7 @@ pub use details::{Details, Device, Hugepages, hugepage_pools};
 pub use devices::DeviceNames;
 pub use disk::{Disk, look as disk};
 pub use meter::Meter;
-pub use network::{Interface, read as network};
+pub use network::{Interface, Interfaces};
 pub use processes::{Processes, count as processes};
 pub use source::Budget;
 

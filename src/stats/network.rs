@@ -1,6 +1,11 @@
 //! The interfaces of a network namespace.
 
-use std::{fs, io};
+use std::fs;
+
+use super::{
+    Budget,
+    source::{MAX, Source},
+};
 
 /// What went through one interface since it was made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,12 +31,26 @@ pub struct Interface {
 }
 
 /// The interfaces of the network namespace of a process, but for loopback
-/// (`/proc/PID/net/dev`).
-///
-/// # Errors
-/// When the process has ended.
-pub fn read(pid: u32) -> io::Result<Vec<Interface>> {
-    Ok(parse(&fs::read_to_string(format!("/proc/{pid}/net/dev"))?))
+/// (`/proc/PID/net/dev`). The namespace is there for as long as this is.
+#[derive(Debug)]
+pub struct Interfaces {
+    path: String,
+    source: Source,
+}
+
+impl Interfaces {
+    /// Those of a process.
+    pub fn of(pid: u32, budget: &Budget) -> Self {
+        let path = format!("/proc/{pid}/net/dev");
+        Self { source: Source::new(path.clone().into(), budget), path }
+    }
+
+    /// What there is now; nothing where the process had ended at the first reading.
+    pub fn read(&self) -> Option<Vec<Interface>> {
+        let whole = |text: &str| (text.len() < MAX).then(|| parse(text));
+        let more = || fs::read_to_string(&self.path).ok().map(|text| parse(&text));
+        self.source.read(|text| Some(whole(text)))?.or_else(more)
+    }
 }
 
 pub(super) fn parse(text: &str) -> Vec<Interface> {

@@ -12,7 +12,7 @@ use std::{
 };
 
 /// The longest file that is read: `memory.stat` has some two thousand bytes.
-const MAX: usize = 8192;
+pub(super) const MAX: usize = 8192;
 
 /// Descriptors that may be kept open for all cgroups together.
 #[derive(Debug, Clone)]

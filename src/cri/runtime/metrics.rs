@@ -71,7 +71,7 @@ impl RuntimeServer {
         let facts = Facts {
             started_at: created_at,
             reading: &reading.reading,
-            details: round.read.details.get(id),
+            details: round.read.details.get(id).map(|details| &**details),
             interfaces: reading.interfaces.as_ref(),
             container: None,
             names: self.pods.device_names(),
@@ -117,7 +117,7 @@ impl RuntimeServer {
         let facts = Facts {
             started_at,
             reading: &reading,
-            details: round.read.details.get(id),
+            details: round.read.details.get(id).map(|details| &**details),
             interfaces: None,
             container: Some(OfContainer {
                 processes: round.read.processes.get(id),

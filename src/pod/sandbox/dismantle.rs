@@ -69,6 +69,7 @@ impl Pods {
         crash::point("dismantle: containers have ended");
         operation.waits_for(None);
         operation.stage("taking down the network");
+        self.forget_network(sandbox);
         let network = self.leave_network(sandbox).await;
         crash::point("dismantle: network is down");
         operation.waits_for(sandbox.monitor_pid());

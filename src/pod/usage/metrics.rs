@@ -38,7 +38,7 @@ pub struct Metrics {
     /// Pods that are ready.
     pub sandboxes: Arc<BTreeMap<String, PodReading>>,
     /// Both.
-    pub details: Arc<BTreeMap<String, Details>>,
+    pub details: Arc<BTreeMap<String, Arc<Details>>>,
     /// Containers.
     pub processes: BTreeMap<String, Processes>,
     /// What containers write to, and when that was looked at.
@@ -62,7 +62,7 @@ pub(super) struct Kept {
 #[derive(Default)]
 struct Round {
     at: Option<Instant>,
-    details: Arc<BTreeMap<String, Details>>,
+    details: Arc<BTreeMap<String, Arc<Details>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -102,7 +102,7 @@ impl Pods {
         self: &Arc<Self>,
         containers: &Arc<BTreeMap<String, Reading>>,
         sandboxes: &Arc<BTreeMap<String, PodReading>>,
-    ) -> Result<Arc<BTreeMap<String, Details>>, Error> {
+    ) -> Result<Arc<BTreeMap<String, Arc<Details>>>, Error> {
         let mut round = self.meters.kept.round.lock().await;
         if round.at.is_some_and(|at| at.elapsed() > FRESH) {
             *round = Round::default();
