@@ -11,7 +11,7 @@ use std::{
     path::Path,
 };
 
-use rustix::process::{Pid, Signal, getpgid, getsid, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::sys::process::Identity;
 
@@ -77,10 +77,12 @@ pub(super) fn end(own: &Mark) -> io::Result<()> {
 fn end_if_left(pid: Pid, own: &Mark) -> io::Result<bool> {
     // A plugin leads a process group in the session of its daemon. What it leaves behind is in
     // that group, or has made a session of its own.
-    if getpgid(Some(pid))? != pid || getsid(Some(pid))? == pid {
+    let number = pid.as_raw_nonzero().get();
+    let stat = fs::read_to_string(format!("/proc/{number}/stat"))?;
+    if group_and_session(&stat).is_none_or(|(group, session)| group != number || session == number)
+    {
         return Ok(false);
     }
-    let number = pid.as_raw_nonzero().get();
     let process = Identity::of(u32::try_from(number).unwrap_or_default())?;
     let mark = environment(number)?.into_iter().find_map(|variable| {
         Mark::parse(variable.strip_prefix(VARIABLE.as_bytes())?.strip_prefix(b"=")?)
@@ -96,6 +98,13 @@ fn end_if_left(pid: Pid, own: &Mark) -> io::Result<bool> {
     }
 }
 
+/// From the text of proc_pid_stat(5); those of a thread of the kernel are 0.
+fn group_and_session(stat: &str) -> Option<(i32, i32)> {
+    // The name in parentheses may hold anything; what follows the last one does not.
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(2).map(str::parse);
+    Some((fields.next()?.ok()?, fields.next()?.ok()?))
+}
+
 fn environment(pid: i32) -> io::Result<Vec<Vec<u8>>> {
     let mut text = Vec::new();
     fs::File::open(format!("/proc/{pid}/environ"))?.take(LIMIT).read_to_end(&mut text)?;
@@ -104,7 +113,15 @@ fn environment(pid: i32) -> io::Result<Vec<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Identity, Mark};
+    use super::{Identity, Mark, group_and_session};
+
+    #[test]
+    fn a_process_says_its_group_and_session() {
+        let of = group_and_session;
+        assert_eq!(of("7 (a) b) S 1 42 43 0 -1 0\n"), Some((42, 43)));
+        assert_eq!(of("2 (kthreadd) S 0 0 0 0 -1"), Some((0, 0)));
+        assert_eq!(of("7 (a"), None);
+    }
 
     #[test]
     fn a_mark_is_of_an_earlier_daemon_of_the_same_root() {
