@@ -62,13 +62,12 @@ pub(super) fn end(own: &Mark) -> io::Result<()> {
         let name = entry.file_name();
         let number = name.to_str().and_then(|name| name.parse().ok());
         let Some(pid) = number.and_then(Pid::from_raw) else { continue };
-        match end_if_left(pid, own) {
-            Ok(true) => tracing::warn!(
+        // An error is that of one that has ended meanwhile.
+        if end_if_left(pid, own).unwrap_or(false) {
+            tracing::warn!(
                 pid = pid.as_raw_nonzero().get(),
                 "a CNI plugin that an earlier daemon called was still there, and is ended"
-            ),
-            // It has ended meanwhile, or is none of ours.
-            Ok(false) | Err(_) => {}
+            );
         }
     }
     Ok(())
