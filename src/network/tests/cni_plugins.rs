@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::harness::{Host, Pod, block_on, fetch, on_a_host};
 use crate::network::Protocol;
 
-const DIRECTORY: &str = "/usr/lib/cni";
+pub const DIRECTORY: &str = "/usr/lib/cni";
 
 fn host(plugins: &Value, data: &Path) -> Host {
     let host = Host::with(|options| options.cni_bin_dirs = vec![DIRECTORY.into()]);
@@ -22,7 +22,7 @@ fn host(plugins: &Value, data: &Path) -> Host {
     host
 }
 
-fn installed(programs: &[&str]) -> bool {
+pub fn installed(programs: &[&str]) -> bool {
     let missing = programs.iter().find(|program| {
         !["/usr/lib/cni", "/usr/sbin", "/sbin"].iter().any(|d| Path::new(d).join(program).exists())
     });
@@ -86,7 +86,7 @@ fn a_host_port_through_the_portmap_plugin() {
 }
 
 /// Where the plugins of Flannel and Multus are, which Debian does not have.
-fn more_plugins() -> Option<PathBuf> {
+pub fn more_plugins() -> Option<PathBuf> {
     let directory = std::env::var_os("CRIQUET_TEST_CNI_PLUGINS").map(PathBuf::from);
     let is_there = |directory: &PathBuf| {
         ["flannel", "multus"].iter().all(|plugin| directory.join(plugin).is_file())
@@ -100,7 +100,7 @@ fn more_plugins() -> Option<PathBuf> {
 
 /// Flannel's network with host ports, as its installation configures it, and everything that it
 /// writes in a directory of the test.
-fn flannel(data: &Path) -> Value {
+pub fn flannel(data: &Path) -> Value {
     fs::write(
         data.join("subnet.env"),
         "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.7.1/24\n\

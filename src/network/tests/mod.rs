@@ -10,6 +10,7 @@ mod cni_cache;
 mod cni_directory;
 mod cni_faults;
 mod cni_habits;
+mod cni_multus;
 mod cni_plugins;
 mod families;
 mod host_ports;
