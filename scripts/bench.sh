@@ -4,6 +4,10 @@
 #
 #   scripts/bench.sh [OPTIONS OF THE BENCHMARK]      such as --count 10; see --help
 #   PULL=1       also pulls a large image, gzip and zstd
+#   --network 1000    measures the network alone; with
+#   CNI=bridge        pods get the network of the reference plugins, or with
+#   CNI=nothing       that of a plugin which does nothing, instead of the built-in one, and with
+#   SOURCE_CHECK=false    the built-in one does not check what pods send
 #   RESTART=1    also kills the daemon over 500 pods and starts it again
 #   CRIQUET, MONITOR, BENCH    programs that are used as they are, and not built
 #   JSON=FILE    where the figures go (target/bench.json)
@@ -46,7 +50,35 @@ remove_networks() {
         say "the packet filter table $NAME may be left; it has no effect without the bridge"
 }
 
+# A CNI network in the place of the built-in one.
+configure_cni() {
+    local plugin
+    case $CNI in
+        bridge)
+            CNI_BIN=$(dirname "$(unpack containernetworking-plugins usr/lib/cni/bridge)")
+            plugin='{"type": "bridge", "bridge": "'cqp$$'", "isGateway": true, "ipMasq": true,
+              "ipam": {"type": "host-local", "dataDir": "'$WORK/ipam'",
+                       "ranges": [[{"subnet": "10.233.0.0/16"}]],
+                       "routes": [{"dst": "0.0.0.0/0"}]}}'
+            BRIDGES+=("cqp$$")
+            ;;
+        nothing)
+            CNI_BIN=$WORK/bin
+            plugin='{"type": "nothing"}'
+            mkdir -p "$CNI_BIN"
+            printf '%s\n' '#include <stdio.h>' 'int main(void) {' \
+                'return puts("{\"cniVersion\": \"1.0.0\"}") < 0; }' > "$WORK/nothing.c"
+            cc -Os -static -o "$CNI_BIN/nothing" "$WORK/nothing.c"
+            ;;
+        *) die "CNI can be bridge or nothing, not $CNI" ;;
+    esac
+    mkdir -p "$WORK/cni"
+    printf '{"cniVersion": "1.0.0", "name": "bench", "plugins": [%s]}\n' "$plugin" \
+        > "$WORK/cni/10-bench.conflist"
+}
+
 start_criquet() {
+    [ -z "${CNI:-}" ] || configure_cni
     write_config "$WORK" "$NAME" "$WORK/registry/certs.d"
     BRIDGES+=("$BRIDGE")
     start "$WORK/criquet.log" bash -c \

@@ -202,9 +202,11 @@ write_config() {
 		table = "$2"
 		subnet_v4 = "$SUBNET_V4"
 		subnet_v6 = "${SUBNET_V6:-fd4a:6b1d:e7::/64}"
+		${SOURCE_CHECK:+source_check = $SOURCE_CHECK}
 
 		[cni]
 		conf_dir = "$1/cni"
+		${CNI_BIN:+bin_dirs = ["$CNI_BIN"]}
 
 		[registry]
 		config_path = "$3"

@@ -37,6 +37,9 @@ pub struct Args {
     /// MiB that a container logs; 0 leaves logs out.
     #[arg(long, default_value_t = 512)]
     pub log: usize,
+    /// Measure the network of pods and nothing else, with so many pods that run at the end.
+    #[arg(long, default_value_t = 0)]
+    pub network: usize,
     /// A shell command that executes the first runtime's daemon (`exec`); with it the daemon is
     /// killed and started again, and the time until it answers is taken.
     #[arg(long)]

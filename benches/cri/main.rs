@@ -13,6 +13,7 @@ mod floor;
 mod lives;
 mod logs;
 mod measure;
+mod network;
 mod pods;
 mod pulls;
 mod report;
@@ -52,6 +53,9 @@ const METHOD: &[&str] = &[
     "Logs are those of `cat` of a file of short lines, again and again, renamed and opened anew every second; every line \
      is looked at afterwards, and one that is lost or torn is an error. CPU time holds that of \
      the program.",
+    "The network's share of a call is the median of its time in pods with a network of their own \
+     less that in pods with the host's, which lack a network namespace and its mount as well; pods \
+     of all kinds are made in turn and have no containers.",
     "After SIGKILL the daemon is started again by a shell; the time is that from the start of the \
      shell to the first answered ListPodSandbox of a new connection, and to the first list that \
      tells of a container which was killed while no daemon was there.",
@@ -121,6 +125,10 @@ async fn runtime(args: &Args, endpoint: &str) -> anyhow::Result<Figures> {
 async fn figures(args: &Args, lab: &Lab) -> anyhow::Result<Figures> {
     let mut figures = Figures::new(lab.client.version().await?);
     eprintln!("{}", figures.runtime);
+    if args.network > 0 {
+        network::measure(args, lab, &mut figures).await?;
+        return Ok(figures);
+    }
     lab.client.ensure_image(&args.image).await?;
     for network in [pods::Network::Pod, pods::Network::Host] {
         lives::measure(args, lab, network, &mut figures).await?;

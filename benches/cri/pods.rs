@@ -13,7 +13,7 @@ use criquet::cri::v1::{
     ContainerConfig, ContainerMetadata, CreateContainerRequest, DnsConfig, ExecSyncRequest,
     KeyValue, LinuxContainerConfig, LinuxContainerResources, LinuxContainerSecurityContext,
     LinuxPodSandboxConfig, LinuxSandboxSecurityContext, ListPodSandboxRequest, NamespaceMode,
-    NamespaceOption, PodSandboxConfig, PodSandboxFilter, PodSandboxMetadata,
+    NamespaceOption, PodSandboxConfig, PodSandboxFilter, PodSandboxMetadata, PortMapping, Protocol,
     RemovePodSandboxRequest, RunPodSandboxRequest, SecurityProfile, StartContainerRequest,
     StopPodSandboxRequest,
 };
@@ -36,6 +36,8 @@ const LOG: &str = "main.log";
 pub enum Network {
     /// Its own.
     Pod,
+    /// Its own, with a host port of TCP and one of UDP.
+    Ports,
     /// The host's.
     Host,
 }
@@ -45,6 +47,7 @@ impl Network {
     pub fn name(self) -> &'static str {
         match self {
             Network::Pod => "pod network",
+            Network::Ports => "pod network with host ports",
             Network::Host => "host network",
         }
     }
@@ -108,6 +111,16 @@ impl Lab {
             logs,
             next: AtomicUsize::new(0),
         })
+    }
+
+    /// RunPodSandbox alone; the sandbox.
+    pub async fn run(&self, network: Network, times: &mut Times) -> anyhow::Result<String> {
+        let config = Some(self.sandbox_config(network));
+        let request = RunPodSandboxRequest { config, ..Default::default() };
+        let mut runtime = self.client.runtime.clone();
+        let run = timed(&mut times.run, runtime.run_pod_sandbox(request));
+        let answer = run.await.context("RunPodSandbox")?;
+        Ok(answer.into_inner().pod_sandbox_id)
     }
 
     /// RunPodSandbox, CreateContainer, StartContainer.
@@ -204,7 +217,8 @@ impl Lab {
         self.end_by_id(pod.id, times).await
     }
 
-    async fn end_by_id(&self, id: String, times: &mut Times) -> anyhow::Result<()> {
+    /// The same of a sandbox.
+    pub async fn end_by_id(&self, id: String, times: &mut Times) -> anyhow::Result<()> {
         let mut runtime = self.client.runtime.clone();
         let request = StopPodSandboxRequest { pod_sandbox_id: id.clone() };
         timed(&mut times.stop, runtime.stop_pod_sandbox(request))
@@ -269,8 +283,21 @@ impl Lab {
     }
 
     fn sandbox_config(&self, network: Network) -> PodSandboxConfig {
-        let name = format!("{}-{}", self.run, self.next.fetch_add(1, Ordering::Relaxed));
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{number}", self.run);
+        let host_port = |protocol: Protocol| PortMapping {
+            protocol: protocol.into(),
+            container_port: 80,
+            // Of so many pods at once none has another's.
+            host_port: 20_000 + (number % 10_000) as i32,
+            ..Default::default()
+        };
+        let ports = [Protocol::Tcp, Protocol::Udp];
         PodSandboxConfig {
+            port_mappings: match network {
+                Network::Ports => ports.map(host_port).into(),
+                Network::Pod | Network::Host => Vec::new(),
+            },
             metadata: Some(PodSandboxMetadata {
                 uid: name.clone(),
                 namespace: "bench".to_owned(),
@@ -278,7 +305,7 @@ impl Lab {
                 name: name.clone(),
             }),
             log_directory: directory(&self.logs, &name),
-            hostname: if network == Network::Pod { name } else { String::new() },
+            hostname: if network == Network::Host { String::new() } else { name },
             dns_config: Some(DnsConfig {
                 servers: vec!["127.0.0.1".to_owned()],
                 ..Default::default()
@@ -325,7 +352,7 @@ impl Lab {
 
 fn namespaces(network: Network) -> NamespaceOption {
     let network = match network {
-        Network::Pod => NamespaceMode::Pod,
+        Network::Pod | Network::Ports => NamespaceMode::Pod,
         Network::Host => NamespaceMode::Node,
     };
     NamespaceOption {

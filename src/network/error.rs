@@ -128,7 +128,7 @@ pub enum Error {
         bridge: String,
     },
     /// The network cannot be removed while there are pods that have it.
-    #[error("the built-in network has {count} pods, {first} among them; remove them first")]
+    #[error("the built-in network still has {}; remove what there is first", pods_of(*count, first))]
     InUse {
         /// How many.
         count: usize,
@@ -267,6 +267,13 @@ impl Error {
     pub(super) fn store(object: &str) -> impl FnOnce(store::Error) -> Self + use<> {
         let object = object.to_owned();
         move |source| Error::Store { object, source: Box::new(source) }
+    }
+}
+
+fn pods_of(count: usize, first: &str) -> String {
+    match count {
+        1 => format!("the pod {first}"),
+        _ => format!("{count} pods, {first} among them"),
     }
 }
 

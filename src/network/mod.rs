@@ -45,6 +45,8 @@ mod tests;
 /// What an administrator decides about the networks of pods.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
+    /// The root of the daemon, by which its plugins and their results are told from those of others.
+    pub root: PathBuf,
     /// Whether pods get the built-in network where there is no CNI configuration.
     pub builtin: bool,
     /// The bridge of the built-in network.
@@ -94,6 +96,7 @@ impl Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            root: "/var/lib/criquet".into(),
             builtin: true,
             bridge: "criquet0".to_owned(),
             subnet_v4: Some(DEFAULT_V4.into()),

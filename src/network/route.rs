@@ -31,6 +31,8 @@ const IFA_LOCAL: u16 = 2;
 const IFA_FLAGS: u16 = 8;
 const NO_DUPLICATE_DETECTION: u32 = 0x2;
 
+const NDA_DST: u16 = 1;
+
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 
@@ -183,6 +185,14 @@ pub(super) fn add_default_route(messages: &mut Messages, index: u32, gateway: Ip
     messages.begin(libc::RTM_NEWROUTE, CREATE | EXCLUSIVE, &header);
     messages.put(RTA_OIF, &index.to_ne_bytes());
     messages.put(RTA_GATEWAY, &octets(gateway));
+}
+
+/// Adds the message that forgets where a neighbour is.
+pub(super) fn delete_neighbour(messages: &mut Messages, index: u32, address: IpAddr) {
+    let mut header = [family(address), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    messages.begin(libc::RTM_DELNEIGH, 0, &header);
+    messages.put(NDA_DST, &octets(address));
 }
 
 /// The index of a link in the namespace of the socket (`SIOCGIFINDEX`).

@@ -1,12 +1,13 @@
 //! CNI plugins that fail and hang.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt};
 
 use criquet::cri::v1;
 
 use crate::common::{Node, answered, eventually, leaks, requests};
 
-/// A plugin that hangs or fails at a command for as long as a file of that name is there.
+/// A plugin that hangs or fails at a command, or leaves processes behind, for as long as a file
+/// of that name is there.
 const PLUGIN: &str = r#"#!/bin/sh
 here=$(dirname "$0")
 cat > /dev/null
@@ -14,6 +15,10 @@ if [ "$CNI_COMMAND" = VERSION ]; then
     echo '{"cniVersion":"1.0.0","supportedVersions":["1.0.0"]}'; exit 0
 fi
 if [ -e "$here/hang-$CNI_COMMAND" ]; then sleep 1000; fi
+if [ -e "$here/leave-$CNI_COMMAND" ]; then
+    sleep 1000 > /dev/null 2>&1 &
+    setsid sleep 1000 > /dev/null 2>&1 &
+fi
 if [ -e "$here/fail-$CNI_COMMAND" ]; then
     echo '{"cniVersion":"1.0.0","code":11,"msg":"on purpose"}'; exit 1
 fi
@@ -65,7 +70,7 @@ async fn what_a_failed_addition_left_goes_as_soon_as_it_can() {
     let pod = node.pod("pod").await;
     eventually("DEL follows for each of them", async || {
         let done = fs::read_to_string(node.path("cni-bin/done-DEL")).unwrap_or_default();
-        done.lines().collect::<std::collections::BTreeSet<_>>().len() >= 3
+        done.lines().collect::<BTreeSet<_>>().len() >= 3
     })
     .await;
     node.remove_pod(&pod).await.unwrap();
@@ -103,6 +108,42 @@ async fn a_deletion_that_hangs_keeps_no_daemon_from_serving() {
     for pod in &pods {
         answered("RemovePodSandbox", node.remove_pod(pod)).await.unwrap();
     }
+    leaks::assert_nothing_left(&node).await;
+}
+
+#[tokio::test]
+async fn a_plugin_that_outlives_its_daemon_is_ended_by_the_next() {
+    requires_root!();
+    let mut node = node(600).await;
+    // What a plugin leaves behind may be a service that its pods need.
+    set(&node, "leave-ADD");
+    let served = node.pod("served").await;
+    clear(&node, "leave-ADD");
+    eventually("the services run", async || node.runs_inside("sleep").len() == 2).await;
+    let sleepers = |node: &Node| -> BTreeSet<i32> {
+        node.runs_inside("sleep").iter().map(|pid| pid.as_raw_nonzero().get()).collect()
+    };
+    let services = sleepers(&node);
+    set(&node, "hang-ADD");
+    let config = requests::sandbox(&node, "pod");
+    let mut runtime = node.runtime.clone();
+    let request = v1::RunPodSandboxRequest { config: Some(config), ..Default::default() };
+    let run = tokio::spawn(async move { runtime.run_pod_sandbox(request).await });
+    eventually("it hangs", async || node.runs_inside("sleep").len() == 3).await;
+    node.kill_daemon();
+    assert!(run.await.unwrap().is_err());
+    clear(&node, "hang-ADD");
+    assert_eq!(node.runs_inside("sleep").len(), 3, "SIGKILL of the daemon does not end it");
+    node.start_daemon().await;
+    eventually("what it has done is undone", async || {
+        let done = fs::read_to_string(node.path("cni-bin/done-DEL")).unwrap_or_default();
+        !done.is_empty()
+    })
+    .await;
+    eventually("it has ended", async || sleepers(&node).len() == 2).await;
+    assert_eq!(sleepers(&node), services);
+    node.end_plugins();
+    node.remove_pod(&served).await.unwrap();
     leaks::assert_nothing_left(&node).await;
 }
 

@@ -93,6 +93,7 @@ impl Config {
     pub fn network_options(&self) -> network::Options {
         let (network, cni) = (&self.network, &self.cni);
         network::Options {
+            root: self.root.clone(),
             builtin: network.builtin,
             bridge: network.bridge.clone(),
             subnet_v4: network.subnet_v4.map(Into::into),

@@ -146,6 +146,12 @@ impl Lease {
             return Err(Error::PortMapping { host_port: mapping.host_port, reason });
         }
         match mapping.host_ip {
+            Some(IpAddr::V6(host_ip)) if host_ip.is_loopback() => {
+                let reason = "the kernel routes nothing from ::1 to a pod; leave host_ip out, and \
+                              the port is there on 127.0.0.1, or take another address of the node"
+                    .to_owned();
+                Err(Error::PortMapping { host_port: mapping.host_port, reason })
+            }
             Some(host_ip) if !self.ips().any(|ip| ip.is_ipv4() == host_ip.is_ipv4()) => {
                 Err(Error::PortFamily { host_port: mapping.host_port, host_ip })
             }

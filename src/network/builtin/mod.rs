@@ -100,7 +100,7 @@ impl Builtin {
             earlier,
             bridge: None,
             rules: ports::Rules::default(),
-            reaper: Reaper::start(socket()?)?,
+            reaper: Reaper::start(socket()?, options.bridge.clone())?,
             unguarded: false,
             stranded: false,
             home,

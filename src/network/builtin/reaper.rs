@@ -2,8 +2,9 @@
 //!
 //! The kernel waits for other processors whenever a device goes, whether it is one or a
 //! hundred. Most of the time the end of the pod's namespace has removed it already; what
-//! is left after a moment is put into one group and removed with one call. An address is
-//! given back when its device is gone.
+//! is left after a moment is put into one group and removed with one call. The host then forgets
+//! where the pod's addresses were: it keeps what it has learned of more than a hundred
+//! neighbours that are gone. An address is given back when its device is gone.
 
 use std::{
     net::IpAddr,
@@ -21,6 +22,7 @@ use super::{
         netlink::{Messages, Socket},
         route,
     },
+    guard::link_local,
     lease::Lease,
 };
 
@@ -40,13 +42,13 @@ pub(super) struct Reaper {
 
 impl Reaper {
     /// Starts the thread with a socket of the host's namespace.
-    pub(super) fn start(socket: Socket) -> Result<Self, Error> {
+    pub(super) fn start(socket: Socket, bridge: String) -> Result<Self, Error> {
         let (queue, receiver) = channel();
         let buried = Arc::new(Mutex::new(Vec::new()));
         let done = buried.clone();
         thread::Builder::new()
             .name("network-reaper".to_owned())
-            .spawn(move || run(socket, &receiver, &done))
+            .spawn(move || run(socket, &bridge, &receiver, &done))
             .map_err(Error::kernel("start", "the thread that removes devices"))?;
         Ok(Self { queue, buried })
     }
@@ -69,12 +71,13 @@ impl Reaper {
     }
 }
 
-fn run(mut socket: Socket, queue: &Receiver<Lease>, buried: &Mutex<Vec<IpAddr>>) {
+fn run(mut socket: Socket, bridge: &str, queue: &Receiver<Lease>, buried: &Mutex<Vec<IpAddr>>) {
     while let Ok(first) = queue.recv() {
         thread::sleep(PATIENCE);
         let leases: Vec<Lease> =
             std::iter::once(first).chain(queue.try_iter().take(AT_ONCE)).collect();
         remove(&mut socket, &leases);
+        forget(&mut socket, bridge, &leases);
         let ips = leases.iter().flat_map(Lease::ips);
         buried.lock().unwrap_or_else(PoisonError::into_inner).extend(ips);
     }
@@ -99,5 +102,19 @@ fn remove(socket: &mut Socket, leases: &[Lease]) {
         Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
         Err(error) => tracing::warn!(%error, "cannot remove the devices of pods"),
         Ok(()) => {}
+    }
+}
+
+/// Those whom the host never spoke to are refused.
+fn forget(socket: &mut Socket, bridge: &str, leases: &[Lease]) {
+    let Ok(index) = route::index_of(socket, bridge) else { return };
+    let mut messages = Messages::new();
+    for lease in leases {
+        let link_local = IpAddr::from(link_local(lease.mac()));
+        let addresses = lease.ips().chain(lease.ips().any(|ip| ip.is_ipv6()).then_some(link_local));
+        addresses.for_each(|address| route::delete_neighbour(&mut messages, index, address));
+    }
+    if let Err(error) = socket.send(messages) {
+        tracing::debug!(%error, "neighbours that are gone are not forgotten");
     }
 }

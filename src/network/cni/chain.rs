@@ -51,7 +51,7 @@ impl Cni {
     async fn add(&self, attachment: &Attachment, attached: &Attached) -> Result<Value, Error> {
         let values = capability::values(&attachment.request, &attachment.ranges)?;
         let environment = environment(&attachment.request, &attached.interface, &attachment.netns);
-        let call = self.call("ADD", &environment);
+        let call = self.call("ADD", &environment).await;
         let mut previous = None;
         for plugin in &attached.list.plugins {
             let mut configuration = configuration(&attached.list, plugin, Some(&values));
@@ -75,7 +75,7 @@ impl Cni {
             }
             let environment =
                 environment(&attachment.request, &attached.interface, &attachment.netns);
-            let call = self.call("CHECK", &environment);
+            let call = self.call("CHECK", &environment).await;
             for plugin in &list.plugins {
                 let mut configuration = configuration(list, plugin, Some(&values));
                 insert_previous(&mut configuration, Some(result));
@@ -93,9 +93,11 @@ impl Cni {
         netns: &str,
     ) -> Result<(), Error> {
         let sandbox = &attachment.request.sandbox_id;
+        let values = capability::values(&attachment.request, &attachment.ranges)?;
         let mut outcome = Ok(());
         for attached in attachment.networks.iter().rev() {
-            let mut removed = self.remove(attachment, attached, netns).await;
+            let environment = environment(&attachment.request, &attached.interface, netns);
+            let mut removed = self.remove(attached, &values, &environment).await;
             if removed.is_ok() {
                 let (cache, sandbox, attached) =
                     (self.cache.clone(), sandbox.clone(), attached.clone());
@@ -109,18 +111,16 @@ impl Cni {
         Ok(())
     }
 
-    async fn remove(
+    /// Detaches a pod from one network, with what is known about the pod by capability.
+    pub(super) async fn remove(
         &self,
-        attachment: &Attachment,
         attached: &Attached,
-        netns: &str,
+        values: &Map<String, Value>,
+        environment: &Environment,
     ) -> Result<(), Error> {
-        let pod = &attachment.request;
-        let values = capability::values(pod, &attachment.ranges)?;
-        let environment = environment(pod, &attached.interface, netns);
-        let call = self.call("DEL", &environment);
+        let call = self.call("DEL", environment).await;
         for plugin in attached.list.plugins.iter().rev() {
-            let mut configuration = configuration(&attached.list, plugin, Some(&values));
+            let mut configuration = configuration(&attached.list, plugin, Some(values));
             if attached.list.speaks("0.4.0") {
                 insert_previous(&mut configuration, attached.result.as_ref());
             }
@@ -164,12 +164,25 @@ fn insert_previous(configuration: &mut Value, previous: Option<&Value>) {
     }
 }
 
-fn environment(pod: &PodRequest, interface: &str, netns: &str) -> [(&'static str, String); 4] {
+/// What plugins are told by variables.
+pub(super) type Environment = [(&'static str, String); 4];
+
+fn environment(pod: &PodRequest, interface: &str, netns: &str) -> Environment {
+    environment_of(&pod.sandbox_id, interface, netns, capability::arguments_text(pod))
+}
+
+/// The variables, with the value of the last one.
+pub(super) fn environment_of(
+    sandbox: &str,
+    interface: &str,
+    netns: &str,
+    arguments: String,
+) -> Environment {
     [
-        ("CNI_CONTAINERID", pod.sandbox_id.clone()),
+        ("CNI_CONTAINERID", sandbox.to_owned()),
         ("CNI_NETNS", netns.to_owned()),
         ("CNI_IFNAME", interface.to_owned()),
-        ("CNI_ARGS", capability::arguments_text(pod)),
+        ("CNI_ARGS", arguments),
     ]
 }
 

@@ -4,13 +4,13 @@
 //! files of configuration are read in `config`, one plugin is executed in `plugin`.
 
 use std::{
-    collections::HashSet,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use ipnet::IpNet;
-use serde_json::{Value, json};
+use tokio::{sync::OnceCell, time::timeout};
 
 use super::{
     Error, Options, PodListing,
@@ -28,6 +28,7 @@ use self::{
     chain::{configuration, kind_of},
     config::Found,
     list::NetworkList,
+    orphans::Mark,
     plugin::Call,
 };
 
@@ -36,7 +37,9 @@ mod cache;
 mod capability;
 mod chain;
 mod config;
+mod garbage;
 mod list;
+mod orphans;
 mod plugin;
 pub mod survey;
 mod template;
@@ -46,6 +49,11 @@ const ATTACHMENTS: &str = "networks";
 /// What is true of the networks as a whole, and there the subnets that Kubernetes gave the node.
 const SETTINGS: &str = "network_settings";
 const POD_CIDRS: &str = "cni_pod_cidrs";
+
+/// How long the look for plugins of an earlier daemon may take: a process can keep its memory
+/// locked.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
+const NOT_ENDED: &str = "CNI plugins that an earlier daemon called may still be there";
 
 /// The CNI networks of a node.
 pub(super) struct Cni {
@@ -58,17 +66,34 @@ pub(super) struct Cni {
     pod_cidrs: Mutex<Vec<IpNet>>,
     /// What was last told of files that are passed over. Held for a comparison.
     told: Mutex<String>,
+    /// By which the next daemon finds plugins of this one; none where the root cannot be read.
+    mark: Option<Mark>,
+    /// Plugins of earlier daemons have ended.
+    earlier_have_ended: OnceCell<()>,
 }
 
 impl Cni {
     pub(super) fn open(options: Arc<Options>, database: Arc<Database>) -> Result<Self, Error> {
-        let cache = Cache::new(&options.cache_dir);
+        let cache = Cache::new(&options);
         let failed = || Error::store("CNI networks");
         let all: Vec<(String, Attachment)> = database.list(ATTACHMENTS).map_err(failed())?;
         let earlier = all.into_iter().map(|(sandbox, _)| sandbox).collect();
         let cidrs: Option<Vec<IpNet>> = database.get(SETTINGS, POD_CIDRS).map_err(failed())?;
         let pod_cidrs = Mutex::new(cidrs.unwrap_or_default());
-        let cni = Self { options, database, cache, earlier, pod_cidrs, told: Mutex::default() };
+        let mark = Mark::own(&options.root).inspect_err(|error| {
+            let root = options.root.display();
+            tracing::warn!(%root, %error, "CNI plugins that hang may outlive this daemon");
+        });
+        let cni = Self {
+            options,
+            database,
+            cache,
+            earlier,
+            pod_cidrs,
+            told: Mutex::default(),
+            mark: mark.ok(),
+            earlier_have_ended: OnceCell::new(),
+        };
         // The template may be another one than that of the daemon before.
         if let Err(error) = cni.render() {
             tracing::warn!(error = %chain_of(&error), "the CNI configuration is not made anew");
@@ -216,7 +241,7 @@ impl Cni {
     /// Whether the networks can take pods, as far as their plugins tell.
     pub(super) async fn status(&self, networks: &[NetworkList]) -> Result<(), Error> {
         for list in networks.iter().filter(|list| list.speaks("1.1.0")) {
-            let call = self.call("STATUS", &[]);
+            let call = self.call("STATUS", &[]).await;
             for plugin in &list.plugins {
                 let configuration = configuration(list, plugin, None);
                 call.execute_if_known(kind_of(plugin), &configuration).await?;
@@ -225,64 +250,36 @@ impl Cni {
         Ok(())
     }
 
-    /// Detaches all pods of earlier daemons but the living, side by side, and tells plugins
-    /// which attachments are valid.
-    pub(super) async fn collect_garbage(&self, live: &HashSet<String>) -> Result<(), Error> {
-        let dead = self.earlier.iter().filter(|sandbox| !live.contains(*sandbox));
-        let detached = futures_util::future::join_all(dead.map(|s| self.detach(s, None))).await;
-        let mut outcome = detached.into_iter().collect::<Result<(), _>>();
-        let all = self.attachments().await?;
-        for list in self.networks().await.unwrap_or_default() {
-            outcome = outcome.and(self.collect_list(&list, &all).await);
-        }
-        outcome
-    }
-
-    async fn collect_list(
-        &self,
-        list: &NetworkList,
-        all: &[(String, Attachment)],
-    ) -> Result<(), Error> {
-        if list.disable_gc || !list.speaks("1.1.0") {
-            return Ok(());
-        }
-        let valid: Vec<Value> = all
-            .iter()
-            .flat_map(|(sandbox, attachment)| {
-                attachment.networks.iter().map(move |attached| (sandbox, attached))
-            })
-            .filter(|(_, attached)| attached.list.name == list.name)
-            .map(
-                |(sandbox, attached)| json!({"containerID": sandbox, "ifname": attached.interface}),
-            )
-            .collect();
-        let call = self.call("GC", &[]);
-        let mut outcome = Ok(());
-        for plugin in &list.plugins {
-            let mut configuration = configuration(list, plugin, None);
-            if let Some(object) = configuration.as_object_mut() {
-                object.insert("cni.dev/valid-attachments".to_owned(), json!(valid));
-            }
-            // Each has something of its own to collect, whatever the others say.
-            let collected = call.execute_if_known(kind_of(plugin), &configuration).await;
-            outcome = outcome.and(collected);
-        }
-        outcome
-    }
-
     async fn record(&self, attachment: &Attachment) -> Result<(), Error> {
         let sandbox = &attachment.request.sandbox_id;
         let record = Batch::of(ATTACHMENTS, sandbox, attachment).map_err(Error::store(sandbox))?;
         self.database.submit(record).known().await.map_err(Error::store(sandbox))
     }
 
-    fn call<'a>(
+    /// A call of plugins, once those of earlier daemons are out of its way.
+    async fn call<'a>(
         &'a self,
         verb: &'static str,
         environment: &'a [(&'static str, String)],
     ) -> Call<'a> {
+        self.earlier_plugins_have_ended().await;
         let (directories, limit) = (&self.options.cni_bin_dirs, self.options.cni_timeout);
-        Call { verb, environment, directories, limit }
+        Call { verb, environment, directories, limit, mark: self.mark.as_ref() }
+    }
+
+    /// Once, before a plugin is called.
+    async fn earlier_plugins_have_ended(&self) {
+        self.earlier_have_ended.get_or_init(|| self.end_earlier()).await;
+    }
+
+    async fn end_earlier(&self) {
+        let Some(own) = self.mark.clone() else { return };
+        let end = move || orphans::end(&own).map_err(Error::kernel("look at", "processes"));
+        match timeout(LOOK_LIMIT, aside(end)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(error = %chain_of(&error), "{NOT_ENDED}"),
+            Err(_) => tracing::warn!(seconds = LOOK_LIMIT.as_secs(), "{NOT_ENDED}"),
+        }
     }
 }
 

@@ -18,7 +18,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::super::Error;
+use super::{
+    super::Error,
+    orphans::{self, Mark},
+};
 use crate::sys::descriptors;
 
 /// No result is larger; what a plugin writes beyond is cut off.
@@ -39,6 +42,8 @@ pub(super) struct Call<'a> {
     pub(super) directories: &'a [PathBuf],
     /// How long it may take.
     pub(super) limit: Duration,
+    /// Who calls it; none where nobody will look for it.
+    pub(super) mark: Option<&'a Mark>,
 }
 
 impl Call<'_> {
@@ -94,6 +99,7 @@ impl Call<'_> {
             .env("CNI_COMMAND", self.verb)
             .env("CNI_PATH", join(self.directories, ":"))
             .envs(self.environment.iter().map(|(key, value)| (*key, value.as_str())))
+            .envs(self.mark.map(|mark| (orphans::VARIABLE, mark.text())))
             .current_dir("/")
             .process_group(0)
             .kill_on_drop(true)

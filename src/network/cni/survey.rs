@@ -77,6 +77,7 @@ fn speaks(options: &Options, plugin: &str, version: &str) -> Option<bool> {
         environment: &[],
         directories: &options.cni_bin_dirs,
         limit: LIMIT,
+        mark: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     let question = json!({ "cniVersion": version });

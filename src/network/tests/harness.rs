@@ -60,6 +60,7 @@ impl Host {
     pub fn with(change: impl FnOnce(&mut Options)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut options = Options {
+            root: directory.path().to_owned(),
             cni_conf_dir: directory.path().join("net.d"),
             cni_bin_dirs: vec![directory.path().join("bin")],
             cache_dir: directory.path().join("cache"),
@@ -165,15 +166,14 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
+/// What is answered takes no time, and what is refused neither: for what is lost.
+pub const LIMIT: Duration = Duration::from_secs(10);
+
 /// What a server says, or that it cannot be reached.
 pub fn fetch(address: SocketAddr) -> Option<String> {
-    fetch_within(address, Duration::from_secs(3))
-}
-
-pub fn fetch_within(address: SocketAddr, limit: Duration) -> Option<String> {
     let get = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&address, limit)?;
-        stream.set_read_timeout(Some(limit))?;
+        let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
+        stream.set_read_timeout(Some(LIMIT))?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         Ok(text)

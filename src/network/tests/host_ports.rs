@@ -1,28 +1,23 @@
 //! Ports of the host that lead to pods of the built-in network.
 
-use std::{
-    net::{SocketAddr, UdpSocket},
-    time::Duration,
-};
+use std::net::{SocketAddr, UdpSocket};
 
 use super::{
     bridge::connect_to_world,
-    harness::{Host, Pod, block_on, fetch, fetch_within, on_a_host},
+    harness::{Host, LIMIT, Pod, block_on, fetch, on_a_host},
 };
 use crate::{
     kind::Kind,
     network::{Protocol, builtin::destroy_table},
 };
 
-const SHORT: Duration = Duration::from_millis(300);
-
 fn from_the_host(address: &str) -> Option<String> {
-    fetch_within(address.parse().unwrap(), SHORT)
+    fetch(address.parse().unwrap())
 }
 
 fn from(pod: &Pod, address: &str) -> Option<String> {
     let address: SocketAddr = address.parse().unwrap();
-    pod.inside(move || fetch_within(address, SHORT))
+    pod.inside(move || fetch(address))
 }
 
 #[test]
@@ -95,16 +90,19 @@ fn packets_for_others_pass_and_the_hosts_loopback_stays_its_own() {
         host.set_up(&pod);
         assert_eq!(from(&pod, "192.0.2.2:8080").as_deref(), Some("world"));
         // A packet for 127.0.0.1 that comes from the bridge must not reach the host.
-        let listener = UdpSocket::bind("127.0.0.1:9999").unwrap();
-        listener.set_read_timeout(Some(SHORT)).unwrap();
+        let listener = UdpSocket::bind("0.0.0.0:9999").unwrap();
+        listener.set_read_timeout(Some(LIMIT)).unwrap();
         pod.inside(|| {
             crate::network::namespace::write_sysctl("ipv4/conf/eth0/route_localnet", "1").unwrap();
             crate::network::namespace::write_sysctl("ipv4/conf/all/route_localnet", "1").unwrap();
             move_loopback_away();
             let socket = UdpSocket::bind("10.88.0.2:0").unwrap();
             let _ = socket.send_to(b"intruder", "127.0.0.1:9999");
+            socket.send_to(b"end", "10.88.0.1:9999").unwrap();
         });
-        assert!(listener.recv_from(&mut [0; 16]).is_err(), "the guard lets it through");
+        let mut buffer = [0; 16];
+        let length = listener.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"end", "the guard lets it through");
     });
 }
 
@@ -136,7 +134,7 @@ fn host_addresses_share_a_port_and_udp_works() {
         assert_eq!(from(&world, "192.0.2.1:8080").as_deref(), Some("one"));
 
         let server = three.inside(|| UdpSocket::bind("0.0.0.0:53").unwrap());
-        server.set_read_timeout(Some(SHORT)).unwrap();
+        server.set_read_timeout(Some(LIMIT)).unwrap();
         let client = world.inside(|| UdpSocket::bind("0.0.0.0:0").unwrap());
         client.send_to(b"question", "192.0.2.1:5353").unwrap();
         let mut buffer = [0; 16];
@@ -160,6 +158,19 @@ fn a_taken_host_port_is_refused_and_nothing_is_left() {
         host.set_up(&two);
         let none = Pod::new("none").with_port(Protocol::Tcp, 0, 81);
         host.set_up(&none);
+    });
+}
+
+#[test]
+fn a_host_port_of_the_ipv6_loopback_is_refused_and_nothing_is_left() {
+    on_a_host(|| {
+        let host = Host::new();
+        let mut pod = Pod::new("one").with_port(Protocol::Tcp, 8080, 80);
+        pod.request.port_mappings[0].host_ip = Some("::1".parse().unwrap());
+        let error = host.try_set_up(&pod).unwrap_err();
+        assert_eq!(error.kind(), Kind::InvalidArgument);
+        assert!(error.to_string().contains("127.0.0.1"), "{error}");
+        assert!(block_on(host.network.list()).unwrap().0.pods.is_empty());
     });
 }
 
@@ -201,7 +212,7 @@ fn a_udp_client_that_goes_on_sending_follows_the_port() {
             client.send_to(b"too early", "192.0.2.1:5353").unwrap();
             host.set_up(&pod);
             let server = pod.inside(|| UdpSocket::bind("0.0.0.0:53").unwrap());
-            server.set_read_timeout(Some(SHORT)).unwrap();
+            server.set_read_timeout(Some(LIMIT)).unwrap();
             client.send_to(b"question", "192.0.2.1:5353").unwrap();
             let received = server.recv_from(&mut [0; 16]);
             assert_eq!(received.expect(name).0, 8);

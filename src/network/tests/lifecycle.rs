@@ -163,6 +163,28 @@ fn a_network_is_removed_from_the_host_once_no_pod_has_it() {
 }
 
 #[test]
+fn the_host_forgets_where_the_addresses_of_a_pod_were() {
+    on_a_host(|| {
+        let host = Host::new();
+        let pod = Pod::new("one");
+        let addresses = host.set_up(&pod);
+        pod.serve(80, "one");
+        for ip in &addresses.ips {
+            assert_eq!(super::harness::fetch((*ip, 80).into()).as_deref(), Some("one"));
+        }
+        let neighbours = || {
+            let mut ip = std::process::Command::new("ip");
+            let shown = ip.args(["neigh", "show", "dev", "criquet0"]).output().unwrap();
+            String::from_utf8(shown.stdout).unwrap()
+        };
+        let before = neighbours();
+        assert!(addresses.ips.iter().all(|ip| before.contains(&ip.to_string())), "{before}");
+        host.tear_down(&pod);
+        eventually("it knows none of them", || neighbours().is_empty());
+    });
+}
+
+#[test]
 fn a_list_has_subnets_addresses_and_host_ports() {
     on_a_host(|| {
         let host = Host::new();

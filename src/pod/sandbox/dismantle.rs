@@ -94,18 +94,6 @@ impl Pods {
         stage::ended(operation, outcome)
     }
 
-    /// Gives the network back. What it was asked for is forgotten only then.
-    async fn leave_network(&self, sandbox: &Sandbox) -> Result<(), Error> {
-        let (request, netns) = {
-            let record = sandbox.record();
-            (record.network.clone(), record.netns.clone())
-        };
-        let Some(request) = request else { return Ok(()) };
-        self.parts.network.teardown(&request, netns.as_deref()).await?;
-        sandbox.record().network = None;
-        Ok(())
-    }
-
     /// Lets the monitor end the pod, or else ends it without.
     async fn end_monitor(&self, sandbox: &Sandbox) {
         let Some(monitor) = sandbox.monitor() else { return self.kill_monitor(sandbox).await };

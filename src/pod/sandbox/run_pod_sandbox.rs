@@ -1,7 +1,6 @@
 //! RunPodSandbox.
 
 use std::{
-    collections::HashMap,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -13,13 +12,9 @@ use tracing::{Instrument, debug, info, info_span};
 
 use crate::{
     crash,
-    monitor::{
-        client::{self, Monitor},
-        v1,
-    },
-    network::{self, PodRequest},
+    monitor::client::{self, Monitor},
     pod::{
-        Pods, SANDBOXES, allowed, blocking,
+        Pods, SANDBOXES, blocking,
         error::{During, Error, Reason},
         happening::Happening,
         id::SandboxId,
@@ -34,13 +29,12 @@ use crate::{
         stage,
         time::now,
     },
-    quantity,
     spec::{
         self,
-        config::{Map, NamespaceMode, Protocol, SandboxConfig},
+        config::{NamespaceMode, SandboxConfig},
     },
     store::Batch,
-    sys::{process::Identity, sysctl},
+    sys::process::Identity,
     telemetry::Operation,
 };
 
@@ -345,112 +339,6 @@ impl Pods {
 
     pub(in crate::pod) fn socket_of(&self, id: &SandboxId) -> PathBuf {
         self.sandbox_directory(id).join("m")
-    }
-
-    fn setup(
-        &self,
-        record: &SandboxRecord,
-        directory: &Path,
-        hostname: &str,
-    ) -> Result<v1::Setup, Error> {
-        let text = |path: &Option<PathBuf>| {
-            path.as_ref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
-        };
-        let modes = &record.config.security.namespaces;
-        let own_network = modes.network != NamespaceMode::Node;
-        Ok(v1::Setup {
-            directory: directory.to_string_lossy().into_owned(),
-            network: own_network,
-            ipc: modes.ipc != NamespaceMode::Node,
-            uts: own_network,
-            pid: modes.pid == NamespaceMode::Pod,
-            hostname: hostname.to_owned(),
-            sysctls: self.sysctls(&record.config, own_network),
-            netns_path: text(&record.netns),
-            shm_path: text(&record.shm),
-            shm_size: self.shm_size_of(&record.config.annotations)?,
-            files_path: text(&record.files),
-            init_cgroup: text(&record.init_cgroup()),
-            mount_label: self.selinux.mount_label(record).unwrap_or_default(),
-            // A scope has the monitor itself in it, which cannot remove it.
-            cgroup: text(
-                &(record.owns_cgroup && record.slice.is_none()).then(|| record.cgroup.clone()),
-            ),
-            users: modes.users.map(|users| v1::Users {
-                host_uid: users.uids.host,
-                host_gid: users.gids.host,
-                uids: users.uids.count,
-                gids: users.gids.count,
-            }),
-            ..v1::Setup::default()
-        })
-    }
-
-    /// The size of `/dev/shm`, which an annotation may ask for where that is allowed.
-    fn shm_size_of(&self, annotations: &Map) -> Result<u64, Error> {
-        let allowed = &self.options.containers.allowed_annotations;
-        let Some((key, text)) = allowed.value(annotations, allowed::SHM_SIZE, "") else {
-            return Ok(self.options.shm_size);
-        };
-        quantity::whole(text).filter(|bytes| *bytes >= 4096).ok_or_else(|| {
-            let reason = format!("{key}: {text:?} is no size; write a quantity such as 256Mi");
-            spec::Error::invalid("annotations", reason).into()
-        })
-    }
-
-    fn sysctls(&self, config: &SandboxConfig, own_network: bool) -> HashMap<String, String> {
-        let mut sysctls: HashMap<String, String> = HashMap::new();
-        if own_network && self.options.unprivileged_ports {
-            sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
-            sysctls.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
-        }
-        let others = config.sysctls.iter().filter(|(name, _)| !sysctl::is_of_network(name));
-        sysctls.extend(others.map(|(name, value)| (name.clone(), value.clone())));
-        sysctls
-    }
-
-    async fn join_network(&self, record: &SandboxRecord) -> Result<Vec<std::net::IpAddr>, Error> {
-        let (Some(request), Some(path)) = (&record.network, &record.netns) else {
-            return Ok(Vec::new());
-        };
-        let netns = fs::File::open(path).during("open network namespace", path)?;
-        let netns = std::os::fd::AsFd::as_fd(&netns);
-        Ok(self.parts.network.setup(request, netns, path).await?.ips)
-    }
-
-    fn network_request(&self, id: &SandboxId, config: &SandboxConfig, cgroup: &Path) -> PodRequest {
-        let dns = config.dns.clone().unwrap_or_default();
-        let allowed = &self.options.containers.allowed_annotations;
-        // Checked when the sandbox was asked for.
-        let wanted = addresses::wanted(&config.annotations, allowed).unwrap_or_default();
-        let host_port = |mapping: &spec::config::PortMapping| network::PortMapping {
-            protocol: match mapping.protocol {
-                Protocol::Tcp => network::Protocol::Tcp,
-                Protocol::Udp => network::Protocol::Udp,
-                Protocol::Sctp => network::Protocol::Sctp,
-            },
-            host_port: mapping.host_port,
-            container_port: mapping.container_port,
-            // Checked as well.
-            host_ip: mapping.host_ip.parse().ok(),
-        };
-        let mappings = config.port_mappings.iter().filter(|mapping| mapping.host_port != 0);
-        PodRequest {
-            sandbox_id: id.to_string(),
-            name: config.metadata.name.clone(),
-            namespace: config.metadata.namespace.clone(),
-            uid: config.metadata.uid.clone(),
-            annotations: config.annotations.clone(),
-            port_mappings: mappings.map(host_port).collect(),
-            cgroup_parent: cgroup.to_string_lossy().into_owned(),
-            dns: network::Dns {
-                servers: dns.servers,
-                searches: dns.searches,
-                options: dns.options,
-            },
-            ips: wanted.ips,
-            mac: wanted.mac,
-        }
     }
 }
 
