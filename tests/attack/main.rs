@@ -6,6 +6,7 @@
 mod common;
 
 mod daemon_state;
+mod decompress;
 mod descriptors;
 mod devices;
 mod files;

@@ -125,6 +125,7 @@ impl Config {
             min_rate: self.image.min_rate,
             rules: self.image_rules(),
         }
+            decompressor: Some(PathBuf::from("/proc/self/exe")),
     }
 
     /// What is allowed about images, and may change while the daemon runs. Patterns that
