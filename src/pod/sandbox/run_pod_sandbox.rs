@@ -166,7 +166,7 @@ impl Pods {
         let own_network = modes.network != NamespaceMode::Node;
         let own_ipc = modes.ipc != NamespaceMode::Node;
         let directory = self.sandbox_directory(id);
-        let Place { cgroup, owns_cgroup, slice } = self.place_of(id, &config)?;
+        let Place { cgroup, owns_cgroup, slice, monitor } = self.place_of(id, &config)?;
         let netns = self.options.netns_dir.join(format!("criquet-{id}"));
         let mut record = SandboxRecord {
             network: None,
@@ -180,6 +180,7 @@ impl Pods {
             cgroup,
             owns_cgroup,
             slice,
+            monitor_cgroup: Some(monitor),
             boot_id: self.boot_id.clone(),
             monitor_pid: 0,
             monitor: None,
@@ -203,6 +204,7 @@ impl Pods {
         let hostname = hostname_of(&record.config)?;
         operation.stage("starting the monitor");
         let monitor = self.start_monitor(sandbox, &directory).await?;
+        self.place_monitor(sandbox).await?;
         let mut scope = self.begin_scope(sandbox);
         if record.init_cgroup().is_some()
             && let Some(scope) = scope.take()
@@ -372,10 +374,8 @@ impl Pods {
             files_path: text(&record.files),
             init_cgroup: text(&record.init_cgroup()),
             mount_label: self.selinux.mount_label(record).unwrap_or_default(),
-            // A scope has the monitor itself in it, which cannot remove it.
-            cgroup: text(
-                &(record.owns_cgroup && record.slice.is_none()).then(|| record.cgroup.clone()),
-            ),
+            // The monitor itself is in it, and cannot remove it.
+            cgroup: String::new(),
             users: modes.users.map(|users| v1::Users {
                 host_uid: users.uids.host,
                 host_gid: users.gids.host,
