@@ -13,7 +13,8 @@ use super::{
     namespaces::{clone_into, ended},
     process,
     report::Reporter,
-    start::{Child, detach, give_up, join_keyring, read_filter},
+    rights,
+    start::{Child, detach, give_up, join_keyring},
     stdio::{self, ChildStdio},
     users,
 };
@@ -59,7 +60,7 @@ pub fn exec(proof: &SingleThreaded, request: ExecRequest<'_>) -> Result<Child, E
 
 fn become_process(proof: &SingleThreaded, request: ExecRequest<'_>, reporter: Reporter) -> ! {
     let init = request.init;
-    let prepared = match prepare(request, &reporter) {
+    let prepared = match rights::take_up().and_then(|()| prepare(request, &reporter)) {
         Ok(prepared) => prepared,
         Err(error) => give_up(&reporter, &error),
     };

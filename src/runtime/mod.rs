@@ -27,6 +27,7 @@ pub mod process;
 mod program;
 pub mod report;
 mod rootfs;
+pub mod rights;
 #[cfg(feature = "daemon")]
 pub mod seccomp;
 pub mod start;

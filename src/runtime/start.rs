@@ -16,7 +16,7 @@ use super::{
     namespaces::{PidNamespace, clone_into, refused},
     proc, process,
     report::Reporter,
-    rootfs,
+    rights, rootfs,
     stdio::{self, ChildStdio},
     users::{self, Users},
 };
@@ -107,7 +107,7 @@ fn become_container(
     link: Option<hooks::Link>,
 ) -> ! {
     let (pid, filter_flags, users) = (request.pid, request.filter_flags, request.users);
-    let outside = match prepare(request) {
+    let outside = match rights::take_up().and_then(|()| prepare(request)) {
         Ok(outside) => outside,
         Err(error) => give_up(&reporter, &error),
     };

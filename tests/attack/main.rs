@@ -12,6 +12,7 @@ mod devices;
 mod files;
 mod keyring;
 mod masks;
+mod monitor;
 mod pod_init;
 mod requests;
 mod tokens;

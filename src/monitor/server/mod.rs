@@ -37,7 +37,7 @@ use crate::{
         cgroup::Version,
         error::{During, Error},
     },
-    sys::{clone::SingleThreaded, exec, signal},
+    sys::{clone::SingleThreaded, exec, hardening, signal},
 };
 
 /// What a request comes to: an answer, or a child whose report will bring it.
@@ -96,6 +96,8 @@ impl Server {
         rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
             .during("protect", "monitor")?;
         // Executed by descriptor, its name would be a number.
+        // Kernels before 6.6 cannot keep it from containers.
+        let _ = hardening::deny_write_execute();
         rustix::thread::set_name(c"criquet-monitor").during("name", "monitor")?;
         // The daemon may start it as the leader of a group.
         let _ = setsid();
