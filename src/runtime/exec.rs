@@ -5,7 +5,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use oci_spec::runtime::Process;
 
 use super::{
-    bundle::{ExecBundle, RawEnvironment, read_json},
+    bundle::{ExecBundle, RawEnvironment, read_filter, read_json},
     cgroup::Cgroup,
     console,
     error::{During, Error},
@@ -90,7 +90,7 @@ fn prepare(request: ExecRequest<'_>, reporter: &Reporter) -> Result<Prepared, Er
     request.cgroup.join()?;
     detach();
     let ExecBundle { process, seccomp_flags, raw_environment } = read_json(request.bundle)?;
-    let filter = request.filter.map(read_filter).transpose()?;
+    let filter = request.filter.as_ref().map(read_filter).transpose()?;
     process::prepare(&process)?;
     join_keyring(request.keyring)?;
     if let Some((uid, _)) = request.users {

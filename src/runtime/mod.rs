@@ -15,6 +15,7 @@ mod detached;
 mod devices;
 pub mod error;
 pub mod exec;
+mod filter;
 pub mod hooks;
 mod inside;
 mod label;
@@ -26,8 +27,8 @@ mod proc;
 pub mod process;
 mod program;
 pub mod report;
-mod rootfs;
 pub mod rights;
+mod rootfs;
 #[cfg(feature = "daemon")]
 pub mod seccomp;
 pub mod start;

@@ -14,6 +14,7 @@ mod keyring;
 mod masks;
 mod monitor;
 mod pod_init;
+mod refusals;
 mod requests;
 mod tokens;
 mod window;
