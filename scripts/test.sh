@@ -32,6 +32,7 @@ install_missing() {
 install_missing
 CRIQUET_TEST_BUSYBOX=$(unpack busybox-static bin/busybox)
 CRIQUET_TEST_CONTAINERD=$(dirname "$(unpack containerd usr/bin/containerd)")
+CRIQUET_TEST_RUNC=$(unpack runc usr/sbin/runc)
 CRIQUET_TEST_DOCKER_REGISTRY=$(unpack docker-registry usr/bin/docker-registry)
 # A client that is not of Go's or Rust's libraries. Its test is skipped where it cannot be had.
 if [ ! -e "$TOOLS/grpcio/done" ]; then
@@ -43,7 +44,7 @@ fi
 # Without it the queries of the dashboard are not tried, which is counted as skipped.
 CRIQUET_TEST_PROMETHEUS=$(unpack prometheus usr/bin/prometheus || true)
 export CRIQUET_TEST_BUSYBOX CRIQUET_TEST_CONTAINERD CRIQUET_TEST_DOCKER_REGISTRY
-export CRIQUET_TEST_PROMETHEUS
+export CRIQUET_TEST_PROMETHEUS CRIQUET_TEST_RUNC
 
 # What an upgrade begins with. A checkout without history has no release before this one.
 if git cat-file -e "$PREVIOUS_REVISION" 2> /dev/null; then

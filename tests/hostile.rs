@@ -189,3 +189,21 @@ async fn a_user_can_open_its_streams_by_name() {
         assert_eq!(node.output(&id, "echo out > /dev/stdout").await, "out");
     }
 }
+
+#[tokio::test]
+async fn a_log_has_the_rate_that_the_configuration_says() {
+    requires_root!();
+    let limits = "warm_monitors = 0\n[containers]\nlog_rate = 1000\nlog_burst = \"64KiB\"\n";
+    let mut node = Node::start_with(limits).await;
+    let pod = node.pod("p").await;
+    let config = requests::script("flood", "seq 100000 199999; seq 5 >&2");
+    let log = node.container_log(&config);
+    let (status, text) = node.result_of(&pod, config).await;
+    assert_eq!(status.exit_code, 0, "nobody holds it up");
+    let size = std::fs::metadata(&log).unwrap().len();
+    assert!((32 << 10..80 << 10).contains(&size), "{size}");
+    assert!(text.starts_with("100000\n100001\n"), "{text}");
+    assert!(text.contains("[criquet: lines are missing from here on"), "{text}");
+    let errors = common::log_texts(&log, "stderr").join("\n");
+    assert!((text + &errors).contains("bytes are missing here]"), "{errors}");
+}

@@ -61,6 +61,9 @@ impl Error {
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
+    if let Some(code) = crate::image::worker_main() {
+        return code;
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

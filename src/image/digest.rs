@@ -162,21 +162,15 @@ impl Hasher {
     }
 }
 
-/// Hashes and counts what is read from a source.
+/// Hashes what is read from a source.
 pub(super) struct Hashing<R> {
     source: R,
     hasher: Hasher,
-    count: u64,
 }
 
 impl<R> Hashing<R> {
     pub(super) fn new(source: R, hasher: Hasher) -> Self {
-        Self { source, hasher, count: 0 }
-    }
-
-    /// Bytes that were read.
-    pub(super) fn count(&self) -> u64 {
-        self.count
+        Self { source, hasher }
     }
 
     /// The digest of what was read.
@@ -189,7 +183,6 @@ impl<R: Read> Read for Hashing<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.source.read(buffer)?;
         self.hasher.update(&buffer[..length]);
-        self.count += length as u64;
         Ok(length)
     }
 }

@@ -76,7 +76,7 @@ pub fn stream(data: &[u8]) {
 
 fn decompressed(stored: &[u8], piece: usize) -> io::Result<Vec<u8>> {
     let (windows, stop) = (Default::default(), Stop::default());
-    let bounds = Bounds { windows, stop, always_allowed: 4 << 20 };
+    let bounds = Bounds { windows, stop, always_allowed: 4 << 20, worker: None };
     let source = Pieces { left: stored, piece };
     decompress(source, &bounds, |plain| {
         let mut content = Vec::new();

@@ -63,4 +63,5 @@ pub use progress::{LayerProgress, LayerState, PullProgress};
 pub use reference::{Reference, Version};
 pub use rules::{NamePattern, PatternError, RegistryPattern, Rules};
 pub use store::ImageStore;
+pub use stream::worker_main;
 pub use users::{User, Users};

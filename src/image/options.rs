@@ -27,6 +27,9 @@ pub struct Options {
     /// And so has one that sends fewer bytes a second for that long, on each connection; 0 to
     /// wait for any.
     pub min_rate: u64,
+    /// Criquet's own program, which decompresses in processes without rights; none for threads
+    /// of this one.
+    pub decompressor: Option<PathBuf>,
     /// What holds until [`super::ImageStore::set_rules`] says otherwise.
     pub rules: Rules,
 }
@@ -44,6 +47,7 @@ impl Options {
             large_layer: 8 << 20,
             progress_timeout: Duration::from_secs(300),
             min_rate: 1 << 10,
+            decompressor: None,
             rules: Rules::default(),
         }
     }

@@ -50,6 +50,8 @@ pub enum Event {
     /// The init of the PID namespace that the containers share has ended, and all in it. No
     /// container can be started in this pod any more.
     PodInitExited,
+    /// What the filter of a container has refused since its start.
+    CallsRefused(v1::CallsRefused),
     /// The connection is closed.
     Gone,
 }

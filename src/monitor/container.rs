@@ -18,6 +18,7 @@ use rustix::process::Pid;
 pub(super) use super::way::Caller;
 use super::{
     log::Log,
+    refusals::Refusals,
     sources::Token,
     v1,
     way::{Maker, Way},
@@ -61,6 +62,10 @@ pub(super) struct Container {
     pub closed_terminal: Option<ClosedTerminal>,
     /// Whether the kernel's OOM kills count before this start, for a cgroup that was there.
     pub oom_kills_before: u64,
+    /// What its filter refuses; none where nobody wants to know.
+    pub refusals: Option<Refusals>,
+    /// Whether it is ended for that.
+    pub stopped_for_refusal: bool,
 }
 
 /// A terminal that nobody has open. The kernel does not tell when somebody opens it again, so
@@ -174,6 +179,7 @@ impl Container {
             Phase::Exited { started_at, exit } => (*started_at, Some(exit.clone())),
         };
         let pid = self.pid.as_raw_nonzero().get();
-        v1::ContainerState { container: id.to_owned(), pid, started_at, exited }
+        let refused = self.refusals.as_ref().map(|refusals| refusals.counts(id));
+        v1::ContainerState { container: id.to_owned(), pid, started_at, exited, refused }
     }
 }

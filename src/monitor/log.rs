@@ -10,11 +10,12 @@ use std::{
     io::{self, Write},
     os::fd::AsFd,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use rustix::fs::{Mode, OFlags};
 
+use super::rate::{Rate, Verdict};
 use crate::sys::path::Root;
 
 /// The longest text in one line of a log, in bytes, as under containerd.
@@ -39,17 +40,24 @@ pub(super) struct Log {
     pending: [Vec<u8>; 2],
     /// Lines that are not written yet; empty between calls.
     batch: Vec<u8>,
+    /// How much of it is written; none for all.
+    rate: Option<Rate>,
 }
 
 impl Log {
     /// Opens the log at `path`, which lies beneath `directory`.
-    pub(super) fn open(directory: &Path, path: &Path, terminal: bool) -> io::Result<Self> {
+    pub(super) fn open(
+        directory: &Path,
+        path: &Path,
+        terminal: bool,
+        rate: Option<Rate>,
+    ) -> io::Result<Self> {
         let path = path.strip_prefix(directory).unwrap_or(path).to_owned();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let directory = File::from(rustix::fs::open(directory, flags, Mode::empty())?);
         let file = open(&directory, &path)?;
         let (pending, batch) = ([Vec::new(), Vec::new()], Vec::new());
-        Ok(Self { directory, path, file, terminal, pending, batch })
+        Ok(Self { directory, path, file, terminal, pending, batch, rate })
     }
 
     /// Opens the file anew, after somebody moved it away. Keeps the old one on failure.
@@ -89,14 +97,40 @@ impl Log {
 
     /// The end of a stream: what it left unfinished is a part that no line ends.
     pub(super) fn end(&mut self, stream: usize) -> io::Result<()> {
-        if self.pending[stream].is_empty() {
-            return Ok(());
+        let time = timestamp(SystemTime::now());
+        if !self.pending[stream].is_empty() {
+            self.line(&time, stream, "P", &[]);
         }
-        self.line(&timestamp(SystemTime::now()), stream, "P", &[]);
+        if let Some(report) = self.rate.as_mut().and_then(Rate::report) {
+            self.add(&time, stream, "F", report.as_bytes());
+        }
         self.flush()
     }
 
+    /// A line, or a part of one, with what came before it, where there is room for it.
     fn line(&mut self, time: &str, stream: usize, tag: &str, text: &[u8]) {
+        let Some(rate) = &mut self.rate else { return self.add(time, stream, tag, text) };
+        let before = std::mem::take(&mut self.pending[stream]);
+        // Three blanks and the end of the line.
+        let around = time.len() + STREAMS[stream].len() + tag.len() + 4;
+        let bytes = (around + before.len() + text.len()) as u64;
+        let (report, is_written) = match rate.judge(bytes, Instant::now()) {
+            Verdict::Write => (None, true),
+            Verdict::WriteAfter(report) => (Some(report), true),
+            Verdict::Drop => (None, false),
+            Verdict::DropAfter(report) => (Some(report), false),
+        };
+        // It ends a line of which a part was written.
+        if let Some(report) = report {
+            self.add(time, stream, "F", report.as_bytes());
+        }
+        if is_written {
+            self.pending[stream] = before;
+            self.add(time, stream, tag, text);
+        }
+    }
+
+    fn add(&mut self, time: &str, stream: usize, tag: &str, text: &[u8]) {
         let Self { batch, pending, terminal, .. } = self;
         for part in [time, " ", STREAMS[stream], " ", tag, " "] {
             batch.extend_from_slice(part.as_bytes());
@@ -178,10 +212,12 @@ mod tests {
     use rustix::fs::{CWD, FileType};
 
     use super::{Log, MAX_LINE, timestamp};
+    use crate::monitor::rate::Rate;
 
     fn log() -> (tempfile::TempDir, Log) {
         let directory = tempfile::tempdir().unwrap();
-        let log = Log::open(directory.path(), &directory.path().join("0.log"), false).unwrap();
+        let log =
+            Log::open(directory.path(), &directory.path().join("0.log"), false, None).unwrap();
         (directory, log)
     }
 
@@ -257,7 +293,8 @@ mod tests {
     #[test]
     fn lines_of_a_terminal_have_no_carriage_return() {
         let directory = tempfile::tempdir().unwrap();
-        let mut log = Log::open(directory.path(), std::path::Path::new("0.log"), true).unwrap();
+        let mut log =
+            Log::open(directory.path(), std::path::Path::new("0.log"), true, None).unwrap();
         for chunk in ["one\r", "\ntwo\r\n\r\na\rb\n"] {
             log.write(0, chunk.as_bytes()).unwrap();
         }
@@ -276,12 +313,12 @@ mod tests {
         let (directory, far) = (outer.path().join("logs"), outer.path().join("far"));
         fs::create_dir(&directory).unwrap();
         fs::create_dir(&far).unwrap();
-        let mut log = Log::open(&directory, std::path::Path::new("0.log"), false).unwrap();
+        let mut log = Log::open(&directory, std::path::Path::new("0.log"), false, None).unwrap();
         fs::rename(&directory, outer.path().join("moved")).unwrap();
         symlink(&far, &directory).unwrap();
         log.reopen().unwrap();
         assert_eq!(fs::read_dir(&far).unwrap().count(), 0);
-        assert!(Log::open(&directory, std::path::Path::new("1.log"), false).is_err());
+        assert!(Log::open(&directory, std::path::Path::new("1.log"), false, None).is_err());
     }
 
     #[test]
@@ -297,11 +334,34 @@ mod tests {
         rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, 0o666.into(), 0).unwrap();
         let reader = fs::File::options().read(true).write(true).open(&fifo).unwrap();
         for path in ["linked/0.log", "linked/1.log", "0.log", "fifo"] {
-            assert!(Log::open(&directory, &directory.join(path), false).is_err(), "{path}");
+            assert!(Log::open(&directory, &directory.join(path), false, None).is_err(), "{path}");
         }
         drop(reader);
-        assert!(Log::open(&directory, &fifo, false).is_err());
+        assert!(Log::open(&directory, &fifo, false, None).is_err());
         assert_eq!(fs::read_dir(outer.path().join("far")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_flood_is_dropped_and_the_log_says_how_much() {
+        let directory = tempfile::tempdir().unwrap();
+        let rate = Rate::new(1, 0, std::time::Instant::now());
+        let path = std::path::Path::new("0.log");
+        let mut log = Log::open(directory.path(), path, false, rate).unwrap();
+        for _ in 0..100 {
+            // Long enough for parts.
+            log.write(0, &[&vec![b'x'; MAX_LINE + 10][..], b"\nnext\n"].concat()).unwrap();
+        }
+        log.end(0).unwrap();
+        let lines = lines(&directory, "0.log");
+        let size: usize = lines.iter().map(|(.., text)| text.len()).sum();
+        assert!(size < 70_000, "{size}");
+        let told: Vec<_> = lines.iter().filter(|(.., text)| text.contains("criquet")).collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].2.contains("missing from here on"), "{told:?}");
+        assert!(lines.last().unwrap().2.contains("bytes are missing here"), "{told:?}");
+        // A part is never followed by the beginning of another line.
+        let follows = lines.windows(2).all(|pair| pair[0].1 == "F" || pair[1].2 != "next");
+        assert!(follows && lines.iter().all(|(_, tag, text)| tag == "F" || text.len() == MAX_LINE));
     }
 
     #[test]

@@ -34,6 +34,9 @@ pub struct ExitRecord {
     /// Its first process was among them.
     #[serde(default)]
     pub oom_killed_init: bool,
+    /// It was ended because its filter of system calls refused some.
+    #[serde(default)]
+    pub stopped_for_refusal: bool,
 }
 
 impl From<&v1::ContainerExited> for ExitRecord {
@@ -44,6 +47,7 @@ impl From<&v1::ContainerExited> for ExitRecord {
             oom_killed: exit.oom_killed,
             oom_kills: exit.oom_kills,
             oom_killed_init: exit.oom_killed_init,
+            stopped_for_refusal: exit.stopped_for_refusal,
         }
     }
 }
@@ -59,7 +63,14 @@ struct Versioned<'record> {
 impl ExitRecord {
     /// An end that has nothing to do with memory.
     pub fn new(exit_code: i32, finished_at: i64) -> Self {
-        Self { exit_code, finished_at, oom_killed: false, oom_kills: 0, oom_killed_init: false }
+        Self {
+            exit_code,
+            finished_at,
+            oom_killed: false,
+            oom_kills: 0,
+            oom_killed_init: false,
+            stopped_for_refusal: false,
+        }
     }
 
     /// Takes the space that the record of a container will need.
@@ -119,6 +130,7 @@ mod tests {
         oom_killed: true,
         oom_kills: 0,
         oom_killed_init: false,
+        stopped_for_refusal: false,
     };
 
     #[test]

@@ -29,6 +29,8 @@ pub(super) enum Meaning {
     Output(String, usize),
     /// A pipe to somebody attached, which is ready only when nobody reads it any more.
     Reader(String),
+    /// Calls that the filter of a container refuses.
+    Refusals(String),
 }
 
 /// Descriptors under one `epoll(7)`.

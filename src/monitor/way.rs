@@ -48,6 +48,8 @@ pub(super) struct Heard {
     pub pid: Option<Pid>,
     /// The master side of its terminal.
     pub terminal: Option<std::os::fd::OwnedFd>,
+    /// Where its filter asks.
+    pub listener: Option<std::os::fd::OwnedFd>,
 }
 
 impl Way {

@@ -22,8 +22,16 @@ pub const IPS: Feature = &["io.criquet.ips"];
 /// The hardware address that they shall give it.
 pub const MAC: Feature = &["io.criquet.mac"];
 
+/// What follows from system calls that the filter of a container refuses: `log` or `stop`.
+pub const SECCOMP_NOTIFIER: Feature = &[
+    "io.criquet.seccomp-notifier-action",
+    "io.kubernetes.cri-o.seccompNotifierAction",
+    "seccomp-notifier-action.crio.io",
+];
+
 /// All of them.
-const FEATURES: [Feature; 6] = [SHM_SIZE, ULIMITS, UMASK, WRITABLE_CGROUPS, IPS, MAC];
+const FEATURES: [Feature; 7] =
+    [SHM_SIZE, ULIMITS, UMASK, WRITABLE_CGROUPS, IPS, MAC, SECCOMP_NOTIFIER];
 
 /// The names of annotations that can be allowed.
 pub fn names() -> impl Iterator<Item = &'static str> {

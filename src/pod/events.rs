@@ -239,6 +239,7 @@ mod tests {
             cgroup: "/x".into(),
             owns_cgroup: false,
             slice: None,
+            monitor_cgroup: None,
             network: None,
             boot_id: String::new(),
             monitor_pid: 0,

@@ -62,6 +62,10 @@ pub struct ContainerOptions {
     pub passwd_entries: bool,
     /// What annotations of pods may ask for.
     pub allowed_annotations: AllowedAnnotations,
+    /// Bytes a second that a container may write to its log; 0 for any number.
+    pub log_rate: u64,
+    /// Bytes that may come at once; 0 for ten seconds' worth.
+    pub log_burst: u64,
 }
 
 /// What an administrator decides about pods.

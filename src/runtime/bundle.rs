@@ -10,6 +10,7 @@ use oci_spec::runtime::{Process, Spec};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::error::{During, Error};
+use crate::sys::seccomp::{self, Instruction};
 
 /// Everything that the child of [`super::start::start`] reads.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -94,6 +95,14 @@ pub(super) fn read_json_at<T: DeserializeOwned>(file: BorrowedFd<'_>) -> Result<
     let bytes = read_whole(file)?;
     serde_json::from_slice(&bytes)
         .map_err(|error| Error::spec("spec", format!("does not parse: {error}")))
+}
+
+/// A compiled filter of system calls.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read_filter(file: &OwnedFd) -> Result<Vec<Instruction>, Error> {
+    Ok(seccomp::from_bytes(&read_whole(file.as_fd())?))
 }
 
 /// By positions of its own: the position of the descriptor belongs to all who have it.

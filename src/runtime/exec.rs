@@ -5,7 +5,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use oci_spec::runtime::Process;
 
 use super::{
-    bundle::{ExecBundle, RawEnvironment, read_json},
+    bundle::{ExecBundle, RawEnvironment, read_filter, read_json},
     cgroup::Cgroup,
     console,
     error::{During, Error},
@@ -13,7 +13,8 @@ use super::{
     namespaces::{clone_into, ended},
     process,
     report::Reporter,
-    start::{Child, detach, give_up, join_keyring, read_filter},
+    rights,
+    start::{Child, detach, give_up, join_keyring},
     stdio::{self, ChildStdio},
     users,
 };
@@ -59,7 +60,7 @@ pub fn exec(proof: &SingleThreaded, request: ExecRequest<'_>) -> Result<Child, E
 
 fn become_process(proof: &SingleThreaded, request: ExecRequest<'_>, reporter: Reporter) -> ! {
     let init = request.init;
-    let prepared = match prepare(request, &reporter) {
+    let prepared = match rights::take_up().and_then(|()| prepare(request, &reporter)) {
         Ok(prepared) => prepared,
         Err(error) => give_up(&reporter, &error),
     };
@@ -89,7 +90,7 @@ fn prepare(request: ExecRequest<'_>, reporter: &Reporter) -> Result<Prepared, Er
     request.cgroup.join()?;
     detach();
     let ExecBundle { process, seccomp_flags, raw_environment } = read_json(request.bundle)?;
-    let filter = request.filter.map(read_filter).transpose()?;
+    let filter = request.filter.as_ref().map(read_filter).transpose()?;
     process::prepare(&process)?;
     join_keyring(request.keyring)?;
     if let Some((uid, _)) = request.users {

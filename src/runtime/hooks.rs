@@ -30,6 +30,7 @@ use super::{
     error::{During, Error},
     program::{self, Program},
     report::Reporter,
+    rights,
 };
 use crate::{
     kind::Kind,
@@ -251,7 +252,7 @@ pub(super) fn launch(proof: &SingleThreaded, runner: Runner<'_>) -> Result<(), E
             let _ = setsid();
             inherited::reset();
             signal::reset();
-            if let Err(error) = runner.run() {
+            if let Err(error) = rights::take_up().and_then(|()| runner.run()) {
                 runner.reporter.failed(&error);
                 // A program that runs by now has to end for it.
                 let _ = pidfd_send_signal(runner.pidfd, Signal::KILL);

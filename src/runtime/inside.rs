@@ -18,6 +18,7 @@ use rustix::{
 use super::{
     bundle::RawEnvironment,
     error::{During, Error},
+    filter::{self, Filter},
     hooks,
     namespaces::{join_pid_namespace, refused},
     process::{Wanted, become_user, enter_working_directory, execute, with_raw},
@@ -27,7 +28,7 @@ use super::{
 use crate::sys::{
     clone::{SingleThreaded, clone_beside},
     exception::Exception,
-    exec, seccomp,
+    exec,
 };
 
 /// Where the program is to run, and with what.
@@ -37,7 +38,7 @@ pub(super) struct Inside<'a> {
     /// What to execute, and as whom.
     pub process: &'a Process,
     /// The filter and its flags.
-    pub filter: Option<(&'a [seccomp::Instruction], u32)>,
+    pub filter: Option<Filter<'a>>,
     /// Values of its environment that are not UTF-8.
     pub raw_environment: &'a RawEnvironment,
     /// Hooks of its container, where it is the first process of that.
@@ -90,8 +91,8 @@ fn go(proof: &SingleThreaded, last: &Reporter, inside: &Inside<'_>) -> Result<In
     // Others of the same user have no business with it before its program does.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).during("protect", "process")?;
     let exception = Exception::new().during("read", "random bytes")?;
-    if let Some((filter, flags)) = filter {
-        seccomp::load(&exception.before(filter), flags).during("load", "seccomp filter")?;
+    if let Some(filter) = filter {
+        filter::load(filter, Some(&exception), last)?;
     }
     if for_filter {
         exception.set_capabilities(wanted.sets()).during("set", "capabilities")?;

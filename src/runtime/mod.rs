@@ -15,6 +15,7 @@ mod detached;
 mod devices;
 pub mod error;
 pub mod exec;
+mod filter;
 pub mod hooks;
 mod inside;
 mod label;
@@ -26,6 +27,7 @@ mod proc;
 pub mod process;
 mod program;
 pub mod report;
+pub mod rights;
 mod rootfs;
 #[cfg(feature = "daemon")]
 pub mod seccomp;

@@ -24,11 +24,12 @@ use super::{
     bundle::RawEnvironment,
     detached,
     error::{During, Error},
+    filter::{self, Filter},
     label,
     report::Reporter,
     stdio,
 };
-use crate::sys::{exec, path::Root, seccomp};
+use crate::sys::{exec, path::Root};
 
 /// Steps that need the host's `/proc`.
 pub(super) fn prepare(process: &Process) -> Result<(), Error> {
@@ -49,7 +50,7 @@ pub(super) fn prepare(process: &Process) -> Result<(), Error> {
 pub(super) fn run(
     process: &Process,
     raw_environment: &RawEnvironment,
-    filter: Option<(&[seccomp::Instruction], u32)>,
+    filter: Option<Filter<'_>>,
     has_terminal: bool,
     reporter: &Reporter,
     last_step: impl FnOnce() -> Result<(), Error>,
@@ -58,10 +59,7 @@ pub(super) fn run(
     let environment = process.env().as_deref().unwrap_or_default();
     let environment = with_raw(environment, raw_environment);
     let no_new_privileges = process.no_new_privileges().unwrap_or(false);
-    let load = |filter: Option<(&[seccomp::Instruction], u32)>| match filter {
-        Some((filter, flags)) => seccomp::load(filter, flags).during("load", "seccomp filter"),
-        None => Ok(()),
-    };
+    let load = || filter.map_or(Ok(()), |filter| filter::load(filter, None, reporter));
 
     setsid().during("create", "session")?;
     if has_terminal {
@@ -77,7 +75,7 @@ pub(super) fn run(
         set_no_new_privs(true).during("set", "no_new_privs")?;
     } else {
         // Without no_new_privs a filter needs CAP_SYS_ADMIN, which is gone afterwards.
-        load(filter)?;
+        load()?;
     }
     become_user(process.user(), &Wanted::of(process.capabilities().as_ref()))?;
     // A directory on a network filesystem may be closed to root and open to the user.
@@ -85,7 +83,7 @@ pub(super) fn run(
         enter_working_directory(process.cwd())?;
     }
     if no_new_privileges {
-        load(filter)?;
+        load()?;
     }
     last_step()?;
     reporter.ready().during("report to", "monitor")?;

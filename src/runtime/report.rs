@@ -3,6 +3,7 @@
 //! ```text
 //! child                       parent
 //!   ── terminal (descriptor) ──►    only with a terminal
+//!   ── listener (descriptor) ──►    only with a filter that tells what it refuses
 //!   ── ready ──────────────────►    every step is done, execve comes next
 //!   (execve closes the socket) ►    end of file after ready: the program runs
 //!   ── failed (kind, message) ─►    instead, from any step, execve included
@@ -22,13 +23,17 @@ use std::{
 use rustix::process::Pid;
 
 use super::error::Error;
-use crate::{kind::Kind, sys::socket};
+use crate::{
+    kind::Kind,
+    sys::{exception::Exception, socket},
+};
 
 /// The longest message; a longer one is cut.
 const MAX_MESSAGE: usize = 4096;
 
 const TERMINAL: u8 = b'T';
 const HANDED_OVER: u8 = b'H';
+const LISTENER: u8 = b'L';
 const READY: u8 = b'R';
 const FAILED: u8 = b'F';
 
@@ -37,6 +42,8 @@ const FAILED: u8 = b'F';
 pub enum Report {
     /// The master side of the container's terminal.
     Terminal(OwnedFd),
+    /// Where the kernel tells what the process's filter refuses.
+    Listener(OwnedFd),
     /// The socket where the process reports that goes on.
     HandedOver(OwnedFd),
     /// `execve` comes next.
@@ -60,6 +67,11 @@ impl Reporter {
 
     pub(super) fn terminal(&self, master: BorrowedFd<'_>) -> io::Result<()> {
         socket::send(self.0.as_fd(), &[TERMINAL], &[master])
+    }
+
+    /// Behind a filter already.
+    pub(super) fn listener(&self, exception: &Exception, fd: BorrowedFd<'_>) -> io::Result<()> {
+        exception.send(self.0.as_fd(), LISTENER, fd)
     }
 
     /// A reporter for the process that goes on, of whose messages the kernel says who has sent
@@ -103,6 +115,7 @@ pub fn receive(socket: BorrowedFd<'_>) -> io::Result<(Report, Option<Pid>)> {
     let report = match (&buffer[..length], fds.pop()) {
         ([], _) => Report::End,
         ([TERMINAL], Some(master)) => Report::Terminal(master),
+        ([LISTENER], Some(listener)) => Report::Listener(listener),
         ([HANDED_OVER], Some(socket)) => Report::HandedOver(socket),
         ([READY], None) => Report::Ready,
         ([FAILED, kind, message @ ..], None) => {

@@ -6,7 +6,7 @@ use oci_spec::runtime::Spec;
 use rustix::process::{Pid, chdir};
 
 use super::{
-    bundle::{Bundle, read_json, read_whole},
+    bundle::{Bundle, read_filter, read_json},
     cgroup::Cgroup,
     console, declared, devices,
     error::{During, Error},
@@ -16,7 +16,7 @@ use super::{
     namespaces::{PidNamespace, clone_into, refused},
     proc, process,
     report::Reporter,
-    rootfs,
+    rights, rootfs,
     stdio::{self, ChildStdio},
     users::{self, Users},
 };
@@ -26,7 +26,7 @@ use crate::sys::{
     exec::exit,
     inherited,
     keyring::Keyring,
-    seccomp::{self, Instruction},
+    seccomp::Instruction,
     signal,
 };
 
@@ -107,7 +107,7 @@ fn become_container(
     link: Option<hooks::Link>,
 ) -> ! {
     let (pid, filter_flags, users) = (request.pid, request.filter_flags, request.users);
-    let outside = match prepare(request) {
+    let outside = match rights::take_up().and_then(|()| prepare(request)) {
         Ok(outside) => outside,
         Err(error) => give_up(&reporter, &error),
     };
@@ -210,7 +210,7 @@ fn prepare(request: StartRequest<'_>) -> Result<Outside, Error> {
     detach();
     let bundle: Bundle = read_json(request.bundle)?;
     let Bundle { spec, rootfs, mount_point, volumes, .. } = &bundle;
-    let filter = request.filter.map(read_filter).transpose()?;
+    let filter = request.filter.as_ref().map(read_filter).transpose()?;
     let process = spec.process().as_ref().ok_or_else(no_process)?;
     let users = request.users.as_ref();
     match users {
@@ -311,8 +311,4 @@ pub(super) fn join_keyring(keyring: &Keyring) -> Result<(), Error> {
         Err(error) if error.raw_os_error() == Some(libc::EDQUOT) => Ok(()),
         result => result.during("join", "session keyring"),
     }
-}
-
-pub(super) fn read_filter(file: OwnedFd) -> Result<Vec<seccomp::Instruction>, Error> {
-    Ok(seccomp::from_bytes(&read_whole(file.as_fd())?))
 }

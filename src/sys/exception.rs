@@ -8,7 +8,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::fd::{AsRawFd, BorrowedFd, RawFd},
 };
 
 use rustix::{
@@ -22,8 +22,8 @@ use super::{
 };
 
 /// The calls; none of them has six arguments.
-const CALLS: [libc::c_long; 4] =
-    [libc::SYS_capset, libc::SYS_clone, libc::SYS_setsid, libc::SYS_ioctl];
+const CALLS: [libc::c_long; 5] =
+    [libc::SYS_capset, libc::SYS_clone, libc::SYS_setsid, libc::SYS_ioctl, libc::SYS_sendmsg];
 
 /// The secret of one process and its filter.
 pub struct Exception(u64);
@@ -89,6 +89,34 @@ impl Exception {
         check(unsafe {
             let (header, data) = (header.as_ptr(), data.as_ptr());
             libc::syscall(libc::SYS_capset, header, data, 0, 0, 0, self.secret())
+        })
+        .map(drop)
+    }
+
+    /// Sends a byte and a descriptor over a socket (`sendmsg(2)`).
+    ///
+    /// # Errors
+    /// Those of the call.
+    pub fn send(&self, socket: BorrowedFd<'_>, byte: u8, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let mut body = libc::iovec { iov_base: (&raw const byte).cast_mut().cast(), iov_len: 1 };
+        // Aligned as a header is, and long enough for one with a descriptor.
+        let mut control = [0_u64; 8];
+        // SAFETY: all-zero is a valid msghdr, and means "nothing".
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        (message.msg_iov, message.msg_iovlen) = (&raw mut body, 1);
+        message.msg_control = control.as_mut_ptr().cast();
+        // SAFETY: the macros compute with numbers, and with pointers into `control`, which has
+        // room for what is written; everything outlives the call.
+        check(unsafe {
+            message.msg_controllen = libc::CMSG_SPACE(size_of::<RawFd>() as u32) as _;
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(size_of::<RawFd>() as u32) as _;
+            libc::CMSG_DATA(header).cast::<RawFd>().write_unaligned(fd.as_raw_fd());
+            let (number, flags) = (libc::SYS_sendmsg, libc::MSG_NOSIGNAL);
+            let message = &raw const message;
+            libc::syscall(number, socket.as_raw_fd(), message, flags, 0, 0, self.secret())
         })
         .map(drop)
     }

@@ -9,11 +9,13 @@ pub mod clone;
 pub mod descriptors;
 pub mod exception;
 pub mod exec;
+pub mod hardening;
 pub mod inherited;
 pub mod keyring;
 #[cfg(feature = "daemon")]
 pub mod memory;
 pub mod mount;
+pub mod notify;
 pub mod path;
 #[cfg(feature = "daemon")]
 pub mod priority;
@@ -24,6 +26,8 @@ pub mod process;
 #[cfg(feature = "daemon")]
 pub mod quota;
 pub mod seccomp;
+#[cfg(feature = "daemon")]
+pub mod shared;
 pub mod signal;
 pub mod socket;
 pub mod sysctl;

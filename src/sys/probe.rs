@@ -41,18 +41,6 @@ pub fn seccomp_notification() -> io::Result<()> {
     .map(drop)
 }
 
-/// Whether a process can be kept from memory that is written and executed
-/// (`PR_SET_MDWE`(2const)).
-///
-/// # Errors
-/// `EINVAL` where it cannot.
-pub fn memory_deny_write_execute() -> io::Result<()> {
-    /// `PR_GET_MDWE` of `linux/prctl.h`.
-    const GET: libc::c_int = 66;
-    // SAFETY: the call takes numbers alone.
-    check(unsafe { libc::syscall(libc::SYS_prctl, GET, 0, 0, 0, 0) }).map(drop)
-}
-
 /// Whether processes can be kept from sharing the threads of a processor's core
 /// (`PR_SCHED_CORE`(2const)).
 ///

@@ -1,6 +1,9 @@
 //! `seccomp(2)`: installs a compiled filter.
 
-use std::io;
+use std::{
+    io,
+    os::fd::{FromRawFd, OwnedFd},
+};
 
 use super::check;
 
@@ -30,6 +33,32 @@ struct Program {
 /// # Errors
 /// Those of the call; `EINVAL` for a program that is empty, too long or malformed.
 pub fn load(filter: &[Instruction], flags: u32) -> io::Result<()> {
+    install(filter, flags & !NEW_LISTENER).map(drop)
+}
+
+/// `SECCOMP_FILTER_FLAG_NEW_LISTENER`: the load of the filter brings a listener.
+pub const NEW_LISTENER: u32 = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32;
+/// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`, since Linux 5.19: signals do not interrupt a call that
+/// a listener has been told of, so that it is told of once.
+const WAIT_KILLABLE_RECV: u32 = 1 << 5;
+
+/// Installs a filter as [`load`] does; answers with the listener that is told of the calls for
+/// which the filter says so ([`notify`](super::notify)).
+///
+/// # Errors
+/// Those of the call; `EBUSY` where the thread has a filter with a listener already.
+pub fn load_and_listen(filter: &[Instruction], flags: u32) -> io::Result<OwnedFd> {
+    // Threads are told apart, and there is one.
+    let flags = flags & !(libc::SECCOMP_FILTER_FLAG_TSYNC as u32) | NEW_LISTENER;
+    let fd = match install(filter, flags | WAIT_KILLABLE_RECV) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => install(filter, flags)?,
+        result => result?,
+    };
+    // SAFETY: with this flag the call makes a descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+fn install(filter: &[Instruction], flags: u32) -> io::Result<libc::c_long> {
     let length = u16::try_from(filter.len())
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "seccomp filter too long"))?;
     let program = Program { length, filter: filter.as_ptr() };
@@ -43,7 +72,6 @@ pub fn load(filter: &[Instruction], flags: u32) -> io::Result<()> {
             &raw const program,
         )
     })
-    .map(drop)
 }
 
 /// `BPF_LD | BPF_W | BPF_ABS`, of a word of `struct seccomp_data`.
@@ -51,7 +79,7 @@ pub(super) const LOAD: u16 = 0x20;
 /// `BPF_JMP | BPF_JEQ | BPF_K`.
 pub(super) const EQUAL: u16 = 0x15;
 /// `BPF_RET | BPF_K`.
-pub(super) const RETURN: u16 = 0x06;
+pub const RETURN: u16 = 0x06;
 
 /// Offsets in `struct seccomp_data`: the last argument has two words, the lower one first.
 pub(super) const NUMBER: u32 = 0;

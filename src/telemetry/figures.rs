@@ -57,6 +57,11 @@ struct ExecLabels {
     result: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SystemCallLabels {
+    call: &'static str,
+}
+
 /// How a command of ExecSync ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExecResult {
@@ -91,6 +96,7 @@ pub struct Figures {
     stage_seconds: Histograms<StageLabels>,
     errors: Family<ErrorLabels, Counter>,
     exec_seconds: Histograms<ExecLabels>,
+    refused_calls: Family<SystemCallLabels, Counter>,
 }
 
 impl Default for Figures {
@@ -102,6 +108,7 @@ impl Default for Figures {
             stage_seconds: Family::new_with_constructor(|| Histogram::new(STAGES)),
             errors: Family::default(),
             exec_seconds: Family::new_with_constructor(|| Histogram::new(CALLS)),
+            refused_calls: Family::default(),
         };
         // What has not happened yet is zero, and not unknown.
         for result in ExecResult::ALL {
@@ -145,6 +152,16 @@ impl Figures {
             "How long commands of ExecSync took, by how they ended",
             self.exec_seconds.clone(),
         );
+        registry.register(
+            "criquet_refused_system_calls",
+            "System calls that seccomp profiles have refused in containers whose pods want to know",
+            self.refused_calls.clone(),
+        );
+    }
+
+    /// Containers were refused a system call so many times.
+    pub fn calls_refused(&self, call: &'static str, times: u64) {
+        self.refused_calls.get_or_create(&SystemCallLabels { call }).inc_by(times);
     }
 
     pub(super) fn call_begins(&self, method: Method) {

@@ -6,12 +6,15 @@
 mod common;
 
 mod daemon_state;
+mod decompress;
 mod descriptors;
 mod devices;
 mod files;
 mod keyring;
 mod masks;
+mod monitor;
 mod pod_init;
+mod refusals;
 mod requests;
 mod tokens;
 mod window;

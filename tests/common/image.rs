@@ -243,3 +243,15 @@ impl Tar {
 pub fn write_archive(path: &Path) {
     File::create(path).unwrap().write_all(&archive_of("test:1", &layer(&[]))).unwrap();
 }
+
+/// Writes the archive of an image whose one layer is compressed and has a file of so many bytes.
+pub fn write_large_archive(path: &Path, size: usize) {
+    let mut tar = Tar::default();
+    tar.add("large", b'0', 0o644, &vec![0; size], "");
+    let layer = tar.finish();
+    let config = config_of(&layer);
+    let mut stored = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    stored.write_all(&layer).unwrap();
+    let stored = stored.finish().unwrap();
+    File::create(path).unwrap().write_all(&archive_with("large:1", &stored, &config)).unwrap();
+}

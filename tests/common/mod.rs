@@ -332,7 +332,8 @@ fn network_namespace() -> Child {
     holder
 }
 
-fn channel(socket: PathBuf) -> Channel {
+/// A connection to a server at a socket, made when it is first used.
+pub fn channel(socket: PathBuf) -> Channel {
     Endpoint::from_static("http://criquet").connect_with_connector_lazy(tower::service_fn(
         move |_: Uri| {
             let socket = socket.clone();

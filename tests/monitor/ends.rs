@@ -133,6 +133,7 @@ async fn the_end_of_the_pods_init_is_told() {
                 ends += 1;
             }
             Event::PodInitExited => told = true,
+            Event::CallsRefused(refused) => panic!("nobody has asked: {refused:?}"),
             Event::Gone => panic!("the monitor is gone"),
         }
     }

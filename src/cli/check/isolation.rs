@@ -4,7 +4,12 @@
 use std::{fs, io};
 
 use super::finding::Finding;
-use crate::{cli::config::SecurityConfig, runtime::apparmor, spec::selinux::Defaults, sys::probe};
+use crate::{
+    cli::config::SecurityConfig,
+    runtime::apparmor,
+    spec::selinux::Defaults,
+    sys::{hardening, probe},
+};
 
 /// Everything but the filters, which are tried with the kernel.
 pub(super) fn survey(config: &SecurityConfig) -> Vec<Finding> {
@@ -18,7 +23,12 @@ pub(super) fn survey(config: &SecurityConfig) -> Vec<Finding> {
         ),
         optional("seccomp notification", probe::seccomp_notification().map(|()| "works".into())),
         optional("landlock", probe::landlock_version().map(|version| format!("version {version}"))),
-        optional("MDWE", probe::memory_deny_write_execute().map(|()| "works".into())),
+        defence(
+            "MDWE",
+            // This process needs no such memory either.
+            hardening::deny_write_execute(),
+            "in daemon and monitors no memory is written and executed",
+        ),
         judge_core_scheduling(probe::core_scheduling()),
     ]
 }
@@ -28,6 +38,16 @@ fn optional(what: &'static str, tried: io::Result<String>) -> Finding {
     match tried {
         Ok(found) => Finding::ok(what, found),
         Err(error) => Finding::ok(what, format!("not in this kernel ({error}); no pod needs it")),
+    }
+}
+
+/// What Criquet has for itself where the kernel gives it.
+fn defence(what: &'static str, tried: io::Result<()>, gives: &str) -> Finding {
+    match tried {
+        Ok(()) => Finding::ok(what, format!("works: {gives}")),
+        Err(error) => {
+            Finding::ok(what, format!("not in this kernel ({error}); pods run all the same"))
+        }
     }
 }
 
@@ -142,7 +162,7 @@ fn judge_selinux(
 mod tests {
     use std::io;
 
-    use super::{judge_app_armor, judge_core_scheduling, judge_modules, judge_selinux};
+    use super::{defence, judge_app_armor, judge_core_scheduling, judge_modules, judge_selinux};
     use crate::{cli::check::Status, spec::selinux::Defaults};
 
     #[test]
@@ -189,6 +209,9 @@ mod tests {
             judge_modules(Some("capability,yama,apparmor\n")).found,
             "capability,yama,apparmor"
         );
+        let missing = defence("MDWE", Err(io::Error::from_raw_os_error(libc::EINVAL)), "much");
+        assert!(missing.found.contains("not in this kernel"), "{missing:?}");
+        assert_eq!(defence("MDWE", Ok(()), "much").found, "works: much");
         let with = |number| judge_core_scheduling(Err(io::Error::from_raw_os_error(number)));
         assert!(with(libc::ENODEV).found.contains("not needed"));
         assert!(with(libc::EINVAL).found.contains("not in this kernel"));

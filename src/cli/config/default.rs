@@ -55,6 +55,8 @@ impl Default for ContainersConfig {
             timezone: String::new(),
             passwd_entries: false,
             allowed_annotations: Vec::new(),
+            log_rate: 0,
+            log_burst: 0,
         }
     }
 }

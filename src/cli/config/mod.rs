@@ -109,6 +109,12 @@ pub struct ContainersConfig {
     pub passwd_entries: bool,
     /// Annotations of pods that may ask for more.
     pub allowed_annotations: Vec<String>,
+    /// Bytes a second that a container may write to its log; 0 for any number.
+    #[serde(deserialize_with = "value::size")]
+    pub log_rate: u64,
+    /// Bytes that may come at once; 0 for ten seconds' worth.
+    #[serde(deserialize_with = "value::size")]
+    pub log_burst: u64,
 }
 
 /// `[security]`: what keeps containers in.

@@ -77,6 +77,8 @@ impl Config {
             timezone: self.timezone_file(),
             passwd_entries: containers.passwd_entries,
             allowed_annotations: AllowedAnnotations(containers.allowed_annotations.clone()),
+            log_rate: containers.log_rate,
+            log_burst: containers.log_burst,
         }
     }
 
@@ -124,6 +126,7 @@ impl Config {
             large_layer: self.image.large_layer,
             progress_timeout: Duration::from_secs(self.image.progress_timeout),
             min_rate: self.image.min_rate,
+            decompressor: Some(PathBuf::from("/proc/self/exe")),
             rules: self.image_rules(),
         }
     }

@@ -39,7 +39,7 @@ use crate::{
     spec::{capabilities, container::Node, ulimit},
     store::{self, Database, Durability},
     streaming,
-    sys::{process::Identity, socket},
+    sys::{hardening, process::Identity, socket},
     systemd::Systemd,
     telemetry::{
         Calls, Operations, Tracing, TracingOptions,
@@ -268,6 +268,9 @@ fn protect_process() {
     let behavior = rustix::process::DumpableBehavior::NotDumpable;
     if let Err(error) = rustix::process::set_dumpable_behavior(behavior) {
         warn!(%error, "a crash would leave the daemon's memory in a core");
+    }
+    if let Err(error) = hardening::deny_write_execute() {
+        tracing::debug!(%error, "the daemon could have memory that is written and executed");
     }
 }
 

@@ -75,6 +75,7 @@ pub(super) async fn container(pods: &Arc<Pods>, container: &Container) -> Info {
     let stage = stage(&container.stage);
     let written = pods.writable_layer(container);
     let is_removing = pods.is_being_removed(container);
+    let refused = container.refused_calls();
     let record = container.record();
     let pid = match record.phase {
         ContainerPhase::Running { pid, .. } => pid,
@@ -92,6 +93,7 @@ pub(super) async fn container(pods: &Arc<Pods>, container: &Container) -> Info {
         "cgroup": record.cgroup,
         "runtimeSpec": spec.as_deref(),
         "stage": stage,
+        "refusedSystemCalls": refused,
         "writableLayer": written.map(|measured| {
             json!({ "usedBytes": measured.usage.bytes, "inodesUsed": measured.usage.inodes })
         }),

@@ -255,7 +255,8 @@ impl Fetch {
         let layers = self.records().layers.clone();
         let (windows, stop) = (self.records().windows.clone(), Stop::default());
         let guard = stop.on_drop(windows.clone());
-        let bounds = Bounds { windows, stop, always_allowed: ALWAYS_ALLOWED };
+        let worker = self.records().decompressor();
+        let bounds = Bounds { windows, stop, always_allowed: ALWAYS_ALLOWED, worker };
         let permit = permit.clone();
         let compressed = wanted.compressed;
         let expected = Expected { compressed: Some(compressed), diff_id: wanted.diff_id };

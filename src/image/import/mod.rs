@@ -110,5 +110,5 @@ fn add_layer(
 
 fn bounds(records: &Records) -> Bounds {
     let (windows, stop) = (records.windows.clone(), Stop::default());
-    Bounds { windows, stop, always_allowed: ALWAYS_ALLOWED }
+    Bounds { windows, stop, always_allowed: ALWAYS_ALLOWED, worker: records.decompressor() }
 }

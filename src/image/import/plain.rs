@@ -88,7 +88,8 @@ mod tests {
     use crate::{image::stream::Stop, kind::Kind};
 
     fn bounds() -> Bounds {
-        Bounds { windows: Default::default(), stop: Stop::default(), always_allowed: 1 << 20 }
+        let (windows, stop) = (Default::default(), Stop::default());
+        Bounds { windows, stop, always_allowed: 1 << 20, worker: None }
     }
 
     fn decompressed(stored: &[u8]) -> Result<Vec<u8>, Error> {

@@ -19,7 +19,7 @@ use super::{
     layers::{Layer, Layers, RECIPES, boot_id, io_error},
     rules::CurrentRules,
     spool::Spools,
-    stream::Windows,
+    stream::{Program, Windows},
     task::Workers,
 };
 use crate::store::Database;
@@ -81,6 +81,11 @@ impl Records {
             changes: Mutex::new(()),
             settling: Mutex::new(()),
         })
+    }
+
+    /// What decompresses what strangers have compressed.
+    pub(super) fn decompressor(&self) -> Option<Program> {
+        self.options.decompressor.as_deref().map(Program::at)
     }
 
     /// All images, in the order of their ids.

@@ -15,12 +15,8 @@ use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 use super::{
     format::{Format, LOOK_AHEAD},
     input::Input,
-    pipe::Sink,
     window::{LARGEST, Stop, Window, Windows},
-};
-use crate::image::{
-    Digest,
-    digest::{Hasher, Hashing},
+    worker::Program,
 };
 
 /// No gzip stream is denser than this; a zstd stream that is holds no image.
@@ -33,6 +29,26 @@ pub(in crate::image) struct Bounds {
     pub(in crate::image) stop: Stop,
     /// So much may come out whatever went in.
     pub(in crate::image) always_allowed: u64,
+    /// What decompresses in a process of its own; none for a thread of this one.
+    pub(in crate::image) worker: Option<Program>,
+}
+
+/// Takes decompressed bytes.
+pub(super) trait Sink {
+    /// Where the next bytes go; never empty.
+    fn space(&mut self) -> io::Result<&mut [u8]>;
+
+    /// So many bytes of the space are filled.
+    fn filled(&mut self, amount: usize);
+
+    /// Hands on what there is.
+    ///
+    /// # Errors
+    /// `BrokenPipe` when the reader has gone.
+    fn flush(&mut self) -> io::Result<()>;
+
+    /// Waits for a window of that size, which is held for as long as the answer.
+    fn window(&mut self, size: u64) -> io::Result<Option<Window>>;
 }
 
 /// A window that nobody is given.
@@ -40,31 +56,31 @@ pub(in crate::image) struct Bounds {
 #[error("its zstd window has {} MiB", self.0 >> 20)]
 pub(super) struct WindowTooLarge(pub(super) u64);
 
-/// Decompresses the source into the sink; answers with the digest of the source, which is
-/// read to its end.
-pub(super) fn decode(
-    source: impl Read,
-    hasher: Hasher,
-    sink: &mut Sink,
-    bounds: &Bounds,
-) -> io::Result<Digest> {
-    let input = Input::new(Hashing::new(source, hasher));
+/// Decompresses the source, which is read to its end, into the sink; gives it back.
+pub(super) fn decode<R: Read>(source: R, sink: &mut impl Sink, bounds: &Bounds) -> io::Result<R> {
+    let input = Input::new(source);
     let mut decoding = Decoding { input, sink, bounds, total: 0, frames: None };
     decoding.stream()?;
     decoding.sink.flush()?;
-    Ok(decoding.input.into_inner().finish())
+    Ok(decoding.input.into_inner())
 }
 
-struct Decoding<'a, R> {
-    input: Input<Hashing<R>>,
-    sink: &'a mut Sink,
+struct Decoding<'a, R, S> {
+    input: Input<R>,
+    sink: &'a mut S,
     bounds: &'a Bounds,
     total: u64,
     /// The decoder of all zstd frames, with its window.
-    frames: Option<(Decoder<'static>, Window, u64)>,
+    frames: Option<Frames>,
 }
 
-impl<R: Read> Decoding<'_, R> {
+struct Frames {
+    decoder: Decoder<'static>,
+    window: u64,
+    _held: Option<Window>,
+}
+
+impl<R: Read, S: Sink> Decoding<'_, R, S> {
     fn stream(&mut self) -> io::Result<()> {
         let first = self.look()?;
         match first {
@@ -112,24 +128,24 @@ impl<R: Read> Decoding<'_, R> {
             }
             self.sink.filled(length);
             total += length as u64;
-            self.bounds.check(total, member.get_ref().get_ref().count())?;
+            self.bounds.check(total, member.get_ref().count())?;
         }
     }
 
     fn frame(&mut self, window: u64) -> io::Result<()> {
-        let mut decoder = self.decoder(window)?;
+        let mut frames = self.decoder(window)?;
         loop {
             let piece = self.input.fill_buf()?;
             let is_end = piece.is_empty();
             let mut from = InBuffer::around(piece);
             let mut to = OutBuffer::around(self.sink.space()?);
-            let hint = decoder.0.run(&mut from, &mut to)?;
+            let hint = frames.decoder.run(&mut from, &mut to)?;
             let (consumed, length) = (from.pos(), to.pos());
             self.input.consume(consumed);
             self.made(length)?;
             if hint == 0 {
-                decoder.0.reinit()?;
-                self.frames = Some(decoder);
+                frames.decoder.reinit()?;
+                self.frames = Some(frames);
                 return Ok(());
             }
             if is_end && length == 0 {
@@ -139,17 +155,17 @@ impl<R: Read> Decoding<'_, R> {
     }
 
     /// The decoder of the frame before, where its window is large enough.
-    fn decoder(&mut self, window: u64) -> io::Result<(Decoder<'static>, Window, u64)> {
-        if let Some(decoder) = self.frames.take().filter(|(_, _, has)| *has >= window) {
-            return Ok(decoder);
+    fn decoder(&mut self, window: u64) -> io::Result<Frames> {
+        if let Some(frames) = self.frames.take().filter(|frames| frames.window >= window) {
+            return Ok(frames);
         }
         if window > LARGEST {
             return Err(io::Error::other(WindowTooLarge(window)));
         }
-        let held = self.bounds.windows.take(window, &self.bounds.stop)?;
+        let held = self.sink.window(window)?;
         let mut decoder = Decoder::new()?;
         decoder.set_parameter(DParameter::WindowLogMax(LARGEST.ilog2()))?;
-        Ok((decoder, held, window))
+        Ok(Frames { decoder, window, _held: held })
     }
 
     fn skip(&mut self, mut length: u64) -> io::Result<()> {
@@ -183,12 +199,13 @@ impl<R: Read> Decoding<'_, R> {
     fn made(&mut self, length: usize) -> io::Result<()> {
         self.sink.filled(length);
         self.total += length as u64;
-        self.bounds.check(self.total, self.input.get_ref().count())
+        self.bounds.check(self.total, self.input.count())
     }
 }
 
 impl Bounds {
-    fn check(&self, made: u64, consumed: u64) -> io::Result<()> {
+    /// Whether so much may have come of so many bytes, and somebody still wants it.
+    pub(super) fn check(&self, made: u64, consumed: u64) -> io::Result<()> {
         if made > self.always_allowed && made / RATIO > consumed {
             return Err(io::ErrorKind::FileTooLarge.into());
         }

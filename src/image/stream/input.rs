@@ -12,11 +12,12 @@ pub(super) struct Input<R> {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    count: u64,
 }
 
 impl<R: Read> Input<R> {
     pub(super) fn new(source: R) -> Self {
-        Self { source, buffer: vec![0; BUFFER], start: 0, end: 0 }
+        Self { source, buffer: vec![0; BUFFER], start: 0, end: 0, count: 0 }
     }
 
     /// The next `wanted` bytes, or as many as there are before the end.
@@ -29,8 +30,9 @@ impl<R: Read> Input<R> {
         Ok(&self.buffer[self.start..self.end.min(self.start + wanted)])
     }
 
-    pub(super) fn get_ref(&self) -> &R {
-        &self.source
+    /// Bytes that were read from the source.
+    pub(super) fn count(&self) -> u64 {
+        self.count
     }
 
     pub(super) fn into_inner(self) -> R {
@@ -45,6 +47,7 @@ impl<R: Read> Input<R> {
                 Err(error) => return Err(error),
                 Ok(length) => {
                     self.end += length;
+                    self.count += length as u64;
                     return Ok(length > 0);
                 }
             }

@@ -1,6 +1,6 @@
-//! A layer's way from compressed bytes to files in one pass. One thread hashes and
-//! decompresses, the other hashes what came out and unpacks it; a few buffers travel
-//! between them, so that memory stays the same whatever the layer's size.
+//! A layer's way from compressed bytes to files in one pass. One thread hashes what comes, a
+//! worker without rights decompresses it, another thread hashes what came out and unpacks it;
+//! a few buffers travel between them, so that memory stays the same whatever the layer's size.
 
 mod decode;
 mod file;
@@ -10,6 +10,7 @@ mod pipe;
 #[cfg(test)]
 mod tests;
 mod window;
+mod worker;
 
 use std::{
     fs::File,
@@ -22,12 +23,15 @@ pub(super) use decode::Bounds;
 use decode::{RATIO, WindowTooLarge, decode};
 pub(super) use file::write_file;
 use format::Format;
-use pipe::pipe;
+use pipe::{Plain, pipe};
 pub(super) use window::{Stop, StopOnDrop, Windows};
+pub(super) use worker::Program;
+use worker::Worker;
+pub use worker::main as worker_main;
 
 use super::{
     Digest, Error,
-    digest::Hasher,
+    digest::{Hasher, Hashing},
     recipe::Recorder,
     unpack::{self, Failure, Limits, Unpacked},
 };
@@ -61,12 +65,8 @@ pub(super) fn unpack_layer(
 ) -> Result<Unpacked, Error> {
     let layer = expected.diff_id;
     let hasher = expected.compressed.as_ref().map(Hasher::like).unwrap_or_default();
-    let (mut sink, mut plain) = pipe(Hasher::like(&layer));
-    let (unpacked, diff_id, decoded) = thread::scope(|scope| {
-        let decoder = thread::Builder::new()
-            .name("decompress".to_owned())
-            .spawn_scoped(scope, move || decode(source, hasher, &mut sink, bounds));
-        let unpacked = Recorder::new(&mut plain, target.recipe)
+    let flow = flow(source, hasher, Hasher::like(&layer), bounds, |plain| {
+        let unpacked = Recorder::new(&mut *plain, target.recipe)
             .map_err(unpack::no_recipe)
             .and_then(|archive| unpack::unpack(target.root, archive, Limits::default()));
         let goes_on =
@@ -75,13 +75,11 @@ pub(super) fn unpack_layer(
         if goes_on {
             plain.drain();
         }
-        let diff_id = plain.finish();
-        let decoded = decoder.map(|thread| thread.join());
-        (unpacked, diff_id, decoded)
+        unpacked
     });
-    let spawn_failed =
-        |source| Error::Io { operation: "start a thread for", path: "layer".into(), source };
-    let decoded = decoded.map_err(spawn_failed)?.map_err(|_| Error::Task)?;
+    let started =
+        |source| Error::Io { operation: "start what decompresses", path: "layer".into(), source };
+    let Flow { taken: unpacked, plain: diff_id, decoded } = flow.map_err(started)?;
     let corrupt = |expected, found| {
         Err(Error::Corrupt { what: format!("layer {layer}"), expected, found: Box::new(found) })
     };
@@ -122,16 +120,58 @@ pub(super) fn decompress<T>(
     bounds: &Bounds,
     take: impl FnOnce(&mut dyn Read) -> io::Result<T>,
 ) -> io::Result<T> {
-    let (mut sink, mut plain) = pipe(Hasher::default());
+    let hasher = Hasher::default();
+    let flow = flow(source, hasher, Hasher::default(), bounds, |plain| take(plain))?;
+    let taken = flow.taken?;
+    flow.decoded.map(|_| taken)
+}
+
+/// What became of a compressed stream.
+struct Flow<T> {
+    /// What was made of its content.
+    taken: T,
+    /// The digest of its content.
+    plain: Digest,
+    /// The digest of itself, or what is wrong with it. `BrokenPipe` where not all of its content
+    /// was taken.
+    decoded: io::Result<Digest>,
+}
+
+/// Brings a compressed stream to who takes its content.
+fn flow<T>(
+    source: impl Read + Send,
+    hasher: Hasher,
+    plain_hasher: Hasher,
+    bounds: &Bounds,
+    take: impl FnOnce(&mut Plain) -> T,
+) -> io::Result<Flow<T>> {
+    let thread = || thread::Builder::new().name("decompress".to_owned());
+    let failed = |_| Err(io::Error::other("its thread panicked"));
+    let Some(program) = &bounds.worker else {
+        let (mut sink, mut plain) = pipe(plain_hasher, bounds);
+        return thread::scope(|scope| {
+            let decode = move || decode(Hashing::new(source, hasher), &mut sink, bounds);
+            let decoder = thread().spawn_scoped(scope, decode)?;
+            let taken = take(&mut plain);
+            let (plain, _) = plain.finish();
+            let decoded = decoder.join().unwrap_or_else(failed).map(Hashing::finish);
+            Ok(Flow { taken, plain, decoded })
+        });
+    };
+    let (worker, feed) = Worker::start(program, bounds)?;
     thread::scope(|scope| {
-        let decoder = thread::Builder::new()
-            .name("decompress".to_owned())
-            .spawn_scoped(scope, move || decode(source, Hasher::default(), &mut sink, bounds))?;
+        let feeder = thread().spawn_scoped(scope, move || feed.all(source, hasher))?;
+        let mut plain = Plain::of(worker, plain_hasher);
         let taken = take(&mut plain);
-        drop(plain);
-        let decoded = decoder.join().unwrap_or_else(|_| Err(io::Error::other("it panicked")));
-        let taken = taken?;
-        decoded.map(|_| taken)
+        let (plain, made) = plain.finish();
+        let fed = feeder.join().unwrap_or_else(|_| Err(io::Error::other("its thread panicked")));
+        let decoded = match (fed, made) {
+            (Err(error), _) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+            (_, Err(error)) => Err(error),
+            (Ok(digest), Ok(())) => Ok(digest),
+            (Err(_), Ok(())) => Err(io::Error::other("not all of it was read")),
+        };
+        Ok(Flow { taken, plain, decoded })
     })
 }
 

@@ -15,7 +15,38 @@ fn run(stored: &[u8], plain: &[u8]) -> Result<Unpacked, Error> {
     run_in_pieces(stored, plain, usize::MAX)
 }
 
+/// In a thread and, where the program is built, in a worker: with the same outcome.
 fn run_in_pieces(stored: &[u8], plain: &[u8], piece: usize) -> Result<Unpacked, Error> {
+    let outcome = run_with(None, stored, plain, piece);
+    let Some(program) = program() else {
+        eprintln!("SKIPPED: no worker: criquet is not built beside the tests");
+        return outcome;
+    };
+    let other = run_with(Some(program), stored, plain, piece);
+    match (&outcome, &other) {
+        (Ok(one), Ok(other)) => assert_eq!(one, other),
+        (Err(one), Err(other)) => {
+            assert_eq!(one.kind(), other.kind(), "{one} and {other}");
+            assert_eq!(one.to_string(), other.to_string());
+        }
+        _ => panic!("in a thread {outcome:?}, in a worker {other:?}"),
+    }
+    other
+}
+
+/// Criquet, where it was built with these tests.
+fn program() -> Option<Program> {
+    let own = std::env::current_exe().unwrap();
+    let program = own.parent()?.parent()?.join("criquet");
+    program.exists().then(|| Program::at(&program))
+}
+
+fn run_with(
+    worker: Option<Program>,
+    stored: &[u8],
+    plain: &[u8],
+    piece: usize,
+) -> Result<Unpacked, Error> {
     let (stored, plain) = (stored.to_vec(), plain.to_vec());
     let (answer, outcome) = mpsc::channel();
     thread::spawn(move || {
@@ -25,14 +56,15 @@ fn run_in_pieces(stored: &[u8], plain: &[u8], piece: usize) -> Result<Unpacked, 
             Expected { compressed: Some(Digest::of(&stored)), diff_id: Digest::of(&plain) };
         let target = Target { root: root.into(), recipe: None };
         let source = Pieces { left: &stored, piece };
-        answer.send(unpack_layer(source, target, &expected, &bounds())).unwrap();
+        let bounds = Bounds { worker, ..bounds() };
+        answer.send(unpack_layer(source, target, &expected, &bounds)).unwrap();
     });
     outcome.recv_timeout(Duration::from_secs(60)).expect("the layer is unpacked or refused")
 }
 
 fn bounds() -> Bounds {
     let (windows, stop) = (Default::default(), Stop::default());
-    Bounds { windows, stop, always_allowed: 1 << 20 }
+    Bounds { windows, stop, always_allowed: 1 << 20, worker: None }
 }
 
 /// Gives so many bytes at a time.
@@ -160,19 +192,26 @@ fn work_that_nobody_wants_ends() {
     if !is_root() {
         return;
     }
-    /// All that is fetched already still makes a file of any size.
-    struct Endless;
-    impl Read for Endless {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            buffer.fill(0);
-            Ok(buffer.len())
-        }
+    for worker in [None, program()] {
+        ends_when_nobody_wants_it(worker);
     }
+}
+
+/// All that is fetched already still makes a file of any size.
+struct Endless;
+impl Read for Endless {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        buffer.fill(0);
+        Ok(buffer.len())
+    }
+}
+
+fn ends_when_nobody_wants_it(worker: Option<Program>) {
     let directory = tempfile::tempdir().unwrap();
     let root = std::fs::File::open(directory.path()).unwrap();
     let header = Builder::default().pax(&[("size", b"1099511627776")]).file("x", b"").end();
     let source = io::Cursor::new(header[..3 * 512].to_vec()).chain(Endless);
-    let bounds = bounds();
+    let bounds = Bounds { worker, ..bounds() };
     let guard = bounds.stop.on_drop(bounds.windows.clone());
     let (answer, outcome) = mpsc::channel();
     thread::spawn(move || {

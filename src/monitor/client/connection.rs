@@ -67,6 +67,9 @@ impl Connection {
             Content::PodInitExited(_) => {
                 let _ = events.send(Event::PodInitExited);
             }
+            Content::CallsRefused(refused) => {
+                let _ = events.send(Event::CallsRefused(refused));
+            }
             Content::Welcome(welcome) => self.lock().welcome = Some(welcome),
             Content::AttachLost(lost) => {
                 if let Some(sender) = self.lock().attached.remove(&lost.attach) {

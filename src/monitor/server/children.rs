@@ -29,7 +29,7 @@ use crate::{
 
 impl Server {
     /// Takes in what has been reported of a process on its way.
-    fn hear(&mut self, way: &mut Way, meaning: &Meaning) -> Heard {
+    fn hear(&mut self, way: &mut Way, meaning: &Meaning, helper: Pid) -> Heard {
         let mut heard = Heard::default();
         while let Some(token) = way.report {
             let Some(socket) = self.sources.fd(token) else { break };
@@ -42,13 +42,17 @@ impl Server {
                 }
                 Ok(report) => report,
             };
-            if !self.is_believed(way, sender, &mut heard) {
+            // A helper loads the filter of the process that it makes then.
+            let is_helper = sender.is_some() && sender == Some(heard.pid.unwrap_or(helper));
+            let is_helpers = is_helper && matches!(report, Report::Listener(_));
+            if !is_helpers && !self.is_believed(way, sender, &mut heard) {
                 continue;
             }
             match report {
                 Report::Ready => way.ready = true,
                 Report::Failed(error) => way.failure = Some(error),
                 Report::Terminal(master) => heard.terminal = Some(master),
+                Report::Listener(listener) => heard.listener = Some(listener),
                 Report::HandedOver(socket) => {
                     way.maker = Maker::Gone;
                     let added = self.watch(socket, meaning.clone());
@@ -82,7 +86,11 @@ impl Server {
         let Some(container) = self.containers.get_mut(id) else { return };
         let Phase::Starting(way) = &mut container.phase else { return };
         let mut way = std::mem::take(way);
-        let heard = self.hear(&mut way, &Meaning::ContainerReport(id.to_owned()));
+        let helper = container.pid;
+        let heard = self.hear(&mut way, &Meaning::ContainerReport(id.to_owned()), helper);
+        if let Some(listener) = heard.listener {
+            self.listen_for_refusals(id, listener);
+        }
         let terminal = heard.terminal.map(|master| {
             rustix::io::ioctl_fionbio(&master, true).during("prepare", "terminal")?;
             self.watch(master, Meaning::Output(id.to_owned(), 0))
@@ -139,7 +147,11 @@ impl Server {
             return;
         }
         let mut way = std::mem::take(&mut exec.way);
-        let heard = self.hear(&mut way, &Meaning::ExecReport(id));
+        let (helper, container) = (exec.pid, exec.container.clone());
+        let heard = self.hear(&mut way, &Meaning::ExecReport(id), helper);
+        if let Some(listener) = heard.listener {
+            self.listen_for_refusals(&container, listener);
+        }
         let Some(exec) = self.execs.get_mut(&id) else { return };
         exec.pid = heard.pid.unwrap_or(exec.pid);
         exec.terminal = heard.terminal.or(exec.terminal.take());
@@ -301,6 +313,7 @@ impl Server {
             oom_killed: oom_kills > 0,
             oom_kills,
             oom_killed_init: oom_kills > 0 && was_killed && container.killed_at.is_none(),
+            stopped_for_refusal: container.stopped_for_refusal,
         };
         container.phase = Phase::Exited { started_at, exit: exit.clone() };
         self.drain(id);
@@ -309,6 +322,7 @@ impl Server {
             container.let_go();
         }
         self.record(id, &exit);
+        self.tell_last_refusals(id);
         self.tell(Content::ContainerExited(exit));
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::{Outcome, Server, requests::parse_resources};
+use super::{Outcome, Server, refusals, requests::parse_resources};
 use crate::{
     monitor::{
         START_LIMIT,
@@ -16,6 +16,7 @@ use crate::{
         exec::Exec,
         log::Log,
         pod::Pod,
+        rate::Rate,
         record::ExitRecord,
         sources::{Meaning, Token},
         v1,
@@ -48,7 +49,7 @@ impl Server {
         }
         let log = match request.log_path.as_str() {
             "" => None,
-            path => Some(open_log(&request.log_directory, path, request.terminal)?),
+            path => Some(open_log(&request, path)?),
         };
         let namespace = self.pid_namespace(&request)?;
         let pid = match (request.pid_mode(), &namespace) {
@@ -68,6 +69,7 @@ impl Server {
             cgroup.delegate(users.root)?;
         }
         let oom_kills_before = cgroup.oom_kills()?;
+        let refusals = refusals::of_start(&request, filter.as_ref())?;
         let is_joined = matches!(pid, PidNamespace::Join(_));
         let child = start(
             &self.proof,
@@ -117,6 +119,8 @@ impl Server {
             killed_at: None,
             closed_terminal: None,
             oom_kills_before,
+            refusals,
+            stopped_for_refusal: false,
         };
         self.containers.insert(request.container, container);
         Ok(Outcome::Later)
@@ -242,10 +246,12 @@ fn streams(request: &v1::Start) -> Result<(ChildStdio, Ours), Error> {
 }
 
 /// A log lies beneath the log directory of its sandbox, or in its own.
-fn open_log(directory: &str, path: &str, terminal: bool) -> Result<Log, Error> {
+fn open_log(request: &v1::Start, path: &str) -> Result<Log, Error> {
     let own = || Path::new(path).parent().unwrap_or(Path::new("/"));
+    let directory = request.log_directory.as_str();
     let directory = if directory.is_empty() { own() } else { Path::new(directory) };
-    match Log::open(directory, Path::new(path), terminal) {
+    let rate = Rate::new(request.log_rate, request.log_burst, Instant::now());
+    match Log::open(directory, Path::new(path), request.terminal, rate) {
         Err(error)
             if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::EINVAL | libc::ENOTDIR)) =>
         {

@@ -10,6 +10,7 @@ mod children;
 mod connections;
 mod launch;
 mod output;
+mod refusals;
 mod requests;
 mod shutdown;
 mod timers;
@@ -37,7 +38,7 @@ use crate::{
         cgroup::Version,
         error::{During, Error},
     },
-    sys::{clone::SingleThreaded, exec, signal},
+    sys::{clone::SingleThreaded, exec, hardening, signal},
 };
 
 /// What a request comes to: an answer, or a child whose report will bring it.
@@ -95,6 +96,8 @@ impl Server {
         // moment in children that already are in a container's PID namespace.
         rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
             .during("protect", "monitor")?;
+        // Kernels before 6.6 cannot keep it from containers.
+        let _ = hardening::deny_write_execute();
         // Executed by descriptor, its name would be a number.
         rustix::thread::set_name(c"criquet-monitor").during("name", "monitor")?;
         // The daemon may start it as the leader of a group.
@@ -151,6 +154,7 @@ impl Server {
                     self.output(token, &id, stream);
                 }
                 Some(Meaning::Reader(id)) => self.reader_gone(token, &id),
+                Some(Meaning::Refusals(id)) => self.refusal(token, &id),
             }
         }
         self.do_what_is_due();

@@ -21,7 +21,10 @@ use crate::{
         sources::Token,
         v1::{self, reply::Result as Answer, request::Call},
     },
-    runtime::error::{During, Error},
+    runtime::{
+        error::{During, Error},
+        rights,
+    },
     sys::socket,
 };
 
@@ -70,6 +73,7 @@ impl Server {
             }
             Some(Call::Setup(setup)) => {
                 self.pod = Some(Pod::set_up(&self.proof, &setup, self.prepared)?);
+                rights::lay_aside()?;
                 Ok(DONE)
             }
             Some(Call::Prepare(prepare)) => {

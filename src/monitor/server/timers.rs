@@ -31,15 +31,17 @@ impl Server {
         let containers = self.containers.values();
         let kills = containers.clone().filter_map(|container| container.deadline);
         let looks = containers.filter_map(|c| c.closed_terminal.map(|closed| closed.look_at));
+        let refusals = self.containers.values().filter_map(|c| c.refusals.as_ref()?.due_at());
         let execs = self.execs.values().filter_map(|exec| exec.deadline);
         let left = self.left_behind.iter().filter_map(|left| left.kill_at);
         let shutdown = self.shutdown.as_ref().map(|shutdown| shutdown.look_at);
-        let due = kills.chain(looks).chain(execs).chain(left).chain(shutdown).min();
+        let due = kills.chain(looks).chain(refusals).chain(execs).chain(left).chain(shutdown).min();
         due.map(|due| due.saturating_duration_since(Instant::now()))
     }
 
     pub(super) fn do_what_is_due(&mut self) {
         let now = Instant::now();
+        self.follow_refusals(now);
         self.end_overdue(now);
         self.end_overdue_execs(now);
         self.end_left_behind(now);

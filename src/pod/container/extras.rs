@@ -7,6 +7,7 @@ use std::{
     path::Path,
 };
 
+use super::refusals::Action;
 use crate::{
     image::Users,
     pod::{
@@ -71,6 +72,11 @@ impl Pods {
             if extras.writable_cgroups && self.cgroups() != crate::runtime::cgroup::Version::V2 {
                 return Err(wrong(key, "needs cgroup v2, which this node does not have"));
             }
+        }
+        if let Some((key, text)) = allowed(allowed::SECCOMP_NOTIFIER)
+            && Action::parse(text).is_none()
+        {
+            return Err(wrong(key, &format!("{text:?} is neither \"stop\" nor \"log\"")));
         }
         let zone = options.timezone.iter().map(|source| BoundFile {
             source: source.clone(),

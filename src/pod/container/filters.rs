@@ -20,7 +20,7 @@ use crate::{
         self,
         config::{ContainerConfig, ContainerSecurity, Profile},
     },
-    sys::seccomp::to_bytes,
+    sys::seccomp::{NEW_LISTENER, to_bytes},
 };
 
 /// A filter as the monitor takes it.
@@ -42,11 +42,24 @@ pub(in crate::pod) struct Filters {
 }
 
 impl Pods {
-    /// The filter of a container; none for an unconfined one.
+    /// The filter of a container; none for an unconfined one. Where its pod wants to know what
+    /// it refuses, it has a listener.
     pub(in crate::pod) async fn filter_of(
         &self,
         container: &Container,
     ) -> Result<Option<Arc<Filter>>, Error> {
+        let filter = self.plain_filter_of(container).await?;
+        if self.refusal_action(container).is_none() {
+            return Ok(filter);
+        }
+        let with_listener = |filter: Arc<Filter>| {
+            let (program, flags) = (filter.program.clone(), filter.flags | NEW_LISTENER);
+            Arc::new(Filter { program, flags })
+        };
+        Ok(filter.map(with_listener))
+    }
+
+    async fn plain_filter_of(&self, container: &Container) -> Result<Option<Arc<Filter>>, Error> {
         let security = container.record().config.security.clone();
         match security.seccomp {
             _ if security.privileged => Ok(None),

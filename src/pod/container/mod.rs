@@ -20,6 +20,7 @@ mod log_path;
 mod oom;
 mod phase;
 pub(super) mod propagation;
+mod refusals;
 mod remove_container;
 mod reopen_container_log;
 mod start_container;
@@ -57,6 +58,7 @@ use crate::{
 };
 use filters::Filter;
 pub use phase::ContainerPhase;
+pub use refusals::Counts;
 
 /// What is known and stored of a container.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -108,6 +110,8 @@ pub struct Container {
     spec: Mutex<Option<Arc<Spec>>>,
     /// Its own filter of system calls, compiled when it was first needed.
     filter: Mutex<Option<Arc<Filter>>>,
+    /// What its filter has refused, where somebody wants to know.
+    refused: Mutex<Counts>,
     /// Held by what changes its limits.
     pub(super) limits: AsyncMutex<()>,
     /// Its record is deleted, and must not be written again.
@@ -137,6 +141,7 @@ impl Container {
             changes: Notify::new(),
             spec: Mutex::new(None),
             filter: Mutex::new(None),
+            refused: Mutex::default(),
             limits: AsyncMutex::default(),
             forgotten: AtomicBool::new(false),
         })
@@ -165,6 +170,17 @@ impl Container {
 
     pub(super) fn set_filter(&self, filter: Option<Arc<Filter>>) {
         *self.filter.lock().unwrap_or_else(PoisonError::into_inner) = filter;
+    }
+
+    /// The system calls that its filter has refused, where its pod wants to know of them.
+    pub fn refused_calls(&self) -> Counts {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes over what was counted; answers with what was known before.
+    fn set_refused_calls(&self, counts: Counts) -> Counts {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *refused, counts)
     }
 
     /// Takes over what has happened to it, which is so whether or not the disk takes it: what
@@ -275,6 +291,9 @@ impl Container {
     fn end(&self, database: &Database, exit: &ExitRecord) {
         // Also where the first process lived on and ended well: what was lost is lost.
         let (reason, message) = match exit {
+            ExitRecord { stopped_for_refusal: true, .. } => {
+                ("SeccompKilled", refusals::message(&self.refused_calls()))
+            }
             ExitRecord { oom_killed: true, .. } => ("OOMKilled", oom::message(exit)),
             ExitRecord { exit_code: 0, .. } => ("Completed", String::new()),
             _ => ("Error", String::new()),

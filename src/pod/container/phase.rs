@@ -22,7 +22,8 @@ pub enum ContainerPhase {
         finished_at: i64,
         /// 128 + n where signal n ended it.
         exit_code: i32,
-        /// `Completed`, `Error`, `OOMKilled`, `StartError`, `ContainerStatusUnknown`.
+        /// `Completed`, `Error`, `OOMKilled`, `SeccompKilled`, `StartError`,
+        /// `ContainerStatusUnknown`.
         reason: String,
         /// More words, where there are some.
         message: String,

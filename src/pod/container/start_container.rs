@@ -105,8 +105,13 @@ impl Pods {
         let path = self.bundle_file(&container.id);
         let open = move || fs::File::open(&path).during("open", &path);
         let bundle = blocking::own_files(open).await?;
+        let stop_after_refusal = self.refusal_action(container).map_or(0, |action| action.pause());
+        let log_directory = sandbox.record().config.log_directory.clone();
         let request = v1::Start {
-            log_directory: sandbox.record().config.log_directory.clone(),
+            log_directory,
+            stop_after_refusal,
+            log_rate: self.options.containers.log_rate,
+            log_burst: self.options.containers.log_burst,
             ..request(container, &spec, filter.as_deref().map_or(0, |f| f.flags))?
         };
         let program = filter.as_deref().map(|filter| filter.program.as_slice());
@@ -165,9 +170,9 @@ fn request(container: &Container, spec: &Spec, filter_flags: u32) -> Result<v1::
         stdin: record.config.stdin,
         has_filter: false,
         filter_flags,
-        log_directory: String::new(),
         stdin_once: record.config.stdin_once,
         is_extended: spec.hooks().is_some() || !record.config.raw_envs.is_empty(),
         has_outer_hooks: spec.hooks().as_ref().is_some_and(hooks::need_runner),
+        ..v1::Start::default()
     })
 }

@@ -29,6 +29,7 @@ pub(in crate::pod) fn watch(
             match event {
                 Event::ContainerExited(exit) => pods.container_exited(&exit),
                 Event::PodInitExited => pods.pod_init_exited(&sandbox),
+                Event::CallsRefused(refused) => pods.calls_refused(&refused),
                 Event::Gone => return pods.monitor_gone(&sandbox),
             }
         }

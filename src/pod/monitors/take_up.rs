@@ -232,6 +232,9 @@ impl Pods {
                 self.reconcile_container(&container, state, &directory).await;
             }
         }
+        for refused in states.iter().filter_map(|state| state.refused.as_ref()) {
+            self.calls_refused(refused);
+        }
         for state in &states {
             match self.container(&state.container) {
                 // It was removed but for this last step.

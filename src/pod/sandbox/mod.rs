@@ -92,6 +92,10 @@ pub struct SandboxRecord {
     /// The slice of systemd that it lies in, where that cgroup is a scope.
     #[serde(default)]
     pub slice: Option<String>,
+    /// The cgroup of its monitor, below that one; none in records of Criquet 0.1, which had it
+    /// in scopes alone.
+    #[serde(default)]
+    pub monitor_cgroup: Option<PathBuf>,
     /// What the network was asked for; none with the host's, and when it is torn down.
     pub network: Option<PodRequest>,
     /// The boot of the node that it was made in.

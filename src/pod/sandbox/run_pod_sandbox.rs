@@ -160,7 +160,7 @@ impl Pods {
         let own_network = modes.network != NamespaceMode::Node;
         let own_ipc = modes.ipc != NamespaceMode::Node;
         let directory = self.sandbox_directory(id);
-        let Place { cgroup, owns_cgroup, slice } = self.place_of(id, &config)?;
+        let Place { cgroup, owns_cgroup, slice, monitor } = self.place_of(id, &config)?;
         let netns = self.options.netns_dir.join(format!("criquet-{id}"));
         let mut record = SandboxRecord {
             network: None,
@@ -174,6 +174,7 @@ impl Pods {
             cgroup,
             owns_cgroup,
             slice,
+            monitor_cgroup: Some(monitor),
             boot_id: self.boot_id.clone(),
             monitor_pid: 0,
             monitor: None,
@@ -197,6 +198,7 @@ impl Pods {
         let hostname = hostname_of(&record.config)?;
         operation.stage("starting the monitor");
         let monitor = self.start_monitor(sandbox, &directory).await?;
+        self.place_monitor(sandbox).await?;
         let mut scope = self.begin_scope(sandbox);
         if record.init_cgroup().is_some()
             && let Some(scope) = scope.take()

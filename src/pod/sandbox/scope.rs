@@ -1,8 +1,9 @@
 //! Where the cgroup of a pod lies: a directory that Criquet makes, or a scope of systemd.
 //!
-//! A scope begins with the pod's monitor. On cgroup v2 a cgroup with processes hands no limits
-//! down, so that the monitor moves to a cgroup of its own below the scope; those of containers
-//! lie beside it. Making the scope takes as long as systemd takes, beside the rest of the pod.
+//! The monitor moves to a cgroup of its own below the pod's, so that its costs are the pod's;
+//! those of containers lie beside it. A scope begins with the monitor, and on cgroup v2 a cgroup
+//! with processes hands no limits down. Making the scope takes as long as systemd takes, beside
+//! the rest of the pod.
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +24,7 @@ use crate::{
     systemd::{self, Scope, slice},
 };
 
-/// The cgroup of the monitor, below the scope.
+/// The cgroup of the monitor, below the pod's.
 const MONITOR: &str = "monitor";
 
 /// What the names of scopes begin with, before the id of the pod.
@@ -40,6 +41,8 @@ pub(super) struct Place {
     pub owns_cgroup: bool,
     /// The slice, where it is a scope.
     pub slice: Option<String>,
+    /// The monitor's own cgroup, below the pod's.
+    pub monitor: PathBuf,
 }
 
 /// A scope that is being made; dropped, nobody waits for it any more.
@@ -58,9 +61,11 @@ impl SandboxRecord {
         self.slice.as_ref().and_then(|_| scope_of(&self.cgroup))
     }
 
-    /// The cgroup of the pod's monitor, where it is in one of its own.
+    /// The cgroup of the pod's monitor, where it is in one of its own: in Criquet 0.1 it was in
+    /// scopes alone.
     pub(in crate::pod) fn monitor_cgroup(&self) -> Option<PathBuf> {
-        self.slice.as_ref().map(|_| self.cgroup.join(MONITOR))
+        let of_scope = || self.slice.as_ref().map(|_| self.cgroup.join(MONITOR));
+        self.monitor_cgroup.clone().or_else(of_scope)
     }
 
     /// The cgroup that stands for the whole pod: the one that its maker limits.
@@ -95,18 +100,40 @@ impl Pods {
         if self.systemd().is_none() {
             let own = || self.options.cgroup_parent.join(id.as_str());
             let given = Some(&config.cgroup_parent).filter(|parent| !parent.is_empty());
-            return Ok(Place {
-                cgroup: given.map_or_else(own, PathBuf::from),
-                owns_cgroup: given.is_none(),
-                slice: None,
-            });
+            let cgroup = given.map_or_else(own, PathBuf::from);
+            // Sandboxes that follow each other have the same parent.
+            let monitor = match given {
+                None => cgroup.join(MONITOR),
+                Some(_) => cgroup.join(format!("{MONITOR}-{id}")),
+            };
+            return Ok(Place { cgroup, owns_cgroup: given.is_none(), slice: None, monitor });
         }
         let slice = match config.cgroup_parent.as_str() {
             "" => slice::for_path(&self.options.cgroup_parent)?,
             given => given.to_owned(),
         };
         let cgroup = slice::path_of(&slice)?.join(format!("{PREFIX}{id}{SUFFIX}"));
-        Ok(Place { cgroup, owns_cgroup: true, slice: Some(slice) })
+        let monitor = cgroup.join(MONITOR);
+        Ok(Place { cgroup, owns_cgroup: true, slice: Some(slice), monitor })
+    }
+
+    /// Moves the monitor of a pod without a scope to its cgroup.
+    ///
+    /// # Errors
+    /// When it cannot be made, or the monitor cannot be moved.
+    pub(super) async fn place_monitor(&self, sandbox: &Sandbox) -> Result<(), Error> {
+        let (cgroup, pid) = {
+            let record = sandbox.record();
+            match &record.monitor_cgroup {
+                Some(cgroup) if record.slice.is_none() => (cgroup.clone(), record.monitor_pid),
+                _ => return Ok(()),
+            }
+        };
+        let version = self.parts.cgroups;
+        blocking::own_files(move || {
+            Ok(Cgroup::create_for_supervisor(version, &cgroup)?.take_in(pid)?)
+        })
+        .await
     }
 
     /// Begins to make the scope of a pod around its monitor; nothing where it has none.

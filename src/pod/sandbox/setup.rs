@@ -43,10 +43,8 @@ impl Pods {
             files_path: text(&record.files),
             init_cgroup: text(&record.init_cgroup()),
             mount_label: self.selinux.mount_label(record).unwrap_or_default(),
-            // A scope has the monitor itself in it, which cannot remove it.
-            cgroup: text(
-                &(record.owns_cgroup && record.slice.is_none()).then(|| record.cgroup.clone()),
-            ),
+            // The monitor itself is in it, and cannot remove it.
+            cgroup: String::new(),
             users: modes.users.map(|users| v1::Users {
                 host_uid: users.uids.host,
                 host_gid: users.gids.host,

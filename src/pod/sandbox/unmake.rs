@@ -32,7 +32,7 @@ pub(in crate::pod) struct Remains {
     pub files: Option<PathBuf>,
     /// The cgroup of the init that its containers share.
     pub init: Option<PathBuf>,
-    /// The cgroup of its monitor, where its cgroup is a scope of systemd.
+    /// The cgroup of its monitor, where it has one of its own.
     pub monitor_cgroup: Option<PathBuf>,
     /// The cgroup that its containers' cgroups lie in.
     pub cgroup: Option<PathBuf>,

@@ -92,6 +92,21 @@ impl Abi {
         listed.and_then(|number| u32::try_from(number).ok()).or_else(|| self.unlisted(name))
     }
 
+    /// The name of a system call by its number.
+    pub(super) fn name(self, number: u32) -> Option<&'static str> {
+        let at = number as usize;
+        match self {
+            Abi::X86_64 => x86_64::Sysno::new(at).map(|call| call.name()),
+            Abi::X32 => number
+                .checked_sub(X32_BIT)
+                .and_then(|number| x86_64::Sysno::new(number as usize))
+                .map(|call| call.name()),
+            Abi::I386 => x86::Sysno::new(at).map(|call| call.name()),
+            Abi::Aarch64 => aarch64::Sysno::new(at).map(|call| call.name()),
+            Abi::Arm => arm::Sysno::new(at).map(|call| call.name()),
+        }
+    }
+
     /// The first of its numbers.
     pub(super) fn first(self) -> u32 {
         if self == Abi::X32 { X32_BIT } else { 0 }

@@ -24,7 +24,7 @@ mod tests;
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompFilterFlag};
 
 use super::error::Error;
-use crate::sys::seccomp::Instruction;
+use crate::sys::seccomp::{Instruction, NEW_LISTENER, RETURN};
 use abi::Machine;
 
 /// The kernel's limit, `BPF_MAXINSNS`.
@@ -45,7 +45,18 @@ pub struct Filter {
 /// What the spec asks for and no program can do.
 pub fn compile(seccomp: &LinuxSeccomp) -> Result<Filter, Error> {
     let program = compile_for(Machine::NATIVE, seccomp)?;
-    Ok(Filter { program, flags: flags(seccomp) })
+    let tells = |instruction: &Instruction| {
+        (instruction.code, instruction.operand) == (RETURN, libc::SECCOMP_RET_USER_NOTIF)
+    };
+    let listener = if program.iter().any(tells) { NEW_LISTENER } else { 0 };
+    Ok(Filter { program, flags: flags(seccomp) | listener })
+}
+
+/// The name of a system call by its number, and the architecture that it belongs to
+/// (`AUDIT_ARCH_*`).
+pub fn name_of(architecture: u32, number: u32) -> Option<&'static str> {
+    let mut abis = Machine::NATIVE.abis().iter().filter(|abi| abi.audit() == architecture);
+    abis.find_map(|abi| abi.name(number))
 }
 
 fn compile_for(machine: Machine, seccomp: &LinuxSeccomp) -> Result<Vec<Instruction>, Error> {
@@ -77,7 +88,7 @@ fn flags(seccomp: &LinuxSeccomp) -> u32 {
             LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => {
                 libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32
             }
-            // About notifications, which no filter of ours sends; the kernel refuses it then.
+            // Every listener gets it where the kernel knows it.
             LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => 0,
         }
     })

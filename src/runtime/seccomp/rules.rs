@@ -224,10 +224,7 @@ fn verdict(action: LinuxSeccompAction, errno: Option<u32>) -> Result<Verdict, Er
         LinuxSeccompAction::ScmpActTrace => libc::SECCOMP_RET_TRACE | errno,
         LinuxSeccompAction::ScmpActLog => libc::SECCOMP_RET_LOG,
         LinuxSeccompAction::ScmpActAllow => libc::SECCOMP_RET_ALLOW,
-        LinuxSeccompAction::ScmpActNotify => {
-            let reason = "notifications are not supported; use SCMP_ACT_ERRNO or SCMP_ACT_LOG";
-            return Err(Error::spec("linux.seccomp action SCMP_ACT_NOTIFY", reason));
-        }
+        LinuxSeccompAction::ScmpActNotify => libc::SECCOMP_RET_USER_NOTIF,
     })
 }
 

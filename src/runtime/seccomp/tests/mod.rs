@@ -14,7 +14,7 @@ use super::{
     abi::{Abi, Machine},
     compile_for,
 };
-use crate::spec::seccomp::default_profile;
+use crate::{spec::seccomp::default_profile, sys::seccomp::NEW_LISTENER};
 use interpreter::{Call, run};
 use naive::Naive;
 
@@ -210,24 +210,29 @@ fn the_default_profile_is_short_and_quick() {
 
 #[test]
 fn what_no_filter_can_do_is_refused() {
-    let cases = [
-        (rule(&["read"], Action::ScmpActNotify, vec![]), "notifications"),
-        (
-            rule(&["read"], Action::ScmpActAllow, vec![argument(6, Operator::ScmpCmpEq, 0, 0)]),
-            "6 is no argument",
-        ),
-    ];
-    for (rule, reason) in cases {
-        let profile = profile(Action::ScmpActErrno, &[], vec![rule]);
-        let error = super::compile(&profile).unwrap_err();
-        assert_eq!(error.kind(), crate::kind::Kind::InvalidArgument);
-        assert!(error.to_string().contains(reason), "{error}");
-    }
+    let arguments = vec![argument(6, Operator::ScmpCmpEq, 0, 0)];
+    let rule_of_six = rule(&["read"], Action::ScmpActAllow, arguments);
+    let error = super::compile(&profile(Action::ScmpActErrno, &[], vec![rule_of_six])).unwrap_err();
+    assert_eq!(error.kind(), crate::kind::Kind::InvalidArgument);
+    assert!(error.to_string().contains("6 is no argument"), "{error}");
     let endless = (0..4000).map(|value| {
         rule(&["read"], Action::ScmpActAllow, vec![argument(0, Operator::ScmpCmpEq, value, 0)])
     });
     let profile = profile(Action::ScmpActErrno, &[], endless.collect());
     assert!(super::compile(&profile).unwrap_err().to_string().contains("4096"));
+}
+
+#[test]
+fn a_profile_that_asks_for_it_has_a_listener() {
+    let notify = || vec![rule(&["mount"], Action::ScmpActNotify, vec![])];
+    let flags = |default| super::compile(&profile(default, &[], notify())).unwrap().flags;
+    assert_ne!(flags(Action::ScmpActAllow) & NEW_LISTENER, 0);
+    let same = profile(Action::ScmpActNotify, &[], vec![]);
+    assert_ne!(super::compile(&same).unwrap().flags & NEW_LISTENER, 0);
+    let mount = super::Machine::NATIVE.abis()[0].number("mount").unwrap();
+    let audit = super::Machine::NATIVE.abis()[0].audit();
+    assert_eq!(super::name_of(audit, mount), Some("mount"));
+    assert_eq!(super::name_of(audit, 1 << 20), None);
 }
 
 #[test]
