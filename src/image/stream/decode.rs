@@ -15,8 +15,8 @@ use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 use super::{
     format::{Format, LOOK_AHEAD},
     input::Input,
+    program::Program,
     window::{LARGEST, Stop, Window, Windows},
-    worker::Program,
 };
 
 /// No gzip stream is denser than this; a zstd stream that is holds no image.

@@ -7,6 +7,7 @@ mod file;
 mod format;
 mod input;
 mod pipe;
+mod program;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -24,8 +25,8 @@ use decode::{RATIO, WindowTooLarge, decode};
 pub(super) use file::write_file;
 use format::Format;
 use pipe::{Plain, pipe};
+pub(super) use program::Program;
 pub(super) use window::{Stop, StopOnDrop, Windows};
-pub(super) use worker::Program;
 use worker::Worker;
 pub use worker::main as worker_main;
 

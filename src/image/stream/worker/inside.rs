@@ -95,7 +95,6 @@ fn work(always_allowed: Option<String>) -> io::Result<()> {
 /// Refused calls fail with `EPERM`: a later release of a library may call something that it can
 /// do without.
 fn give_up_rights() -> io::Result<()> {
-    set_parent_process_death_signal(Some(Signal::KILL))?;
     let most = |value| Rlimit { current: Some(value), maximum: Some(value) };
     for (resource, value) in [
         (Resource::As, MEMORY),
@@ -113,6 +112,8 @@ fn give_up_rights() -> io::Result<()> {
         .and_then(|()| set_thread_res_uid(uid, uid, uid));
     let none = CapabilitySet::empty();
     set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+    // A change of its user would have taken it back.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
     set_no_new_privs(true)?;
     // Both are not in every kernel, and the filter leaves no call for either.
     let _ = hardening::deny_write_execute();

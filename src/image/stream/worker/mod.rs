@@ -14,7 +14,6 @@ use std::{
     fs::File,
     io::{self, Read, Write},
     os::{fd::OwnedFd, unix::process::CommandExt},
-    path::Path,
     process::{Child, Command, Stdio},
     sync::{
         Arc,
@@ -33,6 +32,7 @@ use rustix::{
 
 use super::{
     decode::Bounds,
+    program::Program,
     window::{LARGEST, Window},
 };
 use crate::{
@@ -57,16 +57,6 @@ const INPUT: usize = 1 << 20;
 
 /// How often somebody who waits for a worker looks whether anybody still wants what it does.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// The program that is a worker where it is executed by that name.
-#[derive(Debug, Clone)]
-pub(in crate::image) struct Program(Arc<Path>);
-
-impl Program {
-    pub(in crate::image) fn at(path: &Path) -> Self {
-        Self(path.into())
-    }
-}
 
 /// A worker, as the thread has it that reads what it makes.
 pub(super) struct Worker {
@@ -102,7 +92,7 @@ impl Worker {
             socketpair(AddressFamily::UNIX, packets, SocketFlags::CLOEXEC, None)?;
         set_socket_timeout(&socket, Timeout::Recv, Some(LOOK))?;
         let (memory, file) = Shared::create("criquet-decompress", SLOT * SLOTS)?;
-        let child = Command::new(&*program.0)
+        let child = Command::new(program.path())
             .arg0(NAME)
             .arg(bounds.always_allowed.to_string())
             .env_clear()
