@@ -174,7 +174,7 @@ impl Pods {
             cgroup,
             owns_cgroup,
             slice,
-            monitor_cgroup: Some(monitor),
+            monitor_cgroup: monitor,
             boot_id: self.boot_id.clone(),
             monitor_pid: 0,
             monitor: None,

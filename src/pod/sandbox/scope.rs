@@ -1,7 +1,7 @@
 //! Where the cgroup of a pod lies: a directory that Criquet makes, or a scope of systemd.
 //!
-//! The monitor moves to a cgroup of its own below the pod's, so that its costs are the pod's;
-//! those of containers lie beside it. A scope begins with the monitor, and on cgroup v2 a cgroup
+//! On cgroup v2 the monitor moves to a cgroup of its own below the pod's, so that its costs are
+//! the pod's; those of containers lie beside it. A scope begins with the monitor, and a cgroup
 //! with processes hands no limits down. Making the scope takes as long as systemd takes, beside
 //! the rest of the pod.
 
@@ -41,8 +41,9 @@ pub(super) struct Place {
     pub owns_cgroup: bool,
     /// The slice, where it is a scope.
     pub slice: Option<String>,
-    /// The monitor's own cgroup, below the pod's.
-    pub monitor: PathBuf,
+    /// The monitor's own cgroup, below the pod's; none on version 1, where the move of a process
+    /// waits for all who fork on the node, once for each hierarchy.
+    pub monitor: Option<PathBuf>,
 }
 
 /// A scope that is being made; dropped, nobody waits for it any more.
@@ -106,6 +107,7 @@ impl Pods {
                 None => cgroup.join(MONITOR),
                 Some(_) => cgroup.join(format!("{MONITOR}-{id}")),
             };
+            let monitor = (self.parts.cgroups == Version::V2).then_some(monitor);
             return Ok(Place { cgroup, owns_cgroup: given.is_none(), slice: None, monitor });
         }
         let slice = match config.cgroup_parent.as_str() {
@@ -113,7 +115,7 @@ impl Pods {
             given => given.to_owned(),
         };
         let cgroup = slice::path_of(&slice)?.join(format!("{PREFIX}{id}{SUFFIX}"));
-        let monitor = cgroup.join(MONITOR);
+        let monitor = Some(cgroup.join(MONITOR));
         Ok(Place { cgroup, owns_cgroup: true, slice: Some(slice), monitor })
     }
 
@@ -130,10 +132,7 @@ impl Pods {
             }
         };
         let version = self.parts.cgroups;
-        blocking::own_files(move || {
-            Ok(Cgroup::create_for_supervisor(version, &cgroup)?.take_in(pid)?)
-        })
-        .await
+        blocking::own_files(move || Ok(Cgroup::create(version, &cgroup, None)?.take_in(pid)?)).await
     }
 
     /// Begins to make the scope of a pod around its monitor; nothing where it has none.

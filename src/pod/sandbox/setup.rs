@@ -43,8 +43,11 @@ impl Pods {
             files_path: text(&record.files),
             init_cgroup: text(&record.init_cgroup()),
             mount_label: self.selinux.mount_label(record).unwrap_or_default(),
-            // The monitor itself is in it, and cannot remove it.
-            cgroup: String::new(),
+            // Where the monitor itself is in it, it cannot remove it.
+            cgroup: text(
+                &(record.owns_cgroup && record.monitor_cgroup().is_none())
+                    .then(|| record.cgroup.clone()),
+            ),
             users: modes.users.map(|users| v1::Users {
                 host_uid: users.uids.host,
                 host_gid: users.gids.host,

@@ -93,20 +93,6 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    /// A cgroup for a process that serves others below the same parent: what it uses counts to
-    /// that one, and is within its limits. On v1 it is on the hierarchies of processor time and
-    /// memory alone: it must go on where the others are frozen.
-    ///
-    /// # Errors
-    /// When it cannot be made.
-    pub fn create_for_supervisor(version: Version, path: &Path) -> Result<Self, Error> {
-        let path = relative(path)?;
-        Ok(match version {
-            Version::V2 => Cgroup::V2(v2::Cgroup::create(&path)?),
-            Version::V1 => Cgroup::V1(v1::Cgroup::create_on(&v1::COSTS, &path)?),
-        })
-    }
-
     /// Moves a process of one thread into it.
     ///
     /// # Errors

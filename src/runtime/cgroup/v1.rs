@@ -30,9 +30,6 @@ const HIERARCHIES: [&str; 13] = [
     "systemd",
 ];
 
-/// Those that count what a process costs.
-pub(super) const COSTS: [&str; 3] = ["cpu", "cpuacct", "memory"];
-
 /// A directory on each hierarchy, or for the processes of an exec on the freezer alone.
 #[derive(Debug)]
 pub struct Cgroup {
@@ -43,14 +40,8 @@ pub struct Cgroup {
 
 impl Cgroup {
     pub(super) fn create(path: &Path) -> Result<Self, Error> {
-        Self::create_on(&HIERARCHIES, path)
-    }
-
-    /// The same on some of the hierarchies.
-    pub(super) fn create_on(hierarchies: &[&str], path: &Path) -> Result<Self, Error> {
         let mut made = Self { directories: Vec::new(), of_exec: false };
-        let wanted = mounted()?.into_iter().filter(|(name, _)| hierarchies.contains(name));
-        for (name, root) in wanted {
+        for (name, root) in mounted()? {
             made.directories.push((name, root.join(path)));
             if let Err(error) = make(name, &root, path) {
                 for (_, directory) in &made.directories {
