@@ -3,8 +3,16 @@
 //! UDP has no end of a connection: while a client goes on sending, the kernel goes on
 //! translating as it did for the first packet, to a pod that is gone or to the host
 //! itself. TCP needs no such care, a new connection is translated anew.
+//!
+//! To find them the kernel looks at all of its table, milliseconds long even where it is empty:
+//! that is done beside the way of callers, once for all ports that wait.
 
-use std::{collections::HashSet, io};
+use std::{
+    collections::HashSet,
+    io,
+    sync::mpsc::{Sender, channel},
+    thread,
+};
 
 use super::super::netlink::{Messages, Socket, attributes};
 
@@ -21,27 +29,54 @@ const TUPLE_PROTOCOL: u16 = 2;
 const PROTOCOL_NUMBER: u16 = 1;
 const DESTINATION_PORT: u16 = 3;
 const UDP: u8 = 17;
-/// `CTA_FILTER`, and in it what of the tuple counts: protocol and destination port.
+/// `CTA_FILTER`, and in it what of the tuple counts: the protocol, and the destination port.
 const FILTER: u16 = 25;
 const ORIGINAL_FLAGS: u16 = 1;
-const BY_PORT: u32 = 1 << 3 | 1 << 5;
+const BY_PROTOCOL: u32 = 1 << 3;
+const BY_PORT: u32 = BY_PROTOCOL | 1 << 5;
 /// IPv4 and IPv6.
 const FAMILIES: [u8; 2] = [2, 10];
 const HEADER: usize = 4;
 /// A busy port has more connections than the kernel takes removals at once.
 const DATAGRAM: usize = 1 << 15;
 
-/// Forgets the UDP connections to these ports.
-pub(super) fn forget_udp(socket: &mut Socket, ports: &HashSet<u16>) -> io::Result<()> {
-    for port in ports {
-        for family in FAMILIES {
-            forget(socket, family, *port)?;
-        }
-    }
-    Ok(())
+/// The way to the thread that forgets; it ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Forgetter {
+    ports: Sender<HashSet<u16>>,
 }
 
-fn forget(socket: &mut Socket, family: u8, port: u16) -> io::Result<()> {
+impl Forgetter {
+    /// Starts the thread, in the network namespace of the calling one.
+    pub(super) fn start() -> io::Result<Self> {
+        let mut socket = Socket::netfilter()?;
+        let (ports, queue) = channel::<HashSet<u16>>();
+        let run = move || {
+            while let Ok(mut ports) = queue.recv() {
+                ports.extend(queue.try_iter().flatten());
+                if let Err(error) = forget_udp(&mut socket, &ports) {
+                    tracing::warn!(%error, ?ports, "clients may reach an earlier pod for a while");
+                }
+            }
+        };
+        thread::Builder::new().name("network-udp".to_owned()).spawn(run)?;
+        Ok(Self { ports })
+    }
+
+    /// Forgets the UDP connections to these ports, soon.
+    pub(super) fn forget(&self, ports: HashSet<u16>) {
+        // The thread lives as long as this.
+        let _ = self.ports.send(ports);
+    }
+}
+
+fn forget_udp(socket: &mut Socket, ports: &HashSet<u16>) -> io::Result<()> {
+    FAMILIES.into_iter().try_for_each(|family| forget(socket, family, ports))
+}
+
+fn forget(socket: &mut Socket, family: u8, ports: &HashSet<u16>) -> io::Result<()> {
+    // Of several ports it is cheaper to be told of all than to ask for each.
+    let only = ports.iter().next().filter(|_| ports.len() == 1);
     let mut question = Messages::new();
     question.begin(SUBSYSTEM << 8 | GET, DUMP, &[family, 0, 0, 0]);
     // The kernel has hundreds of thousands of them on a busy node; from Linux 5.8 on it tells
@@ -49,13 +84,16 @@ fn forget(socket: &mut Socket, family: u8, port: u16) -> io::Result<()> {
     question.nest(ORIGINAL_TUPLE, |tuple| {
         tuple.nest(TUPLE_PROTOCOL, |protocol| {
             protocol.put(PROTOCOL_NUMBER, &[UDP]);
-            protocol.put(DESTINATION_PORT, &port.to_be_bytes());
+            if let Some(port) = only {
+                protocol.put(DESTINATION_PORT, &port.to_be_bytes());
+            }
         });
     });
-    question.nest(FILTER, |filter| filter.put(ORIGINAL_FLAGS, &BY_PORT.to_ne_bytes()));
+    let by = if only.is_some() { BY_PORT } else { BY_PROTOCOL };
+    question.nest(FILTER, |filter| filter.put(ORIGINAL_FLAGS, &by.to_ne_bytes()));
     let mut removals: Vec<Messages> = Vec::new();
     socket.ask_each(question, |body| {
-        if destination(body) != Some(port) {
+        if destination(body).is_none_or(|port| !ports.contains(&port)) {
             return;
         }
         match removals.last_mut().filter(|removal| removal.size() < DATAGRAM) {

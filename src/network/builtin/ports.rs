@@ -6,8 +6,14 @@ use std::{
 };
 
 use super::{
-    super::{Error, namespace::write_sysctl, netlink::Socket, request::Protocol},
-    Builtin, connections,
+    super::{
+        Error,
+        namespace::write_sysctl,
+        netlink::Socket,
+        request::{PortMapping, Protocol},
+    },
+    Builtin,
+    connections::Forgetter,
     lease::Lease,
     ruleset::{self, HostPort},
 };
@@ -21,6 +27,8 @@ pub(super) struct Rules {
     loopback: bool,
     /// That nftables is missing has been said.
     warned: bool,
+    /// Forgets connections; not before the first UDP port.
+    forgetter: Option<Forgetter>,
 }
 
 impl Builtin {
@@ -38,6 +46,10 @@ impl Builtin {
                 "no nftables: pods reach other machines only if those have a route back");
             return;
         }
+        // A daemon that was killed may have been about to.
+        let mappings: Vec<PortMapping> =
+            self.leases.values().flat_map(|lease| lease.port_mappings.clone()).collect();
+        self.forget_connections(&mappings);
         // A new device has the settings of any, not those of the one that was removed.
         if self.leases.values().any(has_ports)
             && let Err(error) = self.route_loopback()
@@ -69,7 +81,7 @@ impl Builtin {
             }
             .map_err(failed)?;
         }
-        self.forget_connections(lease);
+        self.forget_connections(&lease.port_mappings);
         self.route_loopback()
     }
 
@@ -88,20 +100,27 @@ impl Builtin {
             Err(error) if no_nftables(&error) => return Ok(()),
             other => other.map_err(|source| Error::Nftables { source })?,
         }
-        self.forget_connections(lease);
+        self.forget_connections(&lease.port_mappings);
         Ok(())
     }
 
     /// Clients that go on sending to a UDP port are led by the rules of now.
-    fn forget_connections(&mut self, lease: &Lease) {
-        let udp = lease.port_mappings.iter().filter(|port| port.protocol == Protocol::Udp);
+    fn forget_connections(&mut self, mappings: &[PortMapping]) {
+        let udp = mappings.iter().filter(|port| port.protocol == Protocol::Udp);
         let ports: HashSet<u16> = udp.map(|port| port.host_port).collect();
         if ports.is_empty() {
             return;
         }
-        let forgotten = self.netfilter().and_then(|socket| connections::forget_udp(socket, &ports));
-        if let Err(error) = forgotten {
-            tracing::warn!(%error, ?ports, "clients may reach an earlier pod for a while");
+        let forgetter = &mut self.rules.forgetter;
+        let started = match forgetter.take() {
+            Some(forgetter) => Ok(forgetter),
+            None => Forgetter::start(),
+        };
+        match started {
+            Ok(started) => forgetter.insert(started).forget(ports),
+            Err(error) => {
+                tracing::warn!(%error, ?ports, "clients may reach an earlier pod for a while");
+            }
         }
     }
 
