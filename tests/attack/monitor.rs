@@ -1,6 +1,6 @@
 //! What there is to be had from the monitor and the daemon, were they led astray.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use criquet::cri::v1;
 
@@ -53,6 +53,11 @@ async fn a_monitor_has_few_capabilities_in_force_and_its_containers_what_they_as
 #[tokio::test]
 async fn a_monitor_is_in_a_cgroup_below_its_pods() {
     requires_root!();
+    let root = Path::new("/sys/fs/cgroup");
+    if !root.join("cgroup.controllers").exists() {
+        eprintln!("SKIPPED: this needs cgroup v2");
+        return;
+    }
     let mut node = Node::start().await;
     let pod = node.pod("own").await;
     let mut config = requests::sandbox(&node, "given");
@@ -66,29 +71,13 @@ async fn a_monitor_is_in_a_cgroup_below_its_pods() {
     for (pod, place) in places {
         let monitor = node.monitor_of(pod).as_raw_nonzero();
         let text = fs::read_to_string(format!("/proc/{monitor}/cgroup")).unwrap();
-        let of = |controller: &str| {
-            let mut lines = text.lines().map(|line| line.splitn(3, ':').collect::<Vec<_>>());
-            let line = lines.find(|line| line[1].split(',').any(|name| name == controller));
-            line.map(|line| line[2].to_owned())
-        };
-        match of("memory") {
-            // Where there is one hierarchy for everything.
-            None => assert_eq!(of("").as_ref(), Some(&place)),
-            Some(memory) => {
-                assert_eq!((memory, of("cpu").unwrap()), (place.clone(), place.clone()));
-                // It must go on where its pod is frozen.
-                assert_ne!(of("freezer"), Some(place));
-            }
-        }
+        assert_eq!(text.trim(), format!("0::{place}"));
     }
     for pod in [pod, other] {
         node.remove_pod(&pod).await.unwrap();
     }
     // The parent is whose who has named it.
-    for hierarchy in ["", "cpu", "cpuacct", "memory"] {
-        let root = std::path::Path::new("/sys/fs/cgroup").join(hierarchy);
-        let _ = fs::remove_dir(root.join(&node.cgroup).join("given"));
-    }
+    let _ = fs::remove_dir(root.join(&node.cgroup).join("given"));
     crate::common::leaks::assert_nothing_left(&node).await;
 }
 
