@@ -258,7 +258,9 @@ print_counts() {
     skipped=$((skipped + $(counted ignored)))
     if [ "$status" != 0 ]; then
         echo "what failed, once more:"
-        sed -n -e '/^failures:$/,/^test result:/p' -e '/^error/p' "$log" | grep -v '^$'
+        # Without the stack.
+        sed -n -e '/^failures:$/,/^test result:/p' -e '/^error/p' "$log" |
+            grep -vE '^$|^ +([0-9]+: |at )' || true
     fi
     echo "$passed passed, $failed failed, $skipped skipped"
     [ "$failed" = 0 ]

@@ -152,7 +152,7 @@ async fn networks_are_listed_and_the_built_in_one_is_removed() {
     let refused = criquet(&node, &["network", "rm"]);
     assert!(!refused.status.success());
     let reason = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(reason.contains("1 pods") && reason.contains(&pod), "{reason}");
+    assert!(reason.contains(&format!("the pod {pod}")), "{reason}");
     node.remove_pod(&pod).await.unwrap();
     assert!(criquet(&node, &["network", "rm"]).status.success());
     let links = text(&node.inside("ip").args(["-o", "link"]).output().unwrap());
