@@ -119,10 +119,11 @@ impl Pods {
         Ok(Place { cgroup, owns_cgroup: true, slice: Some(slice), monitor })
     }
 
-    /// Moves the monitor of a pod without a scope to its cgroup.
+    /// Moves the monitor of a pod without a scope to its cgroup. Where the parent lets nobody in
+    /// it stays outside: containers are refused there with the reason.
     ///
     /// # Errors
-    /// When it cannot be made, or the monitor cannot be moved.
+    /// When the move was ended by a panic.
     pub(super) async fn place_monitor(&self, sandbox: &Sandbox) -> Result<(), Error> {
         let (cgroup, pid) = {
             let record = sandbox.record();
@@ -132,7 +133,17 @@ impl Pods {
             }
         };
         let version = self.parts.cgroups;
-        blocking::own_files(move || Ok(Cgroup::create(version, &cgroup, None)?.take_in(pid)?)).await
+        blocking::own_files(move || {
+            let placed = Cgroup::create(version, &cgroup, None).and_then(|made| {
+                // The first error says what is wrong; it is empty.
+                made.take_in(pid).inspect_err(|_| drop(made.remove()))
+            });
+            if let Err(error) = placed {
+                warn!(error = %chain(&error), "a monitor is not in its pod's cgroup");
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Begins to make the scope of a pod around its monitor; nothing where it has none.
