@@ -242,8 +242,6 @@ impl v1::runtime_service_server::RuntimeService for RuntimeServer {
         RuntimeServer::update_runtime_config(self, request.into_inner()).await.map(Response::new)
     }
 
-    // Calls that are not built yet.
-
     type StreamPodSandboxesStream = Answers<v1::StreamPodSandboxesResponse>;
     type StreamContainersStream = Answers<v1::StreamContainersResponse>;
     type StreamContainerStatsStream = Answers<v1::StreamContainerStatsResponse>;
