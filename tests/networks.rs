@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Node, answered, leaks, requests};
+use common::{Node, answered, eventually, leaks, requests};
 use criquet::cri::v1;
 
 /// How many of the first pods answer a packet: the host knows then where they are.
@@ -79,7 +79,12 @@ async fn a_hosts_network_is_as_before_after_any_number_of_pods() {
     // The bridge and the table stay for the next pod.
     let first = node.run(config(&node, 0)).await.unwrap();
     node.remove_pod(&first).await.unwrap();
-    settle(&node, None).await;
+    leaks::assert_nothing_left(&node).await;
+    // The kernel tells some time later that the last port has gone.
+    let is_at_rest = |state: &str| {
+        state.lines().any(|line| line.starts_with("criquet0 ") && line.contains(" DOWN "))
+    };
+    eventually("the bridge is at rest", async || is_at_rest(&state(&node).await)).await;
     let before = state(&node).await;
 
     for number in 0..count() {
@@ -89,7 +94,7 @@ async fn a_hosts_network_is_as_before_after_any_number_of_pods() {
         }
         node.remove_pod(&pod).await.unwrap();
     }
-    settle(&node, Some(&before)).await;
+    settle(&node, &before).await;
 
     let runs = (0..count() / 5).map(|number| {
         let mut runtime = node.runtime.clone();
@@ -107,14 +112,14 @@ async fn a_hosts_network_is_as_before_after_any_number_of_pods() {
         }
     });
     answered("RemovePodSandbox of many", futures_util::future::join_all(removals)).await;
-    settle(&node, Some(&before)).await;
+    settle(&node, &before).await;
 }
 
 /// Waits until nothing is left of pods, and the host's network is as before.
-async fn settle(node: &Node, before: Option<&str>) {
+async fn settle(node: &Node, before: &str) {
     leaks::assert_nothing_left(node).await;
     let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while let Some(before) = before {
+    loop {
         let now = state(node).await;
         if now == before {
             return;
