@@ -34,8 +34,8 @@ struct Known<T> {
 }
 
 impl<T> Known<T> {
-    fn new(cpu: u64, value: T) -> Option<Self> {
-        Some(Self { at: Instant::now(), cpu, value })
+    fn new(cpu: u64, value: T) -> Self {
+        Self { at: Instant::now(), cpu, value }
     }
 
     fn with(&self, cpu: u64) -> Option<&T> {
@@ -72,15 +72,15 @@ impl Still {
     }
 
     pub(super) fn note_reading(&mut self, reading: Reading) {
-        self.reading = reading.cpu.and_then(|cpu| Known::new(cpu.usage, reading));
+        self.reading = reading.cpu.map(|cpu| Known::new(cpu.usage, reading));
     }
 
     pub(super) fn note_details(&mut self, cpu: u64, details: Arc<Details>) {
-        self.details = Known::new(cpu, details);
+        self.details = Some(Known::new(cpu, details));
     }
 
     pub(super) fn note_threads(&mut self, cpu: u64, threads: u64) {
-        self.threads = Known::new(cpu, threads);
+        self.threads = Some(Known::new(cpu, threads));
     }
 
     /// The limits are others, and with them what is left.

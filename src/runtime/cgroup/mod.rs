@@ -93,19 +93,14 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    /// Moves a process of one thread into it.
+    /// Moves a process into it, on version 2: on version 1 that would wait for all who fork on
+    /// the node, once for each hierarchy.
     ///
     /// # Errors
-    /// When it cannot be moved.
+    /// When it cannot be moved, or this is version 1.
     pub fn take_in(&self, pid: u32) -> Result<(), Error> {
-        let (directories, file) = match self {
-            Cgroup::V2(cgroup) => (vec![cgroup.path().to_owned()], "cgroup.procs"),
-            Cgroup::V1(cgroup) => (cgroup.paths(), "tasks"),
-        };
-        directories.into_iter().try_for_each(|directory| {
-            let file = directory.join(file);
-            write(&file, &pid.to_string()).during("move process to", file.display())
-        })
+        let file = self.file_of("", "cgroup.procs");
+        write(&file, &pid.to_string()).during("move process to", file.display())
     }
 
     /// The cgroup at `path`, which exists.
