@@ -9,9 +9,13 @@ mod file;
 mod image;
 mod log;
 mod network;
+pub mod node;
 mod output;
+mod paint;
 pub mod serve;
 mod status;
+mod text;
+mod time;
 
 use std::{io, process::ExitCode, time::Duration};
 
@@ -42,6 +46,9 @@ pub enum Error {
     /// The image store.
     #[error(transparent)]
     Image(#[from] image::Error),
+    /// Commands for people on a node.
+    #[error(transparent)]
+    Node(#[from] node::NodeError),
     /// Networks.
     #[error(transparent)]
     Network(crate::network::Error),
@@ -90,6 +97,11 @@ fn run(command: Command) -> Result<ExitCode, Error> {
             return check::command(&config, arguments.json);
         }
         Command::Config(command) => config::command(command)?,
+        Command::Ps(arguments) => return node::ps(&arguments),
+        Command::Top(arguments) => return node::top(&arguments),
+        Command::Inspect(arguments) => return node::inspect(&arguments),
+        Command::Logs(arguments) => return node::logs(&arguments),
+        Command::Exec(arguments) => return node::exec(&arguments),
         Command::Status(arguments) => return status::command(&arguments),
         Command::Metrics(node) => status::metrics(&node)?,
         Command::Image(command) => image::command(command)?,

@@ -7,9 +7,10 @@ pub(super) enum Paint {
     Plain,
 }
 
-/// ANSI codes of colours.
+/// ANSI codes of colours and of light that is less.
 const GREEN: u8 = 32;
 const RED: u8 = 31;
+const DIM: u8 = 2;
 
 impl Paint {
     /// None where `NO_COLOR` says so, and where nobody sees them.
@@ -25,11 +26,18 @@ impl Paint {
 
     /// What is well, or is not.
     pub(super) fn mark(self, text: &str, is_well: bool) -> String {
+        self.with(if is_well { GREEN } else { RED }, text)
+    }
+
+    /// What is less important than the rest.
+    pub(super) fn dim(self, text: &str) -> String {
+        self.with(DIM, text)
+    }
+
+    fn with(self, code: u8, text: &str) -> String {
         match self {
             Self::Plain => text.to_owned(),
-            Self::Coloured => {
-                format!("\x1b[{}m{text}\x1b[0m", if is_well { GREEN } else { RED })
-            }
+            Self::Coloured => format!("\x1b[{code}m{text}\x1b[0m"),
         }
     }
 }
