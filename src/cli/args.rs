@@ -10,6 +10,7 @@ use super::{
     image::args::{Image, Node, Output},
     network::Network,
     node::args::{Exec, Inspect, Logs, Ps, Top},
+    run::args::{Run, Stop},
 };
 
 /// A Kubernetes CRI runtime with the container runtime inside.
@@ -31,6 +32,10 @@ pub enum Command {
     /// Show or validate the configuration
     #[command(subcommand)]
     Config(Config),
+    /// Run a pod from a manifest of Kubernetes, without a cluster
+    Run(Run),
+    /// End a pod that was run
+    Stop(Stop),
     /// Show pods and containers as a tree, with what they use
     Ps(Ps),
     /// The same, drawn again each second

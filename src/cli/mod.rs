@@ -12,6 +12,7 @@ mod network;
 pub mod node;
 mod output;
 mod paint;
+pub mod run;
 pub mod serve;
 mod status;
 mod text;
@@ -49,6 +50,9 @@ pub enum Error {
     /// Commands for people on a node.
     #[error(transparent)]
     Node(#[from] node::NodeError),
+    /// Pods from manifests.
+    #[error(transparent)]
+    Run(#[from] run::RunError),
     /// Networks.
     #[error(transparent)]
     Network(crate::network::Error),
@@ -102,6 +106,8 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Inspect(arguments) => return node::inspect(&arguments),
         Command::Logs(arguments) => return node::logs(&arguments),
         Command::Exec(arguments) => return node::exec(&arguments),
+        Command::Run(arguments) => return run::run(&arguments),
+        Command::Stop(arguments) => return run::stop(&arguments),
         Command::Status(arguments) => return status::command(&arguments),
         Command::Metrics(node) => status::metrics(&node)?,
         Command::Image(command) => image::command(command)?,

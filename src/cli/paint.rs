@@ -12,6 +12,9 @@ const GREEN: u8 = 32;
 const RED: u8 = 31;
 const DIM: u8 = 2;
 
+/// Colours that tell names from each other; red is for what is wrong.
+const OF_NAMES: [u8; 10] = [36, 33, 32, 35, 34, 96, 93, 92, 95, 94];
+
 impl Paint {
     /// None where `NO_COLOR` says so, and where nobody sees them.
     pub(super) fn of(is_terminal: bool) -> Self {
@@ -32,6 +35,11 @@ impl Paint {
     /// What is less important than the rest.
     pub(super) fn dim(self, text: &str) -> String {
         self.with(DIM, text)
+    }
+
+    /// The `number`th of several names.
+    pub(super) fn name(self, number: usize, text: &str) -> String {
+        self.with(OF_NAMES[number % OF_NAMES.len()], text)
     }
 
     fn with(self, code: u8, text: &str) -> String {

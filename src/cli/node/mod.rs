@@ -24,6 +24,7 @@ use super::{
 };
 use args::{Exec, Inspect, Logs, Ps, Top};
 pub use error::Error as NodeError;
+pub(super) use snapshot::Pods;
 
 /// Nobody answers, as init scripts say it.
 const NOT_RUNNING: u8 = 3;

@@ -112,13 +112,16 @@ fn picture(mut pods: Vec<Pod>, order: Order, width: usize, paint: Paint) -> Stri
     };
     let (cpu, memory) = (sum(|usage| usage.cpu_nano_cores), sum(|usage| usage.memory_bytes));
     let (cpu, memory) = (table::percent(cpu), size(memory));
-    let mut text = format!(
-        "{} pods, {containers} containers, {cpu} of a processor, {memory} of memory\n\n",
-        pods.len()
-    );
+    let (pods_there, containers) = (count(pods.len(), "pod"), count(containers, "container"));
+    let mut text =
+        format!("{pods_there}, {containers}, {cpu} of a processor, {memory} of memory\n\n");
     let rows: Vec<_> = pods.iter().flat_map(|pod| table::rows(pod, false, now())).collect();
     text.push_str(&table::text(&rows, width, paint));
     text
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// The largest first; names stay as they come.
@@ -130,7 +133,8 @@ fn rank(order: Order, usage: &Usage) -> Reverse<Option<u64>> {
     })
 }
 
-/// The other screen of the terminal, without a cursor; what was there before comes back.
+/// The other screen of the terminal, without a cursor and with lines that end at its edge; what
+/// was there before comes back.
 struct Screen {
     _raw: terminal::Raw,
 }
@@ -139,7 +143,7 @@ impl Screen {
     fn open() -> io::Result<Self> {
         let raw = terminal::Raw::enter()?;
         let mut output = io::stdout().lock();
-        output.write_all(b"\x1b[?1049h\x1b[?25l\x1b[2J")?;
+        output.write_all(b"\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J")?;
         output.flush()?;
         Ok(Self { _raw: raw })
     }
@@ -149,7 +153,7 @@ impl Drop for Screen {
     fn drop(&mut self) {
         let mut output = io::stdout().lock();
         // A terminal that is gone needs no care.
-        let _ = output.write_all(b"\x1b[?25h\x1b[?1049l");
+        let _ = output.write_all(b"\x1b[?7h\x1b[?25h\x1b[?1049l");
         let _ = output.flush();
     }
 }

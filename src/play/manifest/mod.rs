@@ -1,6 +1,7 @@
 //! From the text of a manifest to the objects in it, and all that is wrong with it.
 
 mod content;
+mod fields;
 mod shape;
 
 use std::collections::BTreeMap;
@@ -42,15 +43,16 @@ impl Manifest {
             match object["kind"].as_str().unwrap_or_default() {
                 "Pod" => {
                     pods += 1;
-                    manifest.pod = manifest.one(&shape::POD, object, &mut problems)?;
+                    manifest.pod = manifest.one(&fields::POD, object, &mut problems)?;
                 }
                 "ConfigMap" => {
-                    let one: ConfigMap = manifest.one(&shape::CONFIG_MAP, object, &mut problems)?;
+                    let one: ConfigMap =
+                        manifest.one(&fields::CONFIG_MAP, object, &mut problems)?;
                     let name = one.metadata.name.clone().unwrap_or_default();
                     manifest.config_maps.insert(name, one);
                 }
                 "Secret" => {
-                    let one: Secret = manifest.one(&shape::SECRET, object, &mut problems)?;
+                    let one: Secret = manifest.one(&fields::SECRET, object, &mut problems)?;
                     let name = one.metadata.name.clone().unwrap_or_default();
                     manifest.secrets.insert(name, one);
                 }

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Where the values of facts begin.
-pub(super) const INDENT: usize = 16;
+pub(super) const INDENT: usize = 18;
 
 /// Weights of processors when nobody has said anything (`cpu.shares`).
 const USUAL_SHARES: i64 = 1024;
@@ -54,7 +54,7 @@ pub(super) fn usage(usage: &Usage) -> String {
 /// What may be used.
 pub(super) fn limits(limits: &LinuxContainerResources) -> String {
     let mut words = Vec::new();
-    let bytes = |bytes: i64| size(u64::try_from(bytes).unwrap_or(0));
+    let bytes = |bytes: i64| binary(u64::try_from(bytes).unwrap_or(0));
     if limits.memory_limit_in_bytes > 0 {
         words.push(format!("memory {}", bytes(limits.memory_limit_in_bytes)));
     }
@@ -84,6 +84,16 @@ pub(super) fn limits(limits: &LinuxContainerResources) -> String {
     unified.sort();
     words.extend(unified);
     if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+}
+
+/// In the unit that limits are mostly written in, where it is a whole number of those.
+fn binary(bytes: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let whole = units.iter().find(|(_, shift)| bytes >> shift << shift == bytes && bytes > 0);
+    match whole {
+        Some((unit, shift)) => format!("{} {unit}", bytes >> shift),
+        None => size(bytes),
+    }
 }
 
 fn milliseconds(microseconds: i64) -> String {
@@ -120,14 +130,14 @@ mod tests {
             cpu_period: 100_000,
             cpu_quota: 50_000,
             cpu_shares: 512,
-            memory_limit_in_bytes: 64_000_000,
-            memory_swap_limit_in_bytes: 64_000_000,
+            memory_limit_in_bytes: 64 << 20,
+            memory_swap_limit_in_bytes: 64 << 20,
             cpuset_cpus: "0-1".to_owned(),
             ..LinuxContainerResources::default()
         };
         assert_eq!(
             limits(&some),
-            "memory 64.0MB, 0.50 processors (50 in each 100 ms), weight 512 (usual: 1024), \
+            "memory 64 MiB, 0.50 processors (50 in each 100 ms), weight 512 (usual: 1024), \
              processors 0-1"
         );
     }

@@ -218,7 +218,8 @@ mod tests {
     #[test]
     fn since_when() {
         assert_eq!(since("1970-01-01T00:00:01Z").unwrap(), 1_000_000_000);
-        let ago = time::now() - since("10m").unwrap();
+        let then = since("10m").unwrap();
+        let ago = time::now() - then;
         assert!((600_000_000_000..601_000_000_000).contains(&ago));
         assert!(since("yesterday").unwrap_err().to_string().contains("yesterday"));
     }
