@@ -43,6 +43,9 @@ pub mod image;
 /// Network namespaces, CNI, the built-in bridge network.
 #[cfg(feature = "daemon")]
 pub mod network;
+/// Pods from manifests of Kubernetes, without a cluster.
+#[cfg(feature = "daemon")]
+pub mod play;
 /// The life of sandboxes and containers.
 #[cfg(feature = "daemon")]
 pub mod pod;
@@ -70,6 +73,9 @@ pub mod telemetry;
 /// TLS of the servers that can be reached from other machines.
 #[cfg(feature = "daemon")]
 pub mod tls;
+/// YAML as far as it says what JSON can say.
+#[cfg(feature = "daemon")]
+pub mod yaml;
 
 /// Entry points of the fuzzers.
 #[cfg(feature = "daemon")]

@@ -4,6 +4,7 @@
 
 pub mod client;
 mod export;
+mod inspect;
 pub mod metrics;
 mod networks;
 mod pull;
@@ -32,10 +33,10 @@ pub mod v1 {
 use metrics::Metrics;
 use v1::{
     ExportImagesRequest, ImageMetricsRequest, ImageMetricsResponse, ImportImagesRequest,
-    ImportImagesResponse, ImportedImage, ListNetworksRequest, ListNetworksResponse,
-    ListPullsRequest, ListPullsResponse, MetricsRequest, MetricsResponse, PullImageRequest,
-    RemoveNetworkRequest, RemoveNetworkResponse, StatusRequest, StatusResponse,
-    VerifyImagesRequest, VerifyImagesResponse, admin_server::Admin,
+    ImportImagesResponse, ImportedImage, InspectPodRequest, InspectPodResponse,
+    ListNetworksRequest, ListNetworksResponse, ListPullsRequest, ListPullsResponse, MetricsRequest,
+    MetricsResponse, PullImageRequest, RemoveNetworkRequest, RemoveNetworkResponse, StatusRequest,
+    StatusResponse, VerifyImagesRequest, VerifyImagesResponse, admin_server::Admin,
 };
 
 /// Serves administrators.
@@ -145,6 +146,14 @@ impl Admin for Administrator {
         self.pods.network().remove_builtin().await?;
         info!("the built-in network is removed from the host");
         Ok(Response::new(RemoveNetworkResponse {}))
+    }
+
+    async fn inspect_pod(
+        &self,
+        request: Request<InspectPodRequest>,
+    ) -> Result<Response<InspectPodResponse>, Status> {
+        let sandbox = self.pods.sandbox(&request.into_inner().sandbox_id)?;
+        Ok(Response::new(inspect::pod(&self.pods, &sandbox).await?))
     }
 }
 

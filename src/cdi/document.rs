@@ -9,8 +9,11 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{name, yaml};
-use crate::spec::edits::{ContainerEdits, HOOK_NAMES};
+use super::name;
+use crate::{
+    spec::edits::{ContainerEdits, HOOK_NAMES},
+    yaml,
+};
 
 /// The largest file; a node with hundreds of devices has some hundred kilobytes.
 const FILE_LIMIT: u64 = 16 << 20;

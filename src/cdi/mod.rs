@@ -8,7 +8,6 @@ mod document;
 mod error;
 mod host;
 mod name;
-pub mod yaml;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

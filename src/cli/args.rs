@@ -9,6 +9,8 @@ use super::{
     file::File,
     image::args::{Image, Node, Output},
     network::Network,
+    node::args::{Exec, Inspect, Logs, Ps, Top},
+    run::args::{Run, Stop},
 };
 
 /// A Kubernetes CRI runtime with the container runtime inside.
@@ -30,6 +32,20 @@ pub enum Command {
     /// Show or validate the configuration
     #[command(subcommand)]
     Config(Config),
+    /// Run a pod from a manifest of Kubernetes, without a cluster
+    Run(Run),
+    /// End a pod that was run
+    Stop(Stop),
+    /// Show pods and containers as a tree, with what they use
+    Ps(Ps),
+    /// The same, drawn again each second
+    Top(Top),
+    /// Tell all that is known of a pod or a container
+    Inspect(Inspect),
+    /// Print what a container says and has said
+    Logs(Logs),
+    /// Run a command in a container
+    Exec(Exec),
     /// Show how a running daemon is and what it is doing
     Status(Status),
     /// Print the figures of a running daemon for Prometheus
@@ -134,6 +150,21 @@ mod tests {
         let command = Arguments::parse_from(line.split(' ')).command;
         assert!(matches!(command, Command::Status(status)
             if status.output == Output::Json && status.node.listen == Some("unix:///l".into())));
+    }
+
+    #[test]
+    fn commands_for_people_are_those_that_people_know() {
+        let line = "criquet exec -it web/app -- ls -l";
+        let command = Arguments::parse_from(line.split(' ')).command;
+        assert!(matches!(command, Command::Exec(exec)
+            if exec.stdin && exec.terminal && exec.command == ["ls", "-l"]));
+        let line = "criquet logs -f --tail 5 --since 10m app";
+        let command = Arguments::parse_from(line.split(' ')).command;
+        assert!(matches!(command, Command::Logs(logs) if logs.follow && logs.tail == Some(5)));
+        for wrong in ["criquet exec app", "criquet logs", "criquet inspect", "criquet logs -fp app"]
+        {
+            assert!(Arguments::try_parse_from(wrong.split(' ')).is_err(), "{wrong}");
+        }
     }
 
     fn parse_image(line: &str) -> Image {

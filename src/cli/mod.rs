@@ -9,9 +9,14 @@ mod file;
 mod image;
 mod log;
 mod network;
+pub mod node;
 mod output;
+mod paint;
+pub mod run;
 pub mod serve;
 mod status;
+mod text;
+mod time;
 
 use std::{io, process::ExitCode, time::Duration};
 
@@ -42,6 +47,12 @@ pub enum Error {
     /// The image store.
     #[error(transparent)]
     Image(#[from] image::Error),
+    /// Commands for people on a node.
+    #[error(transparent)]
+    Node(#[from] node::NodeError),
+    /// Pods from manifests.
+    #[error(transparent)]
+    Run(#[from] run::RunError),
     /// Networks.
     #[error(transparent)]
     Network(crate::network::Error),
@@ -90,6 +101,13 @@ fn run(command: Command) -> Result<ExitCode, Error> {
             return check::command(&config, arguments.json);
         }
         Command::Config(command) => config::command(command)?,
+        Command::Ps(arguments) => return node::ps(&arguments),
+        Command::Top(arguments) => return node::top(&arguments),
+        Command::Inspect(arguments) => return node::inspect(&arguments),
+        Command::Logs(arguments) => return node::logs(&arguments),
+        Command::Exec(arguments) => return node::exec(&arguments),
+        Command::Run(arguments) => return run::run(&arguments),
+        Command::Stop(arguments) => return run::stop(&arguments),
         Command::Status(arguments) => return status::command(&arguments),
         Command::Metrics(node) => status::metrics(&node)?,
         Command::Image(command) => image::command(command)?,

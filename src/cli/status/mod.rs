@@ -1,6 +1,5 @@
 //! `criquet status`: how a running daemon is and what it is doing, for people and for scripts.
 
-mod paint;
 mod text;
 
 use std::{
@@ -17,6 +16,7 @@ use super::{
         args::{Node, Output},
     },
     output::print,
+    paint::Paint,
 };
 use crate::admin::v1::{MetricsRequest, StatusRequest, StatusResponse};
 
@@ -38,7 +38,7 @@ pub(super) fn command(arguments: &Status) -> Result<ExitCode, Error> {
         Err(error) => return Err(error.into()),
     };
     let text = match arguments.output {
-        Output::Table => text::text(&status, paint::Paint::of(io::stdout().is_terminal())),
+        Output::Table => text::text(&status, Paint::of(io::stdout().is_terminal())),
         Output::Json => format!("{:#}\n", serde_json::to_value(&status).unwrap_or_default()),
     };
     print(&text)?;

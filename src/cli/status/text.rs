@@ -2,14 +2,15 @@
 
 use std::fmt::Write;
 
-use super::{is_well, paint::Paint};
+use super::is_well;
 use crate::{
     admin::v1::{Condition, Count, Operation, Pull, StatusResponse},
-    cli::image::{self, size},
+    cli::{
+        image::{self, size},
+        paint::Paint,
+        text::{WIDTH, cut, duration, short, wrapped},
+    },
 };
-
-/// The width of lines, but for messages that are one word.
-const WIDTH: usize = 80;
 
 /// Where the values of facts begin.
 const INDENT: usize = 14;
@@ -21,9 +22,6 @@ const AGE: usize = 6;
 
 /// The name of an image that is pulled.
 const IMAGE: usize = 36;
-
-/// Hex digits of an id.
-const SHORT_ID: usize = 12;
 
 pub(super) fn text(status: &StatusResponse, paint: Paint) -> String {
     let is_well = is_well(status);
@@ -63,25 +61,6 @@ fn facts(text: &mut String, status: &StatusResponse, paint: Paint) {
 
 fn fact(text: &mut String, name: &str, value: &str) {
     wrapped(text, &format!("  {name:width$}", width = INDENT - 2), INDENT, value);
-}
-
-/// Words behind a beginning, the further lines below the first.
-fn wrapped(text: &mut String, beginning: &str, indent: usize, words: &str) {
-    let (mut line, mut is_empty) = (beginning.to_owned(), true);
-    for word in words.split_whitespace() {
-        if !is_empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
-            text.push_str(&line);
-            text.push('\n');
-            (line, is_empty) = (" ".repeat(indent), true);
-        }
-        if !is_empty {
-            line.push(' ');
-        }
-        line.push_str(word);
-        is_empty = false;
-    }
-    text.push_str(line.trim_end());
-    text.push('\n');
 }
 
 fn readiness(condition: &Condition, paint: Paint) -> String {
@@ -147,38 +126,6 @@ fn pulls(text: &mut String, pulls: &[Pull]) {
     for line in image::pulls_table(&pulls).lines() {
         let _ = writeln!(text, "  {line}");
     }
-}
-
-/// Ids are known by their beginnings; names are not.
-fn short(id: &str) -> &str {
-    let is_id = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_id { &id[..SHORT_ID] } else { id }
-}
-
-/// At most so many characters; the end of a name tells more than its beginning.
-fn cut(text: &str, width: usize) -> String {
-    let count = text.chars().count();
-    if count <= width {
-        return text.to_owned();
-    }
-    let end: String = text.chars().skip(count - width + 1).collect();
-    format!("…{end}")
-}
-
-/// The two largest units.
-fn duration(seconds: u64) -> String {
-    let units = [("d", 86400), ("h", 3600), ("m", 60), ("s", 1)];
-    let first = units.iter().position(|(_, unit)| seconds >= *unit).unwrap_or(3);
-    let mut rest = seconds;
-    let mut words = String::new();
-    for (name, unit) in units.iter().skip(first).take(2) {
-        let count = rest / unit;
-        rest %= unit;
-        if count > 0 || words.is_empty() {
-            let _ = write!(words, "{count}{name}");
-        }
-    }
-    words
 }
 
 #[cfg(test)]
@@ -253,14 +200,5 @@ mod tests {
             assert!(line.chars().count() <= WIDTH, "{line}");
         }
         assert!(text(&status, Paint::Coloured).contains("\x1b[31mis not well\x1b[0m"));
-    }
-
-    #[test]
-    fn durations_have_two_units() {
-        for (seconds, text) in
-            [(0, "0s"), (59, "59s"), (60, "1m"), (3_661, "1h1m"), (86_400, "1d"), (90_000, "1d1h")]
-        {
-            assert_eq!(duration(seconds), text);
-        }
     }
 }

@@ -13,13 +13,13 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxThrottleDeviceBuilder, LinuxWeightDev
 use serde::Deserialize;
 
 use crate::{
-    cdi::yaml,
     pod::error::Error,
     quantity,
     spec::{
         self,
         config::{ContainerConfig, Map},
     },
+    yaml,
 };
 
 /// How a pod names classes for all its containers, and with a container's name for that one.

@@ -1,4 +1,4 @@
-//! YAML as far as it says what JSON can say: one document, names as keys, no references.
+//! YAML as far as it says what JSON can say: names as keys, no references.
 
 use serde_json::{Map, Number, Value};
 use yaml_rust2::{Event, parser::Parser, scanner::TScalarStyle};
@@ -12,22 +12,35 @@ enum Open {
     Map(Map<String, Value>, Option<String>),
 }
 
-/// The value of a text.
+/// The value of a text that is one document.
 ///
 /// # Errors
 /// What is wrong with it, in words.
 pub fn value(text: &str) -> Result<Value, String> {
+    let mut documents = documents(text)?;
+    match documents.len() {
+        0 => Err("it is empty".to_owned()),
+        1 => Ok(documents.remove(0)),
+        _ => Err("there is a second document".to_owned()),
+    }
+}
+
+/// The values of all documents of a text.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn documents(text: &str) -> Result<Vec<Value>, String> {
     let mut parser = Parser::new_from_str(text);
     let mut open: Vec<Open> = Vec::new();
-    let mut whole = None;
+    let mut whole = Vec::new();
     loop {
         let (event, mark) = parser.next_token().map_err(|error| error.to_string())?;
         let wrong = |reason: &str| format!("line {}: {reason}", mark.line());
         let closed = match event {
-            Event::StreamEnd => return whole.ok_or_else(|| "it is empty".to_owned()),
-            Event::Nothing | Event::StreamStart | Event::DocumentEnd => continue,
-            Event::DocumentStart if whole.is_none() => continue,
-            Event::DocumentStart => return Err(wrong("there is a second document")),
+            Event::StreamEnd => return Ok(whole),
+            Event::Nothing | Event::StreamStart | Event::DocumentStart | Event::DocumentEnd => {
+                continue;
+            }
             Event::Alias(_) => return Err(wrong("references are not understood")),
             Event::SequenceStart(..) | Event::MappingStart(..) if open.len() == DEPTH => {
                 return Err(wrong("it is too deep"));
@@ -60,7 +73,7 @@ pub fn value(text: &str) -> Result<Value, String> {
             }
         };
         match open.last_mut() {
-            None => whole = Some(closed),
+            None => whole.push(closed),
             Some(Open::List(list)) => list.push(closed),
             Some(Open::Map(map, key)) => match key.take() {
                 Some(key) => drop(map.insert(key, closed)),
@@ -99,7 +112,7 @@ fn plain(text: String) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::value;
+    use super::{documents, value};
     use serde_json::json;
 
     #[test]
@@ -111,6 +124,13 @@ mod tests {
             "i": ["x", { "y": "z" }], "j": "two\nlines\n", "k": "08",
         });
         assert_eq!(value(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn several_documents() {
+        assert_eq!(documents("a: 1\n---\n[2]\n").unwrap(), [json!({ "a": 1 }), json!([2])]);
+        assert!(documents("# nothing\n").unwrap().is_empty());
+        assert!(documents("a: 1\n---\na: [").is_err());
     }
 
     #[test]

@@ -1,0 +1,137 @@
+//! What probes ask, and what is done at the start and the end of a container.
+
+use std::time::Duration;
+
+use tokio::{net::TcpStream, time::timeout};
+use tonic::{client::Grpc, codegen::http::uri::PathAndQuery, transport::Endpoint};
+
+use crate::{
+    cli::node::Pods,
+    cri::v1::ExecSyncRequest,
+    play::{Action, Http},
+};
+
+/// The most of what a command prints that is told where it fails.
+const SHOWN: usize = 200;
+
+/// Does it, within a time.
+///
+/// # Errors
+/// Why it is not well, in words.
+pub(super) async fn ask(
+    action: &Action,
+    limit: Duration,
+    pods: &Pods,
+    container: &str,
+    address: &str,
+) -> Result<(), String> {
+    let asked = async {
+        match action {
+            Action::Exec(command) => exec(pods.clone(), container, command, limit).await,
+            Action::Http(request) => http(request, address).await,
+            Action::Tcp { host, port } => {
+                let host = host.as_deref().unwrap_or(address);
+                let connected = TcpStream::connect((host, *port)).await;
+                connected.map(drop).map_err(|error| format!("{host} port {port}: {error}"))
+            }
+            Action::Grpc { port, service } => grpc(*port, service, address).await,
+            Action::Sleep(time) => {
+                tokio::time::sleep(*time).await;
+                Ok(())
+            }
+        }
+    };
+    // A command has the daemon's own limit, which tells more.
+    match timeout(limit + Duration::from_millis(500), asked).await {
+        Ok(answer) => answer,
+        Err(_) => Err(format!("no answer within {} s", limit.as_secs())),
+    }
+}
+
+async fn exec(
+    mut pods: Pods,
+    container: &str,
+    command: &[String],
+    limit: Duration,
+) -> Result<(), String> {
+    let request = ExecSyncRequest {
+        container_id: container.to_owned(),
+        cmd: command.to_vec(),
+        timeout: i64::try_from(limit.as_secs().max(1)).unwrap_or(i64::MAX),
+    };
+    let answer = pods.exec_sync(request).await.map_err(|status| status.message().to_owned())?;
+    let answer = answer.into_inner();
+    if answer.exit_code == 0 {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&[answer.stdout, answer.stderr].concat()).into_owned();
+    let said: String = said.trim().chars().take(SHOWN).collect();
+    let command = command.first().map(String::as_str).unwrap_or_default();
+    Err(format!("{command} ended with {}: {said}", answer.exit_code)
+        .trim_end_matches(": ")
+        .to_owned())
+}
+
+/// Every answer from 200 to 399 is a good one.
+async fn http(request: &Http, address: &str) -> Result<(), String> {
+    let scheme = if request.is_tls { "https" } else { "http" };
+    let host = request.host.as_deref().unwrap_or(address);
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let url = format!("{scheme}://{host}:{}{}", request.port, request.path);
+    let failed = |error: reqwest::Error| format!("{url}: {}", crate::kind::chain(&error));
+    // Only the first counts; it is needed for plain HTTP as well.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let client = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .user_agent(concat!("kube-probe/criquet-", env!("CARGO_PKG_VERSION")))
+        .tls_danger_accept_invalid_certs(true)
+        .build()
+        .map_err(failed)?;
+    let mut get = client.get(&url);
+    for (name, value) in &request.headers {
+        get = get.header(name, value);
+    }
+    let status = get.send().await.map_err(failed)?.status();
+    if status.is_success() || status.is_redirection() {
+        Ok(())
+    } else {
+        Err(format!("{url}: {status}"))
+    }
+}
+
+/// `HealthCheckRequest` of `grpc.health.v1`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct HealthRequest {
+    #[prost(string, tag = "1")]
+    service: String,
+}
+
+/// `HealthCheckResponse`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct HealthResponse {
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
+
+/// `SERVING` of its states.
+const SERVING: i32 = 1;
+
+async fn grpc(port: u16, service: &str, address: &str) -> Result<(), String> {
+    let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+    let place = format!("{host}:{port}");
+    let endpoint = Endpoint::from_shared(format!("http://{place}"));
+    let channel = endpoint.map_err(|error| error.to_string())?.connect().await;
+    let channel = channel.map_err(|error| format!("{place}: {}", crate::kind::chain(&error)))?;
+    let mut client = Grpc::new(channel);
+    client.ready().await.map_err(|error| format!("{place}: {error}"))?;
+    let path = PathAndQuery::from_static("/grpc.health.v1.Health/Check");
+    let codec = tonic_prost::ProstCodec::<HealthRequest, HealthResponse>::default();
+    let request = tonic::Request::new(HealthRequest { service: service.to_owned() });
+    let answer = client.unary(request, path, codec).await;
+    match answer.map(|answer| answer.into_inner().status) {
+        Ok(SERVING) => Ok(()),
+        Ok(other) => Err(format!("{place}: it does not serve (state {other})")),
+        Err(status) => Err(format!("{place}: {}", status.message())),
+    }
+}
