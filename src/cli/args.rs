@@ -9,6 +9,7 @@ use super::{
     file::File,
     image::args::{Image, Node, Output},
     network::Network,
+    reset::Reset,
 };
 
 /// A Kubernetes CRI runtime with the container runtime inside.
@@ -40,6 +41,8 @@ pub enum Command {
     /// Look at networks, and remove the built-in one
     #[command(subcommand)]
     Network(Network),
+    /// End all pods and remove the built-in network, for a node that Criquet leaves
+    Reset(Reset),
 }
 
 /// `criquet serve`.

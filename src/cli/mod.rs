@@ -10,6 +10,7 @@ mod image;
 mod log;
 mod network;
 mod output;
+pub mod reset;
 pub mod serve;
 mod status;
 
@@ -45,6 +46,9 @@ pub enum Error {
     /// Networks.
     #[error(transparent)]
     Network(crate::network::Error),
+    /// The end of all pods.
+    #[error(transparent)]
+    Reset(#[from] reset::Error),
     /// Standard output.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
@@ -94,6 +98,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Metrics(node) => status::metrics(&node)?,
         Command::Image(command) => image::command(command)?,
         Command::Network(command) => network::command(command)?,
+        Command::Reset(arguments) => return reset::command(&arguments),
     }
     Ok(ExitCode::SUCCESS)
 }
