@@ -36,6 +36,16 @@ async fn a_reset_names_pods_and_ends_them() {
     assert!(error.contains("systemctl stop criquet"), "{error}");
     assert_eq!(node.monitors().len(), 2);
 
+    // As another runtime would be told, which keeps serving.
+    let third = node.pod("three").await;
+    node.launch(&third, requests::script("three", "sleep 100")).await;
+    node.stop_pod(&third).await.unwrap();
+    let endpoint = format!("unix://{}", node.path("criquet.sock").display());
+    let named = reset(&node, &["--endpoint", &endpoint]);
+    let output = text(&named.stdout);
+    assert!(!named.status.success() && output.contains("would end tests/three"), "{output}");
+    node.remove_pod(&third).await.unwrap();
+
     node.kill_daemon();
     let named = reset(&node, &[]);
     let output = text(&named.stdout);

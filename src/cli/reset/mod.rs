@@ -38,6 +38,9 @@ pub struct Reset {
     /// How long programs have to end by themselves
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub grace: u32,
+    /// End the pods of another runtime, which serves at that socket
+    #[arg(long, value_name = "unix://PATH")]
+    pub endpoint: Option<String>,
     /// The configuration.
     #[command(flatten)]
     pub file: File,
@@ -57,6 +60,10 @@ pub(super) fn command(arguments: &Reset) -> Result<ExitCode, CommandError> {
         ..Overrides::default()
     };
     let mut config = Config::load_with(arguments.file.config.as_deref(), &overrides)?;
+    if let Some(endpoint) = &arguments.endpoint {
+        config.listen.clone_from(endpoint);
+        return Ok(code(work(&Client::new(&config)?, arguments)?));
+    }
     if !config.root.join("state.db").exists() && is_empty(&config.state.join("pods")) {
         print("there are no pods\n")?;
         return Ok(ExitCode::SUCCESS);
@@ -71,7 +78,11 @@ pub(super) fn command(arguments: &Reset) -> Result<ExitCode, CommandError> {
         network::remove_alone(&config)?;
         print("the built-in network is removed\n")?;
     }
-    Ok(if remaining == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(code(remaining))
+}
+
+fn code(remaining: usize) -> ExitCode {
+    if remaining == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn is_empty(directory: &std::path::Path) -> bool {
