@@ -1,5 +1,8 @@
-//! Manual pages and completions, which `criquet-pages` writes for packages.
+//! Manual pages and completions, which `criquet-pages` writes for packages, and the pages that
+//! name keys of the configuration.
 
+#[path = "../examples/pages/configuration.rs"]
+mod configuration;
 #[path = "../examples/pages/pages.rs"]
 mod pages;
 
@@ -55,4 +58,51 @@ fn shells_complete_every_command() {
             assert!(text.contains(name), "{file} does not know {name}");
         }
     }
+}
+
+fn doc(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// All keys of the configuration, as in `network.bridge`.
+fn keys() -> Vec<String> {
+    let mut table = String::new();
+    let mut keys = Vec::new();
+    for line in criquet::cli::config::SAMPLE.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            table = format!("{}.", name.trim_end_matches(']'));
+        }
+        keys.extend(configuration::setting(line).map(|(key, _)| format!("{table}{key}")));
+    }
+    keys
+}
+
+#[test]
+fn the_page_of_the_configuration_is_that_of_the_sample() {
+    let page = configuration::page();
+    assert!(keys().len() > 50 && page.contains("### `root`\n\nDefault: `\"/var/lib/criquet\"`"));
+    assert!(
+        doc("configuration.md") == page,
+        "docs/configuration.md is stale: cargo run --features pages --bin criquet-pages -- \
+         --configuration docs/configuration.md"
+    );
+}
+
+#[test]
+fn the_page_about_moving_names_every_key_and_no_other() {
+    let page = doc("migrate.md");
+    let keys = keys();
+    let missing: Vec<_> = keys.iter().filter(|key| !page.contains(&format!("`{key}`"))).collect();
+    assert!(missing.is_empty(), "docs/migrate.md does not tell of {missing:?}");
+    // The last column but one of a table with three names ours.
+    let mut named = 0;
+    for line in page.lines().filter(|line| line.starts_with("| `")) {
+        let ours = line.split('|').nth(2).unwrap_or_default();
+        for name in ours.split('`').skip(1).step_by(2).filter(|name| !name.contains([' ', '/'])) {
+            named += 1;
+            assert!(keys.iter().any(|key| key == name), "no key is called {name}: {line}");
+        }
+    }
+    assert!(named > 30, "{named}");
 }
