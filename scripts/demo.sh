@@ -5,7 +5,7 @@
 . "$(dirname "$0")/lib.sh"
 need_root
 for program in cargo cc python3; do
-    command -v "$program" > /dev/null || die "there is no $program; see README.md, Install"
+    command -v "$program" > /dev/null || die "there is no $program; see docs/install.md"
 done
 NAME=criquet-demo-$$
 WORK=$(mktemp -d /var/tmp/criquet-demo.XXXXXX)
