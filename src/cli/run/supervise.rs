@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     cli::image::Client,
-    cri::v1::{PodSandboxStatusRequest, RunPodSandboxRequest},
+    cri::v1::{PodSandboxStatusRequest, RunPodSandboxRequest, UpdatePodSandboxResourcesRequest},
     play::{Facts, Manifest, Plan, hosts},
     sys::process::Identity,
 };
@@ -98,6 +98,7 @@ async fn go(
     let made = client.pods().run_pod_sandbox(request).await;
     let id = made.map_err(Error::daemon("run the pod"))?.into_inner().pod_sandbox_id;
     *sandbox = Some(id.clone());
+    limit(client, &id, &plan).await?;
     let own = addresses(client, &id).await?;
     let address = own.first().cloned();
     // A pod with the host's network has its addresses.
@@ -151,6 +152,18 @@ fn mark(plan: &mut Plan, facts: &Facts) {
     let annotations = &mut plan.sandbox.annotations;
     annotations.insert(SUPERVISOR.to_owned(), format!("{pid}:{started}"));
     annotations.insert(DIRECTORY.to_owned(), facts.directory.display().to_string());
+}
+
+/// What the pod as a whole may use: the runtime leaves that to kubelets, but for those that ask.
+async fn limit(client: &Client, sandbox: &str, plan: &Plan) -> Result<(), Error> {
+    let linux = plan.sandbox.linux.clone().unwrap_or_default();
+    let request = UpdatePodSandboxResourcesRequest {
+        pod_sandbox_id: sandbox.to_owned(),
+        overhead: None,
+        resources: linux.resources,
+    };
+    let limited = client.pods().update_pod_sandbox_resources(request).await;
+    limited.map(drop).map_err(Error::daemon("limit the pod"))
 }
 
 async fn addresses(client: &Client, sandbox: &str) -> Result<Vec<String>, Error> {
