@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             .emit_rerun_if_changed(false)
             .extern_path(".runtime.v1.Container", "crate::cri::ContainerItem")
             .extern_path(".runtime.v1.PodSandbox", "crate::cri::PodSandboxItem")
-            .extern_path(".runtime.v1.Metric", "crate::cri::Metric")
+            .extern_path(".runtime.v1.PodSandboxMetrics", "crate::cri::PodSandboxMetrics")
             .extern_path(".runtime.v1.ContainerAttributes", "crate::cri::ContainerAttributes")
             .extern_path(".runtime.v1.PodSandboxAttributes", "crate::cri::PodSandboxAttributes")
             .compile_fds(cri)?;

@@ -10,7 +10,9 @@
 #   SOURCE_CHECK=false    the built-in one does not check what pods send
 #   RESTART=1    also kills the daemon over 500 pods and starts it again
 #   CRIQUET, MONITOR, BENCH    programs that are used as they are, and not built
+#   --scale 1000    measures calls with ever more pods, and draws the curves
 #   JSON=FILE    where the figures go (target/bench.json)
+#   PLOT=FILE    where the curves go (target/bench.svg)
 
 . "$(dirname "$0")/lib.sh"
 need_root
@@ -155,7 +157,8 @@ start_registry "$WORK/registry"
 python3 scripts/make-image.py "http://$REGISTRY" bench/busybox:1 --busybox "$BUSYBOX"
 
 ARGUMENTS=(--endpoint "unix://$WORK/criquet.sock" --image "$REGISTRY/bench/busybox:1"
-    --cgroup-parent "/$NAME" --floor-program "$BUSYBOX" --json "${JSON:-$TARGET/bench.json}")
+    --cgroup-parent "/$NAME" --floor-program "$BUSYBOX" --json "${JSON:-$TARGET/bench.json}"
+    --plot "${PLOT:-$TARGET/bench.svg}")
 if [ -n "${PULL:-}" ]; then
     for how in gzip zstd; do
         [ "$how" = gzip ] || command -v zstd > /dev/null || continue

@@ -9,7 +9,7 @@ use std::{
 };
 
 use common::{Node, answered, hang::Hanging, requests};
-use criquet::cri::{Metric, PlainMetric, v1};
+use criquet::cri::{PlainPodSandboxMetrics, v1};
 use tokio_stream::StreamExt;
 
 const MEBIBYTE: u64 = 1 << 20;
@@ -22,27 +22,23 @@ async fn table(node: &mut Node) -> Table {
     answer.descriptors.into_iter().map(|d| (d.name, d.label_keys)).collect()
 }
 
-async fn metrics(node: &mut Node) -> Vec<v1::PodSandboxMetrics> {
+async fn metrics(node: &mut Node) -> Vec<PlainPodSandboxMetrics> {
     let request = v1::ListPodSandboxMetricsRequest {};
-    node.runtime.list_pod_sandbox_metrics(request).await.unwrap().into_inner().pod_metrics
-}
-
-fn plain(metrics: &[Metric]) -> Vec<PlainMetric> {
-    metrics.iter().map(|metric| metric.plain().unwrap()).collect()
+    let answer = node.runtime.list_pod_sandbox_metrics(request).await.unwrap().into_inner();
+    answer.pod_metrics.iter().map(|metrics| metrics.plain().unwrap()).collect()
 }
 
 /// The labels of a metric by their keys; there is a value for each.
-fn labels<'a>(table: &'a Table, metric: &'a PlainMetric) -> BTreeMap<&'a str, &'a str> {
+fn labels<'a>(table: &'a Table, metric: &'a v1::Metric) -> BTreeMap<&'a str, &'a str> {
     let keys = &table[&metric.name];
     assert_eq!(keys.len(), metric.label_values.len(), "{metric:?}");
     keys.iter().map(String::as_str).zip(metric.label_values.iter().map(String::as_str)).collect()
 }
 
 /// The value of the metrics of a name, all together.
-fn value(metrics: &[Metric], name: &str) -> Option<u64> {
-    let metrics = plain(metrics).into_iter();
-    let of_name = metrics.filter(|metric| metric.name == name);
-    of_name.map(|metric| metric.value.unwrap().value).reduce(|one, other| one + other)
+fn value(metrics: &[v1::Metric], name: &str) -> Option<u64> {
+    let of_name = metrics.iter().filter(|metric| metric.name == name);
+    of_name.map(|metric| metric.value.as_ref().unwrap().value).reduce(|one, other| one + other)
 }
 
 /// A file of a cgroup, wherever version 1 or version 2 has it.
@@ -77,7 +73,7 @@ async fn a_new_container_has_all_its_metrics_in_the_first_answer() {
     assert_eq!(of_pod.pod_sandbox_id, pod);
     let [of_container] = of_pod.container_metrics.as_slice() else { panic!("{of_pod:?}") };
     assert_eq!(of_container.container_id, container);
-    let (own, of_pod) = (&plain(&of_container.metrics), &plain(&of_pod.metrics));
+    let (own, of_pod) = (&of_container.metrics, &of_pod.metrics);
 
     // All but what a kernel may not give.
     let told: BTreeSet<&str> =
@@ -151,8 +147,8 @@ async fn lists_and_streams_tell_each_metric_once_and_of_ready_pods_alone() {
     let request = v1::StreamPodSandboxMetricsRequest {};
     let stream = node.runtime.stream_pod_sandbox_metrics(request).await.unwrap().into_inner();
     let messages: Vec<_> = stream.collect().await;
-    let streamed: Vec<v1::PodSandboxMetrics> =
-        messages.into_iter().flat_map(|message| message.unwrap().pod_sandbox_metrics).collect();
+    let streamed = messages.into_iter().flat_map(|message| message.unwrap().pod_sandbox_metrics);
+    let streamed: Vec<_> = streamed.map(|metrics| metrics.plain().unwrap()).collect();
     for answer in [&list, &streamed] {
         let ids = answer.iter().map(|metrics| metrics.pod_sandbox_id.clone());
         assert_eq!(ids.collect::<BTreeSet<_>>(), ready);
@@ -162,7 +158,6 @@ async fn lists_and_streams_tell_each_metric_once_and_of_ready_pods_alone() {
             assert_eq!(pod.container_metrics.len(), 1, "those that run");
             let of_containers = pod.container_metrics.iter().flat_map(|c| &c.metrics);
             for metric in pod.metrics.iter().chain(of_containers) {
-                let metric = metric.plain().unwrap();
                 let key = (metric.name.clone(), metric.label_values.clone());
                 assert!(
                     seen.insert(key),
@@ -170,7 +165,7 @@ async fn lists_and_streams_tell_each_metric_once_and_of_ready_pods_alone() {
                 );
             }
         }
-        let has_cgroup = |pod: &&v1::PodSandboxMetrics| {
+        let has_cgroup = |pod: &&PlainPodSandboxMetrics| {
             value(&pod.metrics, "container_cpu_usage_seconds_total").is_some()
         };
         assert_eq!(answer.iter().filter(has_cgroup).count(), 1, "the cgroup is told of once");
@@ -192,8 +187,7 @@ async fn counters_go_on_over_a_restart_of_the_daemon() {
         let all = all.flat_map(|pod| {
             pod.container_metrics.into_iter().flat_map(|c| c.metrics).chain(pod.metrics)
         });
-        all.map(|metric| metric.plain().unwrap())
-            .filter(|metric| metric.metric_type() == v1::MetricType::Counter)
+        all.filter(|metric| metric.metric_type() == v1::MetricType::Counter)
             .map(|metric| ((metric.name, metric.label_values), metric.value.unwrap().value))
             .collect()
     };

@@ -40,6 +40,12 @@ pub struct Args {
     /// Measure the network of pods and nothing else, with so many pods that run at the end.
     #[arg(long, default_value_t = 0)]
     pub network: usize,
+    /// Measure how calls depend on the number of pods that run, and nothing else: up to so many.
+    #[arg(long, default_value_t = 0)]
+    pub scale: usize,
+    /// Where the curves of that are drawn, as SVG.
+    #[arg(long)]
+    pub plot: Option<PathBuf>,
     /// A shell command that executes the first runtime's daemon (`exec`); with it the daemon is
     /// killed and started again, and the time until it answers is taken.
     #[arg(long)]

@@ -9,6 +9,9 @@ use criquet::cri::v1::{
 };
 use tonic::transport::{Channel, Endpoint};
 
+/// The longest answer, in bytes, as the kubelet has it.
+pub const LIMIT: usize = 16 << 20;
+
 /// Both services of a runtime; clones share the connection.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -16,6 +19,8 @@ pub struct Client {
     pub runtime: RuntimeServiceClient<Channel>,
     /// Images.
     pub images: ImageServiceClient<Channel>,
+    /// The connection of both.
+    pub channel: Channel,
     /// The socket.
     pub socket: PathBuf,
 }
@@ -26,10 +31,10 @@ impl Client {
         let socket =
             endpoint.strip_prefix("unix://").context("an endpoint has the form unix:///path")?;
         let channel = Endpoint::try_from(endpoint.to_owned())?.connect().await?;
-        let limit = 16 << 20;
         Ok(Self {
-            runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(limit),
-            images: ImageServiceClient::new(channel).max_decoding_message_size(limit),
+            runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(LIMIT),
+            images: ImageServiceClient::new(channel.clone()).max_decoding_message_size(LIMIT),
+            channel,
             socket: socket.into(),
         })
     }

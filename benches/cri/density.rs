@@ -56,13 +56,12 @@ pub async fn measure(args: &Args, lab: &Lab, figures: &mut Figures) -> anyhow::R
 }
 
 async fn lists(lab: &Lab, count: usize, figures: &mut Figures) -> anyhow::Result<()> {
-    let mut runtime = lab.client.runtime.clone();
     let (mut sandboxes, mut containers) = (Vec::new(), Vec::new());
     for _ in 0..LISTS {
         let request = ListPodSandboxRequest::default();
-        timed(&mut sandboxes, runtime.list_pod_sandbox(request)).await?;
+        timed(&mut sandboxes, lab.client.answer("ListPodSandbox", &request)).await?;
         let request = ListContainersRequest::default();
-        timed(&mut containers, runtime.list_containers(request)).await?;
+        timed(&mut containers, lab.client.answer("ListContainers", &request)).await?;
     }
     figures.times(format!("ListPodSandbox, {count} pods"), &sandboxes, None);
     figures.times(format!("ListContainers, {count} pods"), &containers, None);
@@ -83,18 +82,18 @@ async fn statistics(
     let of = format!("{} pods of two containers", pods.len());
     tokio::time::sleep(SETTLE).await;
     idle(args, lab, &of, figures).await?;
-    let mut runtime = lab.client.runtime.clone();
+    let client = &lab.client;
     let (mut containers, mut sandboxes, mut metrics) = (Vec::new(), Vec::new(), Vec::new());
     let before = lab.usage.cpu()?;
     for _ in 0..STATISTICS {
         let request = ListContainerStatsRequest::default();
         // Not every runtime has them.
-        if timed(&mut containers, runtime.list_container_stats(request)).await.is_err() {
+        if timed(&mut containers, client.answer("ListContainerStats", &request)).await.is_err() {
             return Ok(());
         }
         tokio::time::sleep(BETWEEN).await;
         let request = ListPodSandboxStatsRequest::default();
-        timed(&mut sandboxes, runtime.list_pod_sandbox_stats(request)).await?;
+        timed(&mut sandboxes, client.answer("ListPodSandboxStats", &request)).await?;
         tokio::time::sleep(BETWEEN).await;
     }
     let cpu = lab.usage.cpu()?.saturating_sub(before);
@@ -104,14 +103,18 @@ async fn statistics(
     figures.value(format!("CPU time per list of statistics, {of}"), "ms", each, None);
     let memory = lab.usage.memory()?;
     figures.value(format!("memory of the daemon, {of}"), "KiB", memory.daemon as f64, None);
+    let mut size = 0;
     for _ in 0..STATISTICS {
         let request = ListPodSandboxMetricsRequest {};
-        match timed(&mut metrics, runtime.list_pod_sandbox_metrics(request)).await {
-            Ok(_) => tokio::time::sleep(BETWEEN).await,
+        match timed(&mut metrics, client.answer("ListPodSandboxMetrics", &request)).await {
+            Ok(answer) => size = answer.len(),
             Err(_) => return Ok(()),
         }
+        tokio::time::sleep(BETWEEN).await;
     }
     figures.times(format!("ListPodSandboxMetrics, {of}"), &metrics, None);
+    let size = size as f64 / 1024.0;
+    figures.value(format!("answer of ListPodSandboxMetrics, {of}"), "KiB", size, None);
     Ok(())
 }
 

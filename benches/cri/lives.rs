@@ -63,7 +63,7 @@ fn add(figures: &mut Figures, kind: &str, times: &Times) {
 }
 
 /// The time of all steps together, pod by pod.
-fn sums(steps: &[&Vec<Duration>]) -> Vec<Duration> {
+pub fn sums(steps: &[&Vec<Duration>]) -> Vec<Duration> {
     let pods = steps.iter().map(|step| step.len()).min().unwrap_or(0);
     (0..pods).map(|pod| steps.iter().map(|step| step[pod]).sum()).collect()
 }

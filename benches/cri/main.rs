@@ -14,10 +14,13 @@ mod lives;
 mod logs;
 mod measure;
 mod network;
+mod plot;
 mod pods;
 mod pulls;
+mod raw;
 mod report;
 mod restart;
+mod scale;
 mod streams;
 mod usage;
 #[path = "../../tests/common/streams/mod.rs"]
@@ -56,6 +59,8 @@ const METHOD: &[&str] = &[
     "The network's share of a call is the median of its time in pods with a network of their own \
      less that in pods with the host's, which lack a network namespace and its mount as well; pods \
      of all kinds are made in turn and have no containers.",
+    "Answers of lists are taken as they come: what it costs to take them apart is the client's \
+     affair.",
     "After SIGKILL the daemon is started again by a shell; the time is that from the start of the \
      shell to the first answered ListPodSandbox of a new connection, and to the first list that \
      tells of a container which was killed while no daemon was there.",
@@ -97,6 +102,9 @@ async fn bench(args: &Args) -> anyhow::Result<()> {
         all.push(runtime(args, endpoint).await.with_context(|| format!("measuring {endpoint}"))?);
     }
     report::print(floor.as_ref(), &all);
+    if let Some(path) = &args.plot {
+        plot::write(path, &all)?;
+    }
     if let Some(path) = &args.json {
         report::write(path, args, floor.as_ref(), &all)?;
     }
@@ -130,6 +138,10 @@ async fn figures(args: &Args, lab: &Lab) -> anyhow::Result<Figures> {
         return Ok(figures);
     }
     lab.client.ensure_image(&args.image).await?;
+    if args.scale > 0 {
+        scale::measure(args, lab, &mut figures).await?;
+        return Ok(figures);
+    }
     for network in [pods::Network::Pod, pods::Network::Host] {
         lives::measure(args, lab, network, &mut figures).await?;
     }

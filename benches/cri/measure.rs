@@ -32,6 +32,17 @@ pub struct Figure {
     pub floor: Option<Floor>,
 }
 
+/// A figure as it depends on the number of pods that run.
+#[derive(Debug, Clone)]
+pub struct Curve {
+    /// What was measured.
+    pub name: String,
+    /// In what.
+    pub unit: &'static str,
+    /// Pods, and the value with so many.
+    pub points: Vec<(usize, f64)>,
+}
+
 /// All figures of one runtime, in the order they were taken.
 #[derive(Debug)]
 pub struct Figures {
@@ -39,12 +50,14 @@ pub struct Figures {
     pub runtime: String,
     /// The figures.
     pub list: Vec<Figure>,
+    /// Those that were taken with ever more pods.
+    pub curves: Vec<Curve>,
 }
 
 impl Figures {
     /// None yet.
     pub fn new(runtime: String) -> Self {
-        Self { runtime, list: Vec::new() }
+        Self { runtime, list: Vec::new(), curves: Vec::new() }
     }
 
     /// Adds times, shown in milliseconds.
@@ -55,6 +68,18 @@ impl Figures {
         };
         let samples = values.len();
         self.list.push(Figure { name: name.into(), unit: "ms", p50, p95, samples, floor });
+    }
+
+    /// Adds a value with so many pods.
+    pub fn point(&mut self, name: &str, unit: &'static str, pods: usize, value: f64) {
+        self.value(format!("{name}, {pods} pods"), unit, value, None);
+        match self.curves.iter_mut().find(|curve| curve.name == name) {
+            Some(curve) => curve.points.push((pods, value)),
+            None => {
+                let points = vec![(pods, value)];
+                self.curves.push(Curve { name: name.to_owned(), unit, points });
+            }
+        }
     }
 
     /// Adds a single value.

@@ -278,6 +278,11 @@ impl Lab {
         pods.iter().map(|pod| Ok(pod.plain()?.id)).collect()
     }
 
+    /// One of those that run.
+    pub async fn first_sandbox(&self) -> anyhow::Result<String> {
+        self.sandboxes().await?.pop().context("no pod runs")
+    }
+
     fn labels(&self) -> HashMap<String, String> {
         HashMap::from([(LABEL.to_owned(), self.run.clone())])
     }

@@ -9,7 +9,7 @@ use crate::{
     METHOD,
     args::Args,
     floor,
-    measure::{Figure, Figures, Floor, percentile},
+    measure::{Curve, Figure, Figures, Floor, percentile},
 };
 
 /// Prints a table with one line per figure.
@@ -144,8 +144,10 @@ fn runtime(figures: &Figures, floor: Option<&floor::Figures>) -> Value {
             "to_floor": ratio(figure, floor),
         })
     };
+    let curve = |curve: &Curve| json!({ "name": curve.name, "unit": curve.unit, "pods_and_values": curve.points });
     json!({
         "runtime": figures.runtime,
+        "curves": figures.curves.iter().map(curve).collect::<Vec<_>>(),
         "figures": figures.list.iter().map(figure).collect::<Vec<_>>(),
     })
 }

@@ -21,7 +21,7 @@ pub use deadline::DeadlineLayer;
 pub use encoded::Encoded;
 pub use image::ImageServer;
 pub use items::{ContainerItem, PlainContainerItem, PlainPodSandboxItem, PodSandboxItem};
-pub use metrics::{Metric, PlainMetric};
+pub use metrics::{PlainPodSandboxMetrics, PodSandboxMetrics};
 pub use runtime::RuntimeServer;
 
 /// The wire types and services, generated from `proto/runtime/v1/api.proto`.

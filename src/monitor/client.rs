@@ -128,9 +128,17 @@ impl Monitor {
         self.call(Call::Prepare(prepare), &[]).await.map(drop)
     }
 
-    /// Makes the namespaces of the pod.
-    pub async fn set_up(&self, setup: v1::Setup) -> Result<(), Error> {
-        self.call(Call::Setup(setup), &[]).await.map(drop)
+    /// Makes the namespaces of the pod. The mount namespaces of its containers begin with the
+    /// template; without one with the host's.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn set_up(
+        &self,
+        setup: v1::Setup,
+        template: Option<BorrowedFd<'_>>,
+    ) -> Result<(), Error> {
+        self.call(Call::Setup(setup), template.as_slice()).await.map(drop)
     }
 
     /// What runs and what has ended.

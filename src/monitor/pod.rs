@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -42,6 +42,8 @@ pub(super) struct Pod {
     /// How long a container or an exec may take to its program.
     pub start_limit: Duration,
     users: Option<OwnUsers>,
+    /// The mount namespace that those of containers begin with.
+    template: Option<OwnedFd>,
     traces: Traces,
 }
 
@@ -137,6 +139,7 @@ impl Pod {
         proof: &SingleThreaded,
         setup: &v1::Setup,
         prepared: libc::c_int,
+        template: Option<OwnedFd>,
     ) -> Result<Self, Error> {
         let path = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
         let pod = Pod {
@@ -144,6 +147,7 @@ impl Pod {
             init: None,
             init_exited: false,
             users: None,
+            template,
             start_limit: match setup.start_limit {
                 0 => START_LIMIT,
                 milliseconds => Duration::from_millis(milliseconds),
@@ -220,6 +224,11 @@ impl Pod {
     pub(super) fn users(&self) -> Option<Users<'_>> {
         let OwnUsers { namespace, root } = self.users.as_ref()?;
         Some(Users { namespace: namespace.as_fd(), root: *root })
+    }
+
+    /// What the mount namespaces of its containers begin with.
+    pub(super) fn template(&self) -> Option<BorrowedFd<'_>> {
+        self.template.as_ref().map(AsFd::as_fd)
     }
 
     /// The first process of the PID namespace that the containers share.

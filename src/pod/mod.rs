@@ -33,6 +33,7 @@ mod told;
 mod usage;
 
 use std::{
+    os::fd::OwnedFd,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -86,6 +87,8 @@ pub struct Parts {
     pub network: Network,
     /// The monitor's program.
     pub program: Program,
+    /// The mount namespace that those of containers begin with; none for a copy of the host's.
+    pub template: Option<OwnedFd>,
     /// What the node can give.
     pub node: Node,
     /// The node's cgroups.

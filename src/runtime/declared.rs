@@ -105,6 +105,13 @@ fn make_places(path: &Path, count: usize, owner: Option<(u32, u32)>) -> Result<P
     Ok(Places { directory, links, volumes })
 }
 
+impl Prepared {
+    /// Whether they are filled with the help of the host's `/proc`: labels are set there.
+    pub(super) fn need_host(&self) -> bool {
+        self.label.is_some() && self.places.is_some()
+    }
+}
+
 /// Fills the volumes and attaches them.
 pub(super) fn attach(root: BorrowedFd<'_>, prepared: Prepared) -> Result<(), Error> {
     let Prepared { paths, label, places } = prepared;

@@ -165,6 +165,11 @@ impl<'bundle> Own<'bundle> {
         self.run_all("createContainer", hooks, status, pid, reporter.as_fd())
     }
 
+    /// Whether some are found by paths of the host in the container's mount namespace.
+    pub(super) fn need_host(&self) -> bool {
+        self.hooks.create_container().as_ref().is_some_and(|hooks| !hooks.is_empty())
+    }
+
     /// In the container, as its user, right before its program: the hook is a file of the image,
     /// which may do no more than the program itself.
     pub(super) fn start_container(&self, reporter: &Reporter) -> Result<(), Error> {

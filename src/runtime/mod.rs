@@ -16,6 +16,7 @@ mod devices;
 pub mod error;
 pub mod exec;
 mod filter;
+pub mod ground;
 pub mod hooks;
 mod inside;
 mod label;

@@ -3,8 +3,10 @@
 //! Each is made detached, gets its attributes, and is then attached at a place that was
 //! resolved beneath the root filesystem: no path of an image can lead it elsewhere, and at no
 //! moment is it visible without its attributes. What is bound from the host is opened first
-//! of all, while the namespace still has the host's peer groups, so that `rslave` and
+//! of all, in the host's mount namespace with its peer groups, so that `rslave` and
 //! `rshared` mean what they say.
+
+mod cgroups;
 
 use std::{
     io,
@@ -14,12 +16,11 @@ use std::{
 
 use oci_spec::runtime::{LinuxDevice, Mount};
 use rustix::{
-    fs::{CWD, FileType, Mode, OFlags, XattrFlags, fsetxattr, fstat, openat, statat, symlinkat},
+    fs::{CWD, FileType, Mode, OFlags, XattrFlags, fsetxattr, fstat, openat},
     mount::{OpenTreeFlags, open_tree},
 };
 
 use super::{
-    cgroup,
     detached::{attach, clone_of, filesystem},
     devices,
     error::{During, Error},
@@ -33,43 +34,107 @@ use crate::sys::{
     mount::{MountAttributes, mount_setattr},
     path::Root,
 };
+use cgroups::Cgroups;
 
 /// A mount that waits for its place.
 pub(super) struct Prepared {
     mount: Mount,
     options: MountOptions,
-    /// What was opened beforehand, with all its attributes.
-    source: Option<OwnedFd>,
+    source: Source,
 }
 
-/// Parses the options and opens the sources of bind mounts.
-pub(super) fn prepare(mounts: &[Mount], users: Option<&Users<'_>>) -> Result<Vec<Prepared>, Error> {
+/// What was done beforehand.
+enum Source {
+    /// Nothing.
+    None,
+    /// It was opened, with all its attributes.
+    Tree(OwnedFd),
+    /// A part of an image.
+    Volume(volume::Opened),
+    /// The host's, for those who may not make one of their own.
+    Sysfs(OwnedFd),
+    /// Where its hierarchies are.
+    Cgroup(Cgroups),
+}
+
+/// For whom mounts are made.
+#[derive(Clone, Copy)]
+pub(super) struct For<'a> {
+    /// Those of a user namespace.
+    pub users: Option<&'a Users<'a>>,
+    /// Those of the PID namespace of a process: what `/proc` is to show, where that is not the
+    /// caller's.
+    pub member: Option<Member<'a>>,
+    /// Nodes for their `/dev`.
+    pub devices: &'a [LinuxDevice],
+}
+
+/// Parses the options, and opens in the host's mount namespace what is the host's.
+pub(super) fn open(mounts: &[Mount], whom: For<'_>) -> Result<Vec<Prepared>, Error> {
     mounts
         .iter()
         .map(|mount| {
             let options = MountOptions::parse(mount.options().as_deref().unwrap_or_default());
-            let of_type_bind = mount.typ().as_deref() == Some("bind");
-            let bind = options.bind.or(of_type_bind.then_some(false));
-            let source = bind.map(|recursive| open_source(mount, recursive)).transpose()?;
-            if let Some(tree) = &source {
-                let path = mount.source().as_deref().unwrap_or(Path::new("/"));
-                match (options.idmap, users) {
-                    (Some(recursive), Some(users)) => {
-                        users::map(tree.as_fd(), users, recursive, path)?;
-                    }
-                    (Some(_), None) => {
-                        let reason = "an id-mapped mount needs a pod with a user namespace";
-                        return Err(Error::spec("mounts", reason));
-                    }
-                    (None, _) => {}
-                }
-                // Attributes of a shared tree change only for this clone of it.
-                let set = set_attributes(tree.as_fd(), &options, false);
-                set.map_err(|error| at(mount.destination(), error))?;
-            }
+            let source = open_one(mount, &options, whom);
+            let source = source.map_err(|error| at(mount.destination(), error))?;
             Ok(Prepared { mount: mount.clone(), options, source })
         })
         .collect()
+}
+
+fn open_one(mount: &Mount, options: &MountOptions, whom: For<'_>) -> Result<Source, Error> {
+    let kind = mount.typ().as_deref();
+    if let Some(recursive) = options.bind.or((kind == Some("bind")).then_some(false)) {
+        return open_bind(mount, options, recursive, whom.users).map(Source::Tree);
+    }
+    let fresh = |tree: OwnedFd| {
+        set_attributes(tree.as_fd(), options, true)?;
+        Ok(Source::Tree(tree))
+    };
+    match (kind, whom.users, whom.member) {
+        (Some("overlay"), users, _) => volume::open(&options.data, users).map(Source::Volume),
+        (Some("cgroup" | "cgroup2"), ..) => Cgroups::find(kind).map(Source::Cgroup),
+        (Some("proc"), _, Some(member)) => fresh(proc::of(member, &options.data)?),
+        // What could not be made from within a user namespace.
+        (Some("sysfs"), Some(_), _) => {
+            let tree = clone_of(Path::new("/sys"), true)?;
+            let attributes =
+                MountAttributes { set: libc::MOUNT_ATTR_RDONLY, ..MountAttributes::default() };
+            mount_setattr(tree.as_fd(), attributes, true).during("make read-only", "/sys")?;
+            Ok(Source::Sysfs(tree))
+        }
+        (Some("tmpfs"), Some(users), _) if mount.destination() == Path::new("/dev") => {
+            let (uid, gid) = users.root;
+            let owner = [("uid", uid), ("gid", gid)];
+            let owner = owner.map(|(key, id)| (key.to_owned(), Some(id.to_string())));
+            let data = [options.data.as_slice(), &owner].concat();
+            let tree = filesystem("tmpfs", mount.source().as_deref(), &data)?;
+            devices::fill(tree.as_fd(), whom.devices, users.root)?;
+            fresh(tree)
+        }
+        _ => Ok(Source::None),
+    }
+}
+
+fn open_bind(
+    mount: &Mount,
+    options: &MountOptions,
+    recursive: bool,
+    users: Option<&Users<'_>>,
+) -> Result<OwnedFd, Error> {
+    let tree = open_source(mount, recursive)?;
+    let path = mount.source().as_deref().unwrap_or(Path::new("/"));
+    match (options.idmap, users) {
+        (Some(recursive), Some(users)) => users::map(tree.as_fd(), users, recursive, path)?,
+        (Some(_), None) => {
+            let reason = "an id-mapped mount needs a pod with a user namespace";
+            return Err(Error::spec("mounts", reason));
+        }
+        (None, _) => {}
+    }
+    // Attributes of a shared tree change only for this clone of it.
+    set_attributes(tree.as_fd(), options, false)?;
+    Ok(tree)
 }
 
 fn open_source(mount: &Mount, recursive: bool) -> Result<OwnedFd, Error> {
@@ -84,55 +149,26 @@ fn open_source(mount: &Mount, recursive: bool) -> Result<OwnedFd, Error> {
     open_tree(CWD, source, flags).during("open mount source", source.display())
 }
 
-/// Makes beforehand what could not be made from within a user namespace: volumes from images,
-/// a `/dev` with its devices, and a `/proc` of another PID namespace. `place` is a directory of this mount namespace.
-pub(super) fn prepare_for_users(
-    mounts: &mut [Prepared],
-    devices: &[LinuxDevice],
-    users: &Users<'_>,
-    member: Option<Member<'_>>,
-    place: &Path,
-) -> Result<(), Error> {
-    let directory = std::fs::File::open(place).during("open", place.display())?;
+/// Makes whole what was opened, once this process is in the mount namespace of the container,
+/// whose `place` something can be attached to for a moment.
+pub(super) fn mount_volumes(mounts: &mut [Prepared], place: &Path) -> Result<(), Error> {
     for Prepared { mount, options, source } in mounts {
-        let destination = mount.destination();
-        let tree = match mount.typ().as_deref() {
-            Some("overlay") => {
-                let root = Root::new(directory.as_fd());
-                volume::open(root, &options.data, Some((users, place)))
-                    .map_err(|error| at(destination, error))?
-            }
-            Some("tmpfs") if destination == Path::new("/dev") => {
-                let (uid, gid) = users.root;
-                let owner = [("uid", uid), ("gid", gid)];
-                let owner = owner.map(|(key, id)| (key.to_owned(), Some(id.to_string())));
-                let data = [options.data.as_slice(), &owner].concat();
-                let tree = filesystem("tmpfs", mount.source().as_deref(), &data)?;
-                devices::fill(tree.as_fd(), devices, users.root)?;
-                tree
-            }
-            Some("proc") => match member {
-                Some(member) => proc::of(member, &options.data)?,
-                None => continue,
-            },
-            _ => continue,
-        };
+        if !matches!(source, Source::Volume(_)) {
+            continue;
+        }
+        let Source::Volume(volume) = std::mem::replace(source, Source::None) else { continue };
+        let tree = volume.mount(place).map_err(|error| at(mount.destination(), error))?;
         set_attributes(tree.as_fd(), options, true)?;
-        *source = Some(tree);
+        *source = Source::Tree(tree);
     }
     Ok(())
 }
 
-/// Makes every mount in the order of the spec. `member` is of the PID namespace that `/proc`
-/// is to show, where that is not the caller's.
-pub(super) fn attach_all(
-    root: BorrowedFd<'_>,
-    mounts: Vec<Prepared>,
-    member: Option<Member<'_>>,
-) -> Result<(), Error> {
+/// Makes every mount in the order of the spec.
+pub(super) fn attach_all(root: BorrowedFd<'_>, mounts: Vec<Prepared>) -> Result<(), Error> {
     mounts.into_iter().try_for_each(|prepared| {
         let destination = prepared.mount.destination().clone();
-        attach_one(Root::new(root), prepared, member).map_err(|error| at(&destination, error))
+        attach_one(Root::new(root), prepared).map_err(|error| at(&destination, error))
     })
 }
 
@@ -148,31 +184,20 @@ fn at(destination: &Path, error: Error) -> Error {
     }
 }
 
-fn attach_one(root: Root<'_>, prepared: Prepared, member: Option<Member<'_>>) -> Result<(), Error> {
+fn attach_one(root: Root<'_>, prepared: Prepared) -> Result<(), Error> {
     let Prepared { mount, options, source } = prepared;
     let destination = mount.destination();
-    if let Some(tree) = source {
-        // A link there would let an image choose what is protected.
-        let is_protected = ["/dev", "/proc"].map(Path::new).contains(&destination.as_path());
-        let target = match is_protected {
-            true => plain_directory(root, destination)?,
-            false => target_for(root, &tree, destination)?,
-        };
-        keep_proc(&tree, &target, destination)?;
-        return attach(tree.as_fd(), target.as_fd());
-    }
+    let instead = match source {
+        Source::Tree(tree) => return attach_tree(root, &tree, destination),
+        Source::Cgroup(cgroups) => return cgroups.attach(root, destination, &options),
+        Source::Sysfs(tree) => Some(tree),
+        Source::None | Source::Volume(_) => None,
+    };
     match mount.typ().as_deref().unwrap_or("none") {
-        "overlay" => {
-            let tree = volume::open(root, &options.data, None)?;
-            let target = target_for(root, &tree, destination)?;
-            set_attributes(tree.as_fd(), &options, true)?;
-            attach(tree.as_fd(), target.as_fd())
-        }
         kind @ "mqueue" => {
             let target = directory(root, destination)?;
             attach_queues(kind, &options, target.as_fd())
         }
-        kind @ ("cgroup" | "cgroup2") => attach_cgroup(root, kind, destination, &options),
         kind => {
             let target = match kind {
                 // A link at the place of these would let an image choose what is protected.
@@ -180,11 +205,9 @@ fn attach_one(root: Root<'_>, prepared: Prepared, member: Option<Member<'_>>) ->
                 _ if destination == Path::new("/dev") => plain_directory(root, destination)?,
                 _ => directory(root, destination)?,
             };
-            let source = mount.source().as_deref();
-            let tree = match member {
-                Some(member) if kind == "proc" => proc::of(member, &options.data)?,
-                _ if kind == "sysfs" => sysfs(&options)?,
-                _ => filesystem(kind, source, &options.data)?,
+            let tree = match kind {
+                "sysfs" => sysfs(&options, instead)?,
+                _ => filesystem(kind, mount.source().as_deref(), &options.data)?,
             };
             set_attributes(tree.as_fd(), &options, true)?;
             attach(tree.as_fd(), target.as_fd())
@@ -192,18 +215,28 @@ fn attach_one(root: Root<'_>, prepared: Prepared, member: Option<Member<'_>>) ->
     }
 }
 
+fn attach_tree(root: Root<'_>, tree: &OwnedFd, destination: &Path) -> Result<(), Error> {
+    // A link there would let an image choose what is protected.
+    let is_protected = ["/dev", "/proc"].map(Path::new).contains(&destination);
+    let target = match is_protected {
+        true => plain_directory(root, destination)?,
+        false => target_for(root, tree, destination)?,
+    };
+    keep_proc(tree, &target, destination)?;
+    attach(tree.as_fd(), target.as_fd())
+}
+
 /// The sysfs of the network namespace. Where that is the host's, and the user namespace is not,
 /// the host's own is shown, read-only.
-fn sysfs(options: &MountOptions) -> Result<OwnedFd, Error> {
-    match filesystem("sysfs", Some(Path::new("sysfs")), &options.data) {
-        Err(Error::System { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
-            let tree = clone_of(Path::new("/sys"), true)?;
-            let attributes =
-                MountAttributes { set: libc::MOUNT_ATTR_RDONLY, ..MountAttributes::default() };
-            mount_setattr(tree.as_fd(), attributes, true).during("make read-only", "/sys")?;
-            Ok(tree)
+fn sysfs(options: &MountOptions, hosts: Option<OwnedFd>) -> Result<OwnedFd, Error> {
+    let own = filesystem("sysfs", Some(Path::new("sysfs")), &options.data);
+    match (own, hosts) {
+        (Err(Error::System { source, .. }), Some(hosts))
+            if source.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            Ok(hosts)
         }
-        tree => tree,
+        (own, _) => own,
     }
 }
 
@@ -295,64 +328,4 @@ fn attach_queues(kind: &str, options: &MountOptions, target: BorrowedFd<'_>) -> 
     }
     set_attributes(tree.as_fd(), options, true)?;
     attach(tree.as_fd(), target)
-}
-
-/// The cgroup filesystem as the container's cgroup namespace shows it: one mount on v2, one
-/// for each hierarchy below a small tmpfs on v1.
-fn attach_cgroup(
-    root: Root<'_>,
-    kind: &str,
-    destination: &Path,
-    options: &MountOptions,
-) -> Result<(), Error> {
-    let version = cgroup::Version::detect().during("inspect", cgroup::ROOT)?;
-    if kind == "cgroup2" || version == cgroup::Version::V2 {
-        let target = directory(root, destination)?;
-        let tree = filesystem("cgroup2", Some(Path::new("cgroup")), &[])?;
-        set_attributes(tree.as_fd(), options, true)?;
-        return attach(tree.as_fd(), target.as_fd());
-    }
-    let target = directory(root, destination)?;
-    let data = [("mode".to_owned(), Some("755".to_owned()))];
-    let tree = filesystem("tmpfs", Some(Path::new("tmpfs")), &data)?;
-    attach(tree.as_fd(), target.as_fd())?;
-    for (name, controllers) in v1_hierarchies()? {
-        let place = destination.join(&name);
-        let target = directory(root, &place)?;
-        let data: Vec<_> = controllers.into_iter().map(split_option).collect();
-        let hierarchy = filesystem("cgroup", Some(Path::new("cgroup")), &data)?;
-        set_attributes(hierarchy.as_fd(), options, true)?;
-        attach(hierarchy.as_fd(), target.as_fd())?;
-        // `cpu` and `cpuacct` lead to `cpu,cpuacct`.
-        for (key, _) in data.iter().filter(|(key, value)| value.is_none() && *key != name) {
-            symlinkat(name.as_str(), tree.as_fd(), key.as_str()).during("link", key)?;
-        }
-    }
-    set_attributes(tree.as_fd(), options, true)
-}
-
-fn split_option(option: String) -> (String, Option<String>) {
-    match option.split_once('=') {
-        Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
-        None => (option, None),
-    }
-}
-
-/// Mount names and controllers of the v1 hierarchies that this process is in and that the
-/// host has mounted: `/proc/self/cgroup` lines are `ID:CONTROLLERS:PATH`.
-fn v1_hierarchies() -> Result<Vec<(String, Vec<String>)>, Error> {
-    let file = "/proc/self/cgroup";
-    let text = std::fs::read_to_string(file).during("read", file)?;
-    Ok(text
-        .lines()
-        .filter_map(|line| line.split(':').nth(1))
-        .filter(|controllers| !controllers.is_empty())
-        .map(|controllers| {
-            let name = controllers.strip_prefix("name=").unwrap_or(controllers).to_owned();
-            (name, controllers.split(',').map(str::to_owned).collect())
-        })
-        .filter(|(name, _): &(String, Vec<String>)| {
-            statat(CWD, Path::new(cgroup::ROOT).join(name), rustix::fs::AtFlags::empty()).is_ok()
-        })
-        .collect())
 }

@@ -35,23 +35,41 @@ pub(super) fn isolate() -> Result<(), Error> {
         .during("stop propagation of", "/")
 }
 
-/// A root filesystem that was opened.
+/// A root filesystem that was opened in the host's mount namespace.
 #[derive(Debug)]
-pub(super) enum Opened {
+pub(super) enum Opened<'a> {
     /// It waits for its place.
     Detached(OwnedFd),
-    /// It is at its place already.
-    Attached(OwnedFd),
+    /// An overlay for those of a user namespace.
+    Mapped {
+        /// Its layers, and a directory that both others are in.
+        layers: Layers,
+        /// Path of the writable directory from there.
+        upper: &'a Path,
+        /// Path of its work directory from there.
+        work: &'a Path,
+    },
+    /// An overlay for a kernel before 6.7, which takes layers only as one string, through
+    /// `mount(2)`.
+    Legacy {
+        /// The directory that the layers lie in.
+        layers: &'a Path,
+        /// Layers relative to it.
+        lower: &'a [PathBuf],
+        /// The writable directory.
+        upper: &'a Path,
+        /// Its work directory.
+        work: &'a Path,
+    },
 }
 
-/// Opens the root filesystem, which is for `mount_point`, with the owners that it has inside.
-/// `label` is what SELinux knows all its files by.
-pub(super) fn open(
-    rootfs: &Rootfs,
-    mount_point: &Path,
+/// Opens the root filesystem with the owners that it has inside. `label` is what SELinux knows
+/// all its files by.
+pub(super) fn open<'a>(
+    rootfs: &'a Rootfs,
     users: Option<&Users<'_>>,
     label: Option<&str>,
-) -> Result<Opened, Error> {
+) -> Result<Opened<'a>, Error> {
     let (layers, lower, upper, work) = match rootfs {
         Rootfs::Directory(directory) => {
             let tree = detached::clone_of(directory, true)?;
@@ -64,15 +82,19 @@ pub(super) fn open(
     };
     let absolute: Vec<PathBuf> = lower.iter().map(|layer| layers.join(layer)).collect();
     if let Some(users) = users {
-        let mapped = Layers::attach(&absolute, users, mount_point)?;
-        let tree = overlay(&mapped.paths, upper, work, label);
-        return tree.map(Opened::Detached).map_err(too_old);
+        let mut layers = Layers::open(&absolute, users)?;
+        // An overlay wants both on one mount.
+        let above = upper.ancestors().find_map(|above| {
+            Some((above, upper.strip_prefix(above).ok()?, work.strip_prefix(above).ok()?))
+        });
+        let Some((above, upper, work)) = above else {
+            return Err(Error::spec("root", "the paths of its directories must be absolute"));
+        };
+        layers.push_as_it_is(above)?;
+        return Ok(Opened::Mapped { layers, upper, work });
     }
     match overlay(&absolute, upper, work, label) {
-        // Before 6.7 the kernel takes layers only as one string, through mount(2).
-        Err(error) if is_invalid(&error) => {
-            legacy_overlay(layers, lower, upper, work, mount_point, label).map(Opened::Attached)
-        }
+        Err(error) if is_invalid(&error) => Ok(Opened::Legacy { layers, lower, upper, work }),
         tree => tree.map(Opened::Detached),
     }
 }
@@ -91,13 +113,48 @@ fn too_old(error: Error) -> Error {
     }
 }
 
-impl Opened {
+impl Opened<'_> {
+    /// Whether it can be made only where the paths of the host are.
+    pub(super) fn needs_host(&self) -> bool {
+        matches!(self, Opened::Legacy { .. })
+    }
+
+    /// Goes on in the mount namespace of the container, whose `place` anything can be attached
+    /// to.
+    pub(super) fn mount(self, place: &Path, label: Option<&str>) -> Result<Mounted, Error> {
+        match self {
+            Opened::Detached(tree) => Ok(Mounted::Detached(tree)),
+            Opened::Mapped { layers, upper, work } => {
+                let attached = layers.attach(place)?;
+                let Some((directory, lower)) = attached.paths.split_last() else {
+                    return Err(Error::spec("root", "it has no layers"));
+                };
+                let tree = overlay(lower, &directory.join(upper), &directory.join(work), label);
+                tree.map(Mounted::Detached).map_err(too_old)
+            }
+            Opened::Legacy { layers, lower, upper, work } => {
+                legacy_overlay(layers, lower, upper, work, place, label).map(Mounted::Attached)
+            }
+        }
+    }
+}
+
+/// A root filesystem that is whole.
+#[derive(Debug)]
+pub(super) enum Mounted {
+    /// It waits for its place.
+    Detached(OwnedFd),
+    /// It is at its place already.
+    Attached(OwnedFd),
+}
+
+impl Mounted {
     /// Attaches the root filesystem at the working directory and returns its root. The root of
     /// a user namespace may not be able to get there by a path.
     pub(super) fn attach_here(self) -> Result<OwnedFd, Error> {
         let tree = match self {
-            Opened::Attached(tree) => return Ok(tree),
-            Opened::Detached(tree) => tree,
+            Mounted::Attached(tree) => return Ok(tree),
+            Mounted::Detached(tree) => tree,
         };
         detached::attach(tree.as_fd(), CWD)?;
         Ok(tree)

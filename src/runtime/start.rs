@@ -1,6 +1,6 @@
 //! The start of a container: a clone, the mounts, and the `execve` of the user's program.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use oci_spec::runtime::Spec;
 use rustix::process::{Pid, chdir};
@@ -10,6 +10,7 @@ use super::{
     cgroup::Cgroup,
     console, declared, devices,
     error::{During, Error},
+    ground::Ground,
     hooks,
     inside::{self, Inside},
     mask, mounts,
@@ -52,6 +53,8 @@ pub struct StartRequest<'a> {
     pub stdio: ChildStdio,
     /// Whether the spec has hooks that run outside the container.
     pub has_outer_hooks: bool,
+    /// See [`super::ground::template`]; without one the host's mounts are copied.
+    pub template: Option<BorrowedFd<'a>>,
 }
 
 /// A child that is on its way to its program.
@@ -72,8 +75,8 @@ pub struct Child {
 pub fn start(proof: &SingleThreaded, request: StartRequest<'_>) -> Result<Child, Error> {
     let (reporter, report) = Reporter::pair().during("create", "report socket")?;
     let flags = match (&request.users, request.pid) {
-        (None, PidNamespace::New) => libc::CLONE_NEWNS | libc::CLONE_NEWPID,
-        _ => libc::CLONE_NEWNS,
+        (None, PidNamespace::New) => libc::CLONE_NEWPID,
+        _ => 0,
     };
     let link = request.has_outer_hooks.then(hooks::Link::pair).transpose();
     let (link, of_runner) = link.during("create", "socket for hooks")?.unzip();
@@ -107,13 +110,8 @@ fn become_container(
     link: Option<hooks::Link>,
 ) -> ! {
     let (pid, filter_flags, users) = (request.pid, request.filter_flags, request.users);
-    let outside = match rights::take_up().and_then(|()| prepare(request)) {
-        Ok(outside) => outside,
-        Err(error) => give_up(&reporter, &error),
-    };
-    // Who has entered a user namespace can join this one, and may not look for it.
-    let namespace = match pid.member().map(proc::pid_namespace).transpose() {
-        Ok(namespace) => namespace,
+    let (outside, namespace) = match rights::take_up().and_then(|()| prepare(request)) {
+        Ok(prepared) => prepared,
         Err(error) => give_up(&reporter, &error),
     };
     let reporter = match users {
@@ -123,7 +121,7 @@ fn become_container(
             Err((error, reporter)) => give_up(&reporter, &error),
         },
     };
-    let Prepared { bundle, filter, has_terminal } = match assemble(outside, pid, &reporter, &link) {
+    let Prepared { bundle, filter, has_terminal } = match assemble(outside, &reporter, &link) {
         Ok(prepared) => prepared,
         Err(error) => give_up(&reporter, &error),
     };
@@ -191,7 +189,7 @@ fn enter(
 struct Outside {
     bundle: Bundle,
     filter: Option<Vec<Instruction>>,
-    root: rootfs::Opened,
+    root: rootfs::Mounted,
     mounts: Vec<mounts::Prepared>,
     volumes: declared::Prepared,
     has_users: bool,
@@ -204,8 +202,9 @@ struct Prepared {
     has_terminal: bool,
 }
 
-/// What needs the host: its files, its mounts, and rights that the container has not.
-fn prepare(request: StartRequest<'_>) -> Result<Outside, Error> {
+/// What needs the host: its files, its mounts, and rights that the container has not. Ends in
+/// the mount namespace that becomes the container's. Returns the PID namespace to join as well.
+fn prepare(request: StartRequest<'_>) -> Result<(Outside, Option<OwnedFd>), Error> {
     request.cgroup.join()?;
     detach();
     let bundle: Bundle = read_json(request.bundle)?;
@@ -224,30 +223,37 @@ fn prepare(request: StartRequest<'_>) -> Result<Outside, Error> {
     process::prepare(process)?;
     join_keyring(request.keyring)?;
 
-    let mounts = spec.mounts().as_deref().unwrap_or_default();
-    let mut mounts = mounts::prepare(mounts, users)?;
+    let member = request.pid.member();
+    let devices = linux_list(spec, |linux| linux.devices());
+    let whom = mounts::For { users, member, devices };
+    let mut mounts = mounts::open(spec.mounts().as_deref().unwrap_or_default(), whom)?;
     let hooks = hooks::Own::of(&bundle);
-    let is_among_others = request.pid.member().is_some();
-    hooks.map_or(Ok(()), |hooks| hooks.check(is_among_others, users.is_some()))?;
-    let volumes = declared::prepare(volumes, users.map(|users| users.root), label_of(spec))?;
-    rootfs::isolate()?;
-    if let Some(users) = users {
-        let devices = linux_list(spec, |linux| linux.devices());
-        let member = request.pid.member();
-        mounts::prepare_for_users(&mut mounts, devices, users, member, mount_point)?;
-    }
+    let hooks = hooks.as_ref();
+    hooks.map_or(Ok(()), |hooks| hooks.check(member.is_some(), users.is_some()))?;
     let label = label_of(spec);
-    let root = rootfs::open(rootfs, mount_point, users, label)?;
-    chdir(mount_point).during("enter", mount_point.display())?;
+    let volumes = declared::prepare(volumes, users.map(|users| users.root), label)?;
+    let root = rootfs::open(rootfs, users, label)?;
+    // Who has entered a user namespace can join this one, and may not look for it.
+    let namespace = member.map(proc::pid_namespace).transpose()?;
+
+    let needs_host =
+        root.needs_host() || volumes.need_host() || hooks.is_some_and(hooks::Own::need_host);
+    let ground = match request.template.filter(|_| !needs_host) {
+        Some(template) => Ground::Template(template),
+        None => Ground::Host(mount_point),
+    };
+    ground.enter(users.is_some())?;
+    mounts::mount_volumes(&mut mounts, ground.place())?;
+    let root = root.mount(ground.place(), label)?;
+    chdir(ground.place()).during("enter", ground.place().display())?;
     let (has_users, stdio) = (users.is_some(), request.stdio);
-    Ok(Outside { bundle, filter, root, mounts, volumes, has_users, stdio })
+    Ok((Outside { bundle, filter, root, mounts, volumes, has_users, stdio }, namespace))
 }
 
 /// Every step from there to the program in its order; each has the reason for its place in the
 /// function it calls. Lets go of all that was handed in.
 fn assemble(
     outside: Outside,
-    pid: PidNamespace<'_>,
     reporter: &Reporter,
     link: &Option<hooks::Link>,
 ) -> Result<Prepared, Error> {
@@ -257,7 +263,7 @@ fn assemble(
     let label = label_of(spec);
     let root = root.attach_here()?;
     declared::attach(root.as_fd(), volumes)?;
-    mounts::attach_all(root.as_fd(), mounts, pid.member())?;
+    mounts::attach_all(root.as_fd(), mounts)?;
     if !has_users {
         let mounts = spec.mounts().as_deref().unwrap_or_default();
         devices::create(root.as_fd(), linux_list(spec, |linux| linux.devices()), mounts)?;

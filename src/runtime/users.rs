@@ -61,40 +61,54 @@ pub(super) fn map(
 }
 
 /// Layers of an overlay with the owners that they have inside. An overlay takes them by their
-/// paths alone (before Linux 6.13), so that they are attached for as long as this lives: below
-/// a directory of this mount namespace, on a filesystem of their own.
-pub(super) struct Layers<'place> {
+/// paths alone (before Linux 6.13), so that they are to be attached for a moment.
+#[derive(Debug)]
+pub(super) struct Layers(Vec<OwnedFd>);
+
+/// Layers that are attached for as long as this lives: below a directory of this mount
+/// namespace, on a filesystem of their own.
+pub(super) struct Attached<'place> {
     place: &'place Path,
     /// Where they are, in their order.
     pub paths: Vec<PathBuf>,
-    directories: OwnedFd,
 }
 
-impl<'place> Layers<'place> {
-    pub(super) fn attach(
-        layers: &[PathBuf],
-        users: &Users<'_>,
-        place: &'place Path,
-    ) -> Result<Self, Error> {
+impl Layers {
+    /// Opens directories of the host.
+    pub(super) fn open(layers: &[PathBuf], users: &Users<'_>) -> Result<Self, Error> {
+        let open = |layer: &PathBuf| {
+            let tree = clone_of(layer, false)?;
+            map(tree.as_fd(), users, false, layer)?;
+            Ok(tree)
+        };
+        layers.iter().map(open).collect::<Result<_, Error>>().map(Self)
+    }
+
+    /// Adds a directory of the host whose owners stay what they are, as the last one.
+    pub(super) fn push_as_it_is(&mut self, directory: &Path) -> Result<(), Error> {
+        self.0.push(clone_of(directory, false)?);
+        Ok(())
+    }
+
+    /// Attaches them below `place`.
+    pub(super) fn attach<'place>(&self, place: &'place Path) -> Result<Attached<'place>, Error> {
         let directories = filesystem("tmpfs", Some(Path::new("tmpfs")), &[])?;
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         move_mount(&directories, "", CWD, place, flags).during("attach", "layers")?;
-        let mut attached = Self { place, paths: Vec::new(), directories };
-        for (number, layer) in layers.iter().enumerate() {
+        let mut attached = Attached { place, paths: Vec::new() };
+        for (number, tree) in self.0.iter().enumerate() {
             let name = number.to_string();
-            mkdirat(&attached.directories, &name, Mode::from_raw_mode(0o700))
-                .during("create directory for", layer.display())?;
-            let tree = clone_of(layer, false)?;
-            map(tree.as_fd(), users, false, layer)?;
             let path = place.join(&name);
-            move_mount(&tree, "", CWD, &path, flags).during("attach", layer.display())?;
+            mkdirat(&directories, &name, Mode::from_raw_mode(0o700))
+                .during("create directory", path.display())?;
+            move_mount(tree, "", CWD, &path, flags).during("attach layer at", path.display())?;
             attached.paths.push(path);
         }
         Ok(attached)
     }
 }
 
-impl Drop for Layers<'_> {
+impl Drop for Attached<'_> {
     fn drop(&mut self) {
         // The overlay has them by now; this mount namespace ends soon.
         let _ = unmount(self.place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);

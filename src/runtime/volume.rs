@@ -1,17 +1,17 @@
 //! Overlays without a directory to write to, and parts of them: images as volumes.
 
 use std::{
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::OFlags,
+    fs::{CWD, OFlags},
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
         fsconfig_set_string, fsmount, fsopen, open_tree, unmount,
     },
-    process::chdir,
+    process::{chdir, fchdir},
 };
 
 use super::{
@@ -28,14 +28,26 @@ const SUB_PATH: &str = "criquet.subpath";
 /// The SELinux label of all files.
 const CONTEXT: &str = "context";
 
-/// A detached mount of what the options say, with the owners that it has inside. `root` is a
-/// place of this mount namespace alone, where the overlay can be attached while a part of it is
-/// looked up; `place` is the path of one where layers can be.
+/// An image whose layers were opened.
+#[derive(Debug)]
+pub(super) struct Opened {
+    layers: From,
+    label: Option<String>,
+    /// The part of it that is mounted.
+    part: Option<PathBuf>,
+}
+
+#[derive(Debug)]
+enum From {
+    Mounted(OwnedFd),
+    Layers(Layers),
+}
+
+/// Opens what the options say in the host's mount namespace.
 pub(super) fn open(
-    root: Root<'_>,
     data: &[(String, Option<String>)],
-    users: Option<(&Users<'_>, &Path)>,
-) -> Result<OwnedFd, Error> {
+    users: Option<&Users<'_>>,
+) -> Result<Opened, Error> {
     let options: Vec<(&str, &str)> =
         data.iter().map(|(key, value)| (key.as_str(), value.as_deref().unwrap_or(""))).collect();
     let of =
@@ -46,13 +58,30 @@ pub(super) fn open(
     {
         return Err(Error::spec("mounts", format!("an overlay has no option {key:?}")));
     }
-    let mapped = users.map(|(users, place)| Layers::attach(&layers, users, place)).transpose()?;
-    let paths = mapped.as_ref().map_or(&layers, |mapped| &mapped.paths);
-    let tree = overlay(paths, of(CONTEXT).next())?;
-    drop(mapped);
-    match of(SUB_PATH).next() {
-        Some(path) => part(root, &tree, Path::new(path)),
-        None => Ok(tree),
+    let label = of(CONTEXT).next();
+    let from = match users {
+        None => From::Mounted(overlay(&layers, label)?),
+        Some(users) => From::Layers(Layers::open(&layers, users)?),
+    };
+    let part = of(SUB_PATH).next().map(PathBuf::from);
+    Ok(Opened { layers: from, label: label.map(str::to_owned), part })
+}
+
+impl Opened {
+    /// A detached mount of it. `place` is a directory of this mount namespace alone, which
+    /// something can be attached to for a moment; it becomes the working directory.
+    pub(super) fn mount(self, place: &Path) -> Result<OwnedFd, Error> {
+        let tree = match self.layers {
+            From::Mounted(tree) => tree,
+            From::Layers(layers) => {
+                let attached = layers.attach(place)?;
+                overlay(&attached.paths, self.label.as_deref())?
+            }
+        };
+        match &self.part {
+            Some(path) => part(&tree, path, place),
+            None => Ok(tree),
+        }
     }
 }
 
@@ -90,9 +119,10 @@ fn set_together(context: rustix::fd::BorrowedFd<'_>, layers: &[PathBuf]) -> Resu
 }
 
 /// Only a mount that is attached can be taken apart (before Linux 6.15): for a moment it lies
-/// on top of the root filesystem, which is reached beneath it by its descriptor.
-fn part(root: Root<'_>, tree: &OwnedFd, path: &Path) -> Result<OwnedFd, Error> {
-    attach(tree.as_fd(), root.directory())?;
+/// on top of `place`.
+fn part(tree: &OwnedFd, path: &Path, place: &Path) -> Result<OwnedFd, Error> {
+    chdir(place).during("enter", place.display())?;
+    attach(tree.as_fd(), CWD)?;
     let part = Root::new(tree.as_fd())
         .open(path, OFlags::PATH)
         .and_then(|place| {
@@ -102,7 +132,9 @@ fn part(root: Root<'_>, tree: &OwnedFd, path: &Path) -> Result<OwnedFd, Error> {
             Ok(open_tree(&place, "", flags)?)
         })
         .during("open", format_args!("{} of the image", path.display()));
-    let attached = format!("/proc/self/fd/{}", tree.as_raw_fd());
-    unmount(attached.as_str(), UnmountFlags::DETACH).during("detach", "overlay of image")?;
+    // From within: its path may lead past it, and there may be no `/proc`.
+    fchdir(tree).during("enter", "overlay of image")?;
+    unmount(".", UnmountFlags::DETACH).during("detach", "overlay of image")?;
+    chdir(place).during("enter", place.display())?;
     part
 }

@@ -41,7 +41,7 @@ fn calls(pod: &Pod) -> Vec<(&'static str, Outcome<'_>)> {
         ("stop", Box::pin(monitor.stop("d", 15, 0))),
         ("delete", Box::pin(monitor.delete("absent"))),
         ("prepare", Box::pin(monitor.prepare())),
-        ("setup", Box::pin(monitor.set_up(v1::Setup::default()))),
+        ("setup", Box::pin(monitor.set_up(v1::Setup::default(), None))),
         ("shutdown", Box::pin(monitor.shut_down())),
     ]
 }

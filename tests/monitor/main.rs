@@ -5,6 +5,7 @@ mod execs;
 mod faults;
 mod garbage;
 mod messages;
+mod mounts;
 mod pod;
 mod terminals;
 

@@ -19,6 +19,7 @@ use criquet::{
     runtime::{
         bundle::{Bundle, ExecBundle, Rootfs},
         cgroup::{Cgroup, Version},
+        ground,
     },
 };
 use oci_spec::runtime::{MountBuilder, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder};
@@ -49,6 +50,17 @@ impl Pod {
     /// The same, with what else is set up.
     pub async fn start_with(setup: v1::Setup) -> Self {
         let pod = Self::without_setup();
+        let template = ground::template(&pod.directory.path().join("mount")).unwrap();
+        pod.set_up(setup, Some(template)).await
+    }
+
+    /// One whose daemon had no template of mount namespaces.
+    pub async fn start_without_template() -> Self {
+        Self::without_setup().set_up(v1::Setup::default(), None).await
+    }
+
+    async fn set_up(self, setup: v1::Setup, template: Option<OwnedFd>) -> Self {
+        let pod = self;
         let setup = v1::Setup {
             directory: pod.directory.path().display().to_string(),
             network: true,
@@ -58,7 +70,7 @@ impl Pod {
             cgroup: pod.cgroup.clone(),
             ..setup
         };
-        pod.monitor.set_up(setup).await.unwrap();
+        pod.monitor.set_up(setup, template.as_ref().map(AsFd::as_fd)).await.unwrap();
         pod
     }
 

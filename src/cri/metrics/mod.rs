@@ -16,8 +16,9 @@ use serde::Deserialize;
 pub(super) use figures::{Facts, OfContainer};
 use figures::{Source, each};
 pub(super) use labels::Labels;
-use message::Encoder;
-pub use message::{Metric, PlainMetric};
+pub(super) use message::Encoder;
+pub use message::{PlainPodSandboxMetrics, PodSandboxMetrics};
+use message::{name, put_label};
 
 use super::v1;
 
@@ -56,7 +57,21 @@ struct Family {
 
 /// All families.
 #[derive(Debug)]
-pub(super) struct Table(Vec<Family>);
+pub(super) struct Table {
+    families: Vec<Encodable>,
+    /// How many different lists of labels there are.
+    lists: usize,
+}
+
+/// A family and what of it is encoded beforehand.
+#[derive(Debug)]
+struct Encodable {
+    family: Family,
+    name: Vec<u8>,
+    kind: v1::MetricType,
+    /// The number of its list of labels.
+    labels: usize,
+}
 
 impl Table {
     /// The one that is built in.
@@ -64,8 +79,23 @@ impl Table {
     /// # Panics
     /// Where it is not what it should be, which a test would find.
     pub(super) fn built_in() -> Self {
-        let table = serde_json::from_str(include_str!("table.json"));
-        Self(table.expect("the table that is built in"))
+        let table: Vec<Family> =
+            serde_json::from_str(include_str!("table.json")).expect("the table that is built in");
+        let mut lists: Vec<Vec<String>> = Vec::new();
+        let mut encodable = |family: Family| {
+            let known = lists.iter().position(|labels| *labels == family.labels);
+            let labels = known.unwrap_or_else(|| {
+                lists.push(family.labels.clone());
+                lists.len() - 1
+            });
+            let kind = match family.kind {
+                Type::Counter => v1::MetricType::Counter,
+                Type::Gauge => v1::MetricType::Gauge,
+            };
+            Encodable { name: name(&family.name), kind, labels, family }
+        };
+        let families = table.into_iter().map(&mut encodable).collect();
+        Self { families, lists: lists.len() }
     }
 
     pub(super) fn descriptors(&self) -> Vec<v1::MetricDescriptor> {
@@ -74,27 +104,34 @@ impl Table {
             help: family.help.clone(),
             label_keys: family.labels.clone(),
         };
-        self.0.iter().map(descriptor).collect()
+        self.families.iter().map(|encodable| descriptor(&encodable.family)).collect()
     }
 
-    /// The metrics of one pod or container.
-    pub(super) fn metrics(
+    /// Adds the metrics of one pod or container.
+    pub(super) fn add(
         &self,
         subject: Subject,
         labels: &Labels<'_>,
         facts: &Facts<'_>,
-    ) -> Vec<Metric> {
-        let mut encoder = Encoder::default();
-        for family in self.0.iter().filter(|family| family.of.contains(&subject)) {
-            let kind = match family.kind {
-                Type::Counter => v1::MetricType::Counter,
-                Type::Gauge => v1::MetricType::Gauge,
-            };
+        encoder: &mut Encoder,
+    ) {
+        // Of those lists that hold nothing but what all metrics of the subject have.
+        let mut known: Vec<Vec<u8>> = vec![Vec::new(); self.lists];
+        let mut own = Vec::new();
+        for Encodable { family, name, kind, labels: list } in &self.families {
+            if !family.of.contains(&subject) {
+                continue;
+            }
             each(family.source, facts, &mut |more, value, timestamp| {
-                let labels = family.labels.iter().map(|key| labels.value(key, more));
-                encoder.add(&family.name, timestamp, kind, labels, value);
+                let bytes = if more.is_empty() { &mut known[*list] } else { &mut own };
+                if !more.is_empty() {
+                    bytes.clear();
+                }
+                if bytes.is_empty() {
+                    family.labels.iter().for_each(|key| put_label(labels.value(key, more), bytes));
+                }
+                encoder.add(name, timestamp, *kind, bytes, value);
             });
         }
-        encoder.metrics()
     }
 }

@@ -1,7 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Facts, Labels, Metric, OfContainer, Subject, Table};
+use prost::Message;
+
+use super::{Encoder, Facts, Labels, OfContainer, Subject, Table};
 use crate::{
+    cri::v1,
     pod::{Measured, Usage},
     spec::config::Resources,
     stats::{
@@ -13,18 +16,32 @@ use crate::{
 const SECOND: u64 = 1_000_000_000;
 const OWN: [&str; 6] = ["container", "id", "image", "name", "namespace", "pod"];
 
+/// The metrics of a subject.
+fn metrics(
+    table: &Table,
+    subject: Subject,
+    labels: &Labels<'_>,
+    facts: &Facts<'_>,
+) -> Vec<v1::Metric> {
+    let mut encoder = Encoder::new("x", 0);
+    table.add(subject, labels, facts, &mut encoder);
+    v1::ContainerMetrics::decode(encoder.bytes()).unwrap().metrics
+}
+
 /// A metric by what Prometheus would show.
-fn shown(table: &Table, metrics: &[Metric]) -> BTreeMap<String, (u64, i64)> {
+fn shown(table: &Table, metrics: &[v1::Metric]) -> BTreeMap<String, (u64, i64)> {
     let descriptors = table.descriptors();
-    let line = |metric: &Metric| {
-        let metric = metric.plain().unwrap();
+    let line = |metric: &v1::Metric| {
         let descriptor = descriptors.iter().find(|d| d.name == metric.name).unwrap();
         assert_eq!(descriptor.label_keys.len(), metric.label_values.len(), "{metric:?}");
         let labels = descriptor.label_keys.iter().zip(&metric.label_values);
         let more = labels.filter(|(key, _)| !OWN.contains(&key.as_str()));
         let more: Vec<String> = more.map(|(key, value)| format!("{key}={value}")).collect();
         let name = metric.name.strip_prefix("container_").unwrap();
-        (format!("{name}{{{}}}", more.join(",")), (metric.value.unwrap().value, metric.timestamp))
+        (
+            format!("{name}{{{}}}", more.join(",")),
+            (metric.value.as_ref().unwrap().value, metric.timestamp),
+        )
     };
     let lines: Vec<_> = metrics.iter().map(line).collect();
     let count = lines.len();
@@ -115,7 +132,7 @@ fn the_table_is_what_kubelets_and_dashboards_expect() {
 
 #[test]
 fn totals_are_counters_and_nothing_else_but_failures_is() {
-    for family in &Table::built_in().0 {
+    for family in Table::built_in().families.into_iter().map(|encodable| encodable.family) {
         let is_total = family.name.ends_with("_total") || family.name.ends_with("_failcnt");
         // A file system has so many, and the name is what it is.
         let is_total = is_total && family.name != "container_fs_inodes_total";
@@ -162,7 +179,7 @@ fn a_container_has_what_is_known_of_it() {
         names: &names,
     };
     let labels = Labels { container: "c", name: "id", ..Labels::default() };
-    let metrics = table.metrics(Subject::Container, &labels, &facts);
+    let metrics = metrics(&table, Subject::Container, &labels, &facts);
     let mut shown = shown(&table, &metrics);
     for (name, expected) in [
         ("cpu_usage_seconds_total{cpu=total}", (7, 1_000)),
@@ -235,10 +252,10 @@ fn a_pod_has_its_cgroup_and_its_network() {
         names: &names,
     };
     let labels = Labels::default();
-    let pod = shown(&table, &table.metrics(Subject::Pod, &labels, &facts));
+    let pod = shown(&table, &metrics(&table, Subject::Pod, &labels, &facts));
     let names: Vec<&str> = pod.keys().map(String::as_str).collect();
     assert_eq!(names, ["last_seen{}", "start_time_seconds{}"], "nothing else is known");
-    let network = shown(&table, &table.metrics(Subject::Network, &labels, &facts));
+    let network = shown(&table, &metrics(&table, Subject::Network, &labels, &facts));
     assert_eq!(network.len(), 8);
     assert_eq!(network["network_receive_bytes_total{interface=eth0}"], (1, 6_000));
     assert_eq!(network["network_transmit_packets_dropped_total{interface=eth0}"], (8, 6_000));

@@ -9,10 +9,7 @@ use tonic::Status;
 
 use super::RuntimeServer;
 use crate::{
-    cri::{
-        metrics::{Facts, Labels, Metric, OfContainer, Subject},
-        v1,
-    },
+    cri::metrics::{Encoder, Facts, Labels, OfContainer, PodSandboxMetrics, Subject},
     image::ImageId,
     pod::{Container, ContainerPhase, Metrics, Sandbox, in_parallel},
 };
@@ -20,9 +17,12 @@ use crate::{
 /// Pods whose metrics are put together by one thread rather than several.
 const FEW: usize = 32;
 
+/// The metrics of a pod or a container in bytes, where names are as long as a kubelet's.
+const SIZE: usize = 8 << 10;
+
 impl RuntimeServer {
     /// The metrics of all pods that are ready.
-    pub(super) async fn pod_metrics(&self) -> Result<Vec<v1::PodSandboxMetrics>, Status> {
+    pub(super) async fn pod_metrics(&self) -> Result<Vec<PodSandboxMetrics>, Status> {
         let read = self.pods.metrics().await?;
         let server = self.clone();
         // Thousands of them take milliseconds, which others need not wait for.
@@ -30,7 +30,7 @@ impl RuntimeServer {
         built.map_err(|_| Status::internal("the metrics could not be put together; try again"))
     }
 
-    fn build(&self, read: Metrics) -> Vec<v1::PodSandboxMetrics> {
+    fn build(&self, read: Metrics) -> Vec<PodSandboxMetrics> {
         let mut containers: BTreeMap<String, Vec<Arc<Container>>> = BTreeMap::new();
         let mut images = BTreeMap::new();
         for container in self.pods.containers() {
@@ -56,7 +56,7 @@ impl RuntimeServer {
         in_parallel(FEW, &pods, |pod| self.metrics_of_pod(pod, &round))
     }
 
-    fn metrics_of_pod(&self, pod: &Pod, round: &Round) -> Option<v1::PodSandboxMetrics> {
+    fn metrics_of_pod(&self, pod: &Pod, round: &Round) -> Option<PodSandboxMetrics> {
         let Pod { sandbox, containers, is_first } = pod;
         let id = sandbox.id.as_str();
         let reading = round.read.sandboxes.get(id)?;
@@ -76,21 +76,18 @@ impl RuntimeServer {
             container: None,
             names: self.pods.device_names(),
         };
-        let mut metrics = Vec::new();
+        let mut encoder = Encoder::new(id, SIZE * (1 + containers.len()));
         if *is_first {
-            metrics = self.table.metrics(Subject::Pod, &labels, &facts);
+            self.table.add(Subject::Pod, &labels, &facts, &mut encoder);
         }
         let of_network = Labels { name: id, ..labels };
-        metrics.extend(self.table.metrics(Subject::Network, &of_network, &facts));
-        let of_container = |container: &Arc<Container>| v1::ContainerMetrics {
-            container_id: container.id.to_string(),
-            metrics: self.metrics_of_container(container, &labels, round),
-        };
-        Some(v1::PodSandboxMetrics {
-            pod_sandbox_id: id.to_owned(),
-            metrics,
-            container_metrics: containers.iter().map(of_container).collect(),
-        })
+        self.table.add(Subject::Network, &of_network, &facts, &mut encoder);
+        for container in containers {
+            if let Some(metrics) = self.metrics_of_container(container, &labels, round) {
+                encoder.add_container(&metrics);
+            }
+        }
+        Some(encoder.finish())
     }
 
     fn metrics_of_container(
@@ -98,9 +95,9 @@ impl RuntimeServer {
         container: &Container,
         pod: &Labels<'_>,
         round: &Round,
-    ) -> Vec<Metric> {
+    ) -> Option<Encoder> {
         let id = container.id.as_str();
-        let Some(reading) = round.read.containers.get(id).copied() else { return Vec::new() };
+        let reading = round.read.containers.get(id).copied()?;
         let layer = self.pods.writable_layer(container);
         let (name, image, cgroup, started_at, resources) = {
             let record = container.record();
@@ -127,7 +124,9 @@ impl RuntimeServer {
             }),
             names: self.pods.device_names(),
         };
-        self.table.metrics(Subject::Container, &labels, &facts)
+        let mut encoder = Encoder::new(id, SIZE);
+        self.table.add(Subject::Container, &labels, &facts, &mut encoder);
+        Some(encoder)
     }
 
     /// Looks the name of an image up that people know, once for all its containers.

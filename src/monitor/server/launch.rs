@@ -83,6 +83,7 @@ impl Server {
                 keyring: &keyring,
                 stdio,
                 has_outer_hooks: request.has_outer_hooks,
+                template: self.pod.as_ref().and_then(Pod::template),
             },
         );
         let Child { pid, pidfd, report } = match child {

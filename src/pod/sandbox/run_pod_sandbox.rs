@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::fd::AsFd,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -209,7 +210,8 @@ impl Pods {
         }
         operation.waits_for(sandbox.monitor_pid());
         operation.stage("setting up the monitor");
-        monitor.set_up(self.setup(&record, &directory, &hostname)?).await?;
+        let template = self.parts.template.as_ref().map(AsFd::as_fd);
+        monitor.set_up(self.setup(&record, &directory, &hostname)?, template).await?;
         crash::point("run: monitor is set up");
         debug!("monitor is set up");
         operation.waits_for(None);
