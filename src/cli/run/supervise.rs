@@ -54,18 +54,22 @@ pub(super) async fn run(client: &Client, pod: Pod) -> Result<u8, Error> {
     Ok(u8::try_from(code).unwrap_or(1))
 }
 
-/// The first asks for the end, the second no longer waits for it; SIGQUIT does both.
+/// The first asks for the end, the second no longer waits for it; SIGQUIT does both. A terminal
+/// that is closed asks as well.
 async fn signals(ending: CancellationToken, hurry: CancellationToken) {
-    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::quit()];
-    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut quit)) =
-        (signal(kinds[0]), signal(kinds[1]), signal(kinds[2]))
-    else {
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup), Ok(mut quit)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+        signal(SignalKind::hangup()),
+        signal(SignalKind::quit()),
+    ) else {
         return;
     };
     loop {
         let is_urgent = tokio::select! {
             _ = interrupt.recv() => ending.is_cancelled(),
             _ = terminate.recv() => ending.is_cancelled(),
+            _ = hangup.recv() => false,
             _ = quit.recv() => true,
         };
         ending.cancel();
