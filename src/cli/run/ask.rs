@@ -138,6 +138,8 @@ async fn grpc(port: u16, service: &str, address: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Poll};
+
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
@@ -168,6 +170,55 @@ mod tests {
     async fn asked(action: Action, limit: u64) -> Result<(), String> {
         let pods = Pods::new(crate::admin::client::channel("/nowhere".into()));
         ask(&action, Duration::from_millis(limit), &pods, "c", "127.0.0.1").await
+    }
+
+    /// Health as `grpc.health.v1` has it; of a service `ill` it is bad.
+    #[derive(Clone)]
+    struct Health;
+
+    impl tonic::server::NamedService for Health {
+        const NAME: &'static str = "grpc.health.v1.Health";
+    }
+
+    impl tower::Service<http::Request<tonic::body::Body>> for Health {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = tonic::codegen::BoxFuture<Self::Response, Self::Error>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
+            assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
+            Box::pin(async move {
+                let codec = tonic_prost::ProstCodec::<HealthResponse, HealthRequest>::default();
+                Ok(tonic::server::Grpc::new(codec).unary(Health, request).await)
+            })
+        }
+    }
+
+    impl tonic::server::UnaryService<HealthRequest> for Health {
+        type Response = HealthResponse;
+        type Future = std::future::Ready<Result<tonic::Response<HealthResponse>, tonic::Status>>;
+
+        fn call(&mut self, request: tonic::Request<HealthRequest>) -> Self::Future {
+            let status = if request.into_inner().service == "ill" { 2 } else { SERVING };
+            std::future::ready(Ok(tonic::Response::new(HealthResponse { status })))
+        }
+    }
+
+    #[tokio::test]
+    async fn the_health_service_of_grpc() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        let server = tonic::transport::Server::builder().add_service(Health);
+        tokio::spawn(server.serve_with_incoming(incoming));
+        let grpc = |service: &str| Action::Grpc { port, service: service.to_owned() };
+        asked(grpc(""), 5000).await.unwrap();
+        let ill = asked(grpc("ill"), 5000).await.unwrap_err();
+        assert!(ill.ends_with("it does not serve (state 2)"), "{ill}");
     }
 
     fn get(port: u16) -> Action {
