@@ -146,19 +146,18 @@ spec:
   initContainers:
   - name: first
     image: test:1
-    command: [sh, -c, 'echo one > /work/steps; ls /work/up']
-    volumeMounts: [{name: work, mountPath: /work}]
-    restartPolicy: null
+    command: [sh, -c, 'echo one > /shared/steps']
+    volumeMounts: [{name: work, mountPath: /shared}]
   - name: side
     image: test:1
     restartPolicy: Always
-    command: [sh, -c, \"trap 'echo side ends; exit 0' TERM; echo up > /work/up; while :; do sleep 1 & wait; done\"]
-    startupProbe: {exec: {command: [test, -e, /work/up]}, periodSeconds: 1}
-    volumeMounts: [{name: work, mountPath: /work}]
+    command: [sh, -c, \"trap 'echo side ends; exit 0' TERM; echo up > /shared/up; while :; do sleep 1 & wait; done\"]
+    startupProbe: {exec: {command: [test, -e, /shared/up]}, periodSeconds: 1}
+    volumeMounts: [{name: work, mountPath: /shared}]
   - name: second
     image: test:1
-    command: [sh, -c, 'cat /work/up >> /work/steps']
-    volumeMounts: [{name: work, mountPath: /work}]
+    command: [sh, -c, 'cat /shared/up >> /shared/steps']
+    volumeMounts: [{name: work, mountPath: /shared}]
   containers:
   - name: main
     image: test:1
@@ -166,7 +165,7 @@ spec:
     - sh
     - -c
     - |
-      cat /work/steps
+      cat /shared/steps
       echo \"$GREETING $COLOUR $IP\"
       cat /secret/deep/token; echo
       stat -c %a:%g /secret/deep/token /memory
@@ -182,7 +181,7 @@ spec:
     envFrom: [{configMapRef: {name: settings}}]
     resources: {limits: {memory: 64Mi, cpu: 500m}}
     volumeMounts:
-    - {name: work, mountPath: /work}
+    - {name: work, mountPath: /shared}
     - {name: memory, mountPath: /memory}
     - {name: secret, mountPath: /secret}
     - {name: art, mountPath: /art}
@@ -192,9 +191,7 @@ spec:
   - {name: secret, secret: {secretName: key, items: [{key: token, path: deep/token, mode: 256}]}}
   - {name: art, image: {reference: 'test:1'}}
 ";
-    let manifest =
-        manifest.replace("'echo one > /work/steps; ls /work/up'", "'echo one > /work/steps'");
-    let (code, said, _) = run(&node, &manifest).await;
+    let (code, said, _) = run(&node, manifest).await;
     assert_eq!(code, Some(3), "the exit code is that of the container");
     for line in [
         "main   | one",
