@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The commands of this project; continuous integration calls the same ones.
 
-.PHONY: help demo test test-vm soak fuzz bench check fmt build
+.PHONY: help demo test test-vm soak fuzz bench check fmt build packages image
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
@@ -40,3 +40,9 @@ fmt: ## format the code
 
 build: ## the daemon, and the small static monitor (target/release, target/monitor)
 	@. scripts/lib.sh && build_release
+
+packages: ## .deb, .rpm and .tar.gz in target/packages; ARCHITECTURE=arm64 cross-builds
+	@scripts/packages.sh
+
+image: ## the image of deploy/daemonset.yaml, target/packages/criquet-installer.tar
+	@scripts/image.sh

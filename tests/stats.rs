@@ -311,8 +311,8 @@ async fn what_has_just_begun_is_in_the_next_list() {
         assert!(ids.contains(&container), "round {round}: {ids:?}");
         let request = v1::ListPodSandboxMetricsRequest::default();
         let metrics = node.runtime.list_pod_sandbox_metrics(request).await.unwrap().into_inner();
-        let pods = metrics.pod_metrics;
-        let its = pods.iter().find(|metrics| metrics.pod_sandbox_id == pod).unwrap();
+        let pods = metrics.pod_metrics.iter().map(|metrics| metrics.plain().unwrap());
+        let its = pods.into_iter().find(|metrics| metrics.pod_sandbox_id == pod).unwrap();
         assert!(!its.metrics.is_empty() && its.container_metrics.len() == 1, "round {round}");
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod client;
 mod export;
+pub mod import;
 mod inspect;
 pub mod metrics;
 mod networks;
@@ -64,14 +65,18 @@ impl Admin for Administrator {
         &self,
         request: Request<ImportImagesRequest>,
     ) -> Result<Response<ImportImagesResponse>, Status> {
-        let path = PathBuf::from(request.into_inner().path);
-        if !path.is_absolute() {
+        let request = request.into_inner();
+        let origin = import::origin(&request);
+        if !origin.path().is_absolute() {
             return Err(spec::Error::invalid("path", "must be absolute").into());
         }
-        let imported = self.images().long_aside(move |images| images.import(&path)).await?;
-        info!(images = imported.len(), "images are imported");
-        let images = imported.iter().map(imported_image).collect();
-        Ok(Response::new(ImportImagesResponse { images }))
+        let imported = self.images().long_aside(move |images| images.import_from(&origin)).await?;
+        info!(
+            images = imported.images.len(),
+            passed_over = imported.passed_over.len(),
+            "images are imported"
+        );
+        Ok(Response::new(import::response(imported)))
     }
 
     type ExportImagesStream = export::Stream;

@@ -10,6 +10,7 @@ use super::{
     image::args::{Image, Node, Output},
     network::Network,
     node::args::{Exec, Inspect, Logs, Ps, Top},
+    reset::Reset,
     run::args::{Run, Stop},
 };
 
@@ -56,6 +57,8 @@ pub enum Command {
     /// Look at networks, and remove the built-in one
     #[command(subcommand)]
     Network(Network),
+    /// End all pods and remove the built-in network, for a node that Criquet leaves
+    Reset(Reset),
 }
 
 /// `criquet serve`.

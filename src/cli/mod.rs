@@ -12,6 +12,7 @@ mod network;
 pub mod node;
 mod output;
 mod paint;
+pub mod reset;
 pub mod run;
 pub mod serve;
 mod status;
@@ -56,6 +57,9 @@ pub enum Error {
     /// Networks.
     #[error(transparent)]
     Network(crate::network::Error),
+    /// The end of all pods.
+    #[error(transparent)]
+    Reset(#[from] reset::Error),
     /// Standard output.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
@@ -112,6 +116,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Metrics(node) => status::metrics(&node)?,
         Command::Image(command) => image::command(command)?,
         Command::Network(command) => network::command(command)?,
+        Command::Reset(arguments) => return reset::command(&arguments),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -58,6 +58,7 @@ pub use config::ImageConfig;
 pub use digest::{Digest, DigestError, ImageId};
 pub use error::Error;
 pub use images::Image;
+pub use import::{Imported, KUBERNETES, Origin};
 pub use options::{FsUsage, Options, RootOwner};
 pub use progress::{LayerProgress, LayerState, PullProgress};
 pub use reference::{Reference, Version};

@@ -175,6 +175,11 @@ pub fn lay_out(repository: &Path) {
     }
 }
 
+/// An archive of the image, for a daemon that is not a test's own.
+pub fn archive() -> Vec<u8> {
+    archive_of("test:1", &layer(&[]))
+}
+
 fn archive_of(name: &str, layer: &[u8]) -> Vec<u8> {
     archive_with(name, layer, &config_of(layer))
 }

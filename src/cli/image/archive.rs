@@ -8,31 +8,54 @@ use std::{
     sync::Arc,
 };
 
-use super::{Client, Error, args::Export};
+use super::{
+    Client, Error,
+    args::{Export, Import},
+};
 use crate::{
     admin::{
         self,
-        v1::{ExportImagesRequest, ImportImagesRequest, ImportedImage},
+        v1::{
+            ExportImagesRequest, ImageOrigin, ImportImagesRequest, ImportImagesResponse,
+            ImportedImage,
+        },
     },
     cli::{config::Config, serve},
     image::ImageStore,
     store::{Database, Durability},
 };
 
-/// Imports the images of an archive and returns a line for each with its id and names.
-pub(super) fn import(client: &Client, config: &Config, archive: &Path) -> Result<String, Error> {
-    let input = Input::open(archive)?;
-    let request = ImportImagesRequest { path: input.path.to_string_lossy().into_owned() };
-    let images = match client.ask(client.admin().import_images(request)) {
-        Ok(answer) => answer.images,
-        Err(Error::NoDaemon { .. }) => import_alone(config, &input.path)?,
+/// Imports images and returns a line for each with its id and names. What was passed over is
+/// told on standard error.
+pub(super) fn import(
+    client: &Client,
+    config: &Config,
+    arguments: &Import,
+) -> Result<String, Error> {
+    let input = Input::open(&arguments.archive)?;
+    let request = ImportImagesRequest {
+        path: input.path.to_string_lossy().into_owned(),
+        origin: arguments.from.map_or(ImageOrigin::Unspecified, From::from).into(),
+        namespace: arguments.namespace.clone().unwrap_or_default(),
+    };
+    let answer = match client.ask(client.admin().import_images(request.clone())) {
+        Ok(answer) => answer,
+        Err(Error::NoDaemon { .. }) => import_alone(config, &request)?,
         Err(error) => return Err(error),
     };
-    Ok(images.iter().map(|image| format!("{} {}\n", image.id, image.names.join(" "))).collect())
+    for image in &answer.passed_over {
+        eprintln!("criquet: passed over {}: {}", image.name, image.reason);
+    }
+    let line = |image: &ImportedImage| format!("{} {}\n", image.id, image.names.join(" "));
+    Ok(answer.images.iter().map(line).collect())
 }
 
-fn import_alone(config: &Config, archive: &Path) -> Result<Vec<ImportedImage>, Error> {
-    alone(config, |store| Ok(store.import(archive)?.iter().map(admin::imported_image).collect()))
+fn import_alone(
+    config: &Config,
+    request: &ImportImagesRequest,
+) -> Result<ImportImagesResponse, Error> {
+    let origin = admin::import::origin(request);
+    alone(config, |store| Ok(admin::import::response(store.import_from(&origin)?)))
 }
 
 /// Opens the store here, since no daemon has it.

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::cli::{config::Overrides, file::File};
+use crate::{
+    admin::v1::ImageOrigin,
+    cli::{config::Overrides, file::File},
+};
 
 /// `criquet image`.
 #[derive(Debug, Subcommand)]
@@ -19,7 +22,7 @@ pub enum Image {
     Rm(Rm),
     /// Print all that is known of images, as JSON
     Inspect(Inspect),
-    /// Import the images of an archive (`docker save`, or an OCI layout in a tar file)
+    /// Import the images of an archive (`docker save`, or an OCI layout), or of containerd
     #[command(visible_alias = "load")]
     Import(Import),
     /// Write images as one archive, for `image import`, `docker load` and OCI tools
@@ -132,12 +135,39 @@ pub struct Inspect {
 /// `criquet image import`.
 #[derive(Debug, Args)]
 pub struct Import {
-    /// The archive; - for standard input
-    #[arg(value_name = "FILE.tar")]
+    /// The archive, or a directory; - for an archive on standard input
+    #[arg(value_name = "PATH")]
     pub archive: PathBuf,
+    /// What it is, where it shall not be found out
+    #[arg(long, value_enum)]
+    pub from: Option<Origin>,
+    /// The namespace of a containerd whose images are wanted [default: k8s.io]
+    #[arg(long, value_name = "NAME", requires = "from")]
+    pub namespace: Option<String>,
     /// The node.
     #[command(flatten)]
     pub node: Node,
+}
+
+/// Where images come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Origin {
+    /// The root of a containerd that does not run, as a rule /var/lib/containerd
+    Containerd,
+    /// What `docker save` writes
+    DockerArchive,
+    /// An OCI layout: a tar file, or a directory
+    Oci,
+}
+
+impl From<Origin> for ImageOrigin {
+    fn from(origin: Origin) -> Self {
+        match origin {
+            Origin::Containerd => ImageOrigin::Containerd,
+            Origin::DockerArchive => ImageOrigin::DockerArchive,
+            Origin::Oci => ImageOrigin::Oci,
+        }
+    }
 }
 
 /// `criquet image export`.

@@ -34,7 +34,7 @@ pub(super) fn command(command: Image) -> Result<(), crate::cli::Error> {
         Image::Prune(arguments) => remove::prune(&open(&arguments.node)?, arguments.all)?,
         Image::Import(arguments) => {
             let config = config(&arguments.node)?;
-            archive::import(&Client::new(&config)?, &config, &arguments.archive)?
+            archive::import(&Client::new(&config)?, &config, &arguments)?
         }
         Image::Export(arguments) => {
             let config = config(&arguments.node)?;

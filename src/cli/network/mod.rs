@@ -78,7 +78,7 @@ fn config(node: &Node) -> Result<Config, Error> {
 }
 
 /// Without a daemon: its locks keep one from starting meanwhile.
-fn remove_alone(config: &Config) -> Result<(), Error> {
+pub(super) fn remove_alone(config: &Config) -> Result<(), Error> {
     let _root = serve::lock_root(&config.root).map_err(Box::new)?;
     let options = config.network_options();
     // A daemon with another root may have a network of this name.

@@ -114,7 +114,8 @@ fn connect(place: &Place) -> Result<(Client, bool), Error> {
 fn import(client: &Client, arguments: &Run) -> Result<(), Error> {
     for archive in &arguments.import {
         let path = fs::canonicalize(archive).map_err(RunError::io("open", archive))?;
-        let request = ImportImagesRequest { path: path.display().to_string() };
+        let request =
+            ImportImagesRequest { path: path.display().to_string(), ..Default::default() };
         client.ask(client.admin().import_images(request))?;
     }
     Ok(())

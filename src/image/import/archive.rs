@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::plain::plain;
+use super::{plain::plain, source::Source};
 use crate::image::{
     Error,
     layers::io_error,
@@ -33,9 +33,9 @@ enum Place {
 
 /// Where a member's data is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Member {
+struct Member {
     offset: u64,
-    pub(super) size: u64,
+    size: u64,
 }
 
 impl Archive {
@@ -56,7 +56,7 @@ impl Archive {
                 archive.wrong("it breaks off")
             }
             tar::Error::Io(error) => io_error("read", path)(error),
-            other => archive.wrong(other.to_string()),
+            other => archive.wrong(&other.to_string()),
         })?;
         Ok(archive)
     }
@@ -98,7 +98,7 @@ impl Archive {
     }
 
     /// The member of that name.
-    pub(super) fn find(&self, name: &str) -> Option<Member> {
+    fn find(&self, name: &str) -> Option<Member> {
         let mut name = join("", name)?;
         for _ in 0..ALIASES {
             match self.members.get(&name)? {
@@ -109,12 +109,21 @@ impl Archive {
         None
     }
 
-    pub(super) fn member(&self, name: &str) -> Result<Member, Error> {
-        self.find(name).ok_or_else(|| self.wrong(format!("it has no member {name:?}")))
+    fn member(&self, name: &str) -> Result<Member, Error> {
+        self.find(name).ok_or_else(|| self.wrong(&format!("it has no member {name:?}")))
+    }
+}
+
+impl Source for Archive {
+    fn has(&self, name: &str) -> bool {
+        self.find(name).is_some()
     }
 
-    /// A small member, held whole.
-    pub(super) fn read(&self, name: &str, limit: u64) -> Result<Vec<u8>, Error> {
+    fn size(&self, name: &str) -> Result<u64, Error> {
+        Ok(self.member(name)?.size)
+    }
+
+    fn read(&self, name: &str, limit: u64) -> Result<Vec<u8>, Error> {
         let member = self.member(name)?;
         if member.size > limit {
             let what = format!("member {name:?} of {}", self.path.display());
@@ -125,16 +134,13 @@ impl Archive {
         Ok(bytes)
     }
 
-    pub(super) fn reader(&self, member: &Member) -> impl Read + Send {
-        Skipping { file: &self.file, offset: member.offset }.take(member.size)
+    fn reader(&self, name: &str) -> Result<Box<dyn Read + Send + '_>, Error> {
+        let Member { offset, size } = self.member(name)?;
+        Ok(Box::new(Skipping { file: &self.file, offset }.take(size)))
     }
 
-    pub(super) fn wrong(&self, reason: impl Into<String>) -> Error {
-        Error::Archive { path: self.path.clone(), reason: reason.into() }
-    }
-
-    pub(super) fn name(&self) -> String {
-        self.path.display().to_string()
+    fn path(&self) -> &Path {
+        &self.path
     }
 }
 

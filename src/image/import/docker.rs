@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Archive, CONFIG_LIMIT, Error, Found, FoundLayer, Names};
+use super::{CONFIG_LIMIT, Error, Found, FoundLayer, Names, source::Source};
 use crate::image::{manifest::MANIFEST_LIMIT, platform::null_is_default, reference::Reference};
 
 #[derive(Deserialize)]
@@ -17,19 +17,16 @@ struct Item {
     layers: Vec<String>,
 }
 
-pub(super) fn images(archive: &Archive) -> Result<Vec<Found>, Error> {
+pub(super) fn images(archive: &dyn Source) -> Result<Vec<Found>, Error> {
     let manifest = archive.read("manifest.json", MANIFEST_LIMIT)?;
     let items: Vec<Item> = serde_json::from_slice(&manifest)
-        .map_err(|error| archive.wrong(format!("its manifest.json does not parse: {error}")))?;
+        .map_err(|error| archive.wrong(&format!("its manifest.json does not parse: {error}")))?;
     items.into_iter().map(|item| image(archive, item)).collect()
 }
 
-fn image(archive: &Archive, item: Item) -> Result<Found, Error> {
+fn image(archive: &dyn Source, item: Item) -> Result<Found, Error> {
     let tags = item.repo_tags.iter().map(|tag| Ok(Reference::parse(tag)?.to_string()));
-    let layers = item
-        .layers
-        .iter()
-        .map(|name| Ok(FoundLayer { member: archive.member(name)?, compressed: None }));
+    let layers = item.layers.into_iter().map(|name| FoundLayer::of(archive, name, None));
     Ok(Found {
         names: Names { tags: tags.collect::<Result<_, Error>>()?, digests: Vec::new() },
         config: archive.read(&item.config, CONFIG_LIMIT)?,

@@ -1,6 +1,6 @@
 //! `index.json` and `blobs/`, the OCI image layout.
 
-use super::{Archive, CONFIG_LIMIT, Digest, Error, Found, FoundLayer, Names};
+use super::{CONFIG_LIMIT, Digest, Error, Found, FoundLayer, Names, source::Source};
 use crate::image::{
     config::Document as Config,
     export,
@@ -13,9 +13,9 @@ use crate::image::{
 /// The full name comes first: the other one is often a mere tag, which names no image.
 const NAMES: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
 
-pub(super) fn images(archive: &Archive) -> Result<Vec<Found>, Error> {
+pub(super) fn images(archive: &dyn Source) -> Result<Vec<Found>, Error> {
     let bytes = archive.read("index.json", MANIFEST_LIMIT)?;
-    let document = Document::parse(&bytes, "").map_err(|reason| archive.wrong(reason))?;
+    let document = Document::parse(&bytes, "").map_err(|reason| archive.wrong(&reason))?;
     let Document::Index(entries) = document else {
         return Err(archive.wrong("its index.json is not an index"));
     };
@@ -36,12 +36,21 @@ pub(super) fn images(archive: &Archive) -> Result<Vec<Found>, Error> {
     if found.is_empty() { Err(all.error(&archive.name())) } else { Ok(found) }
 }
 
-fn image(archive: &Archive, entry: &Descriptor, manifest: Manifest) -> Result<Found, Error> {
+/// The image that an entry leads to on this machine.
+pub(super) fn image_at(archive: &dyn Source, entry: &Descriptor) -> Result<Found, Error> {
+    let mut all = Search::among(vec![entry.clone()], entry.digest);
+    match manifest(archive, entry, &mut all)? {
+        Some(manifest) => image(archive, entry, manifest),
+        None => Err(all.error(&archive.name())),
+    }
+}
+
+fn image(archive: &dyn Source, entry: &Descriptor, manifest: Manifest) -> Result<Found, Error> {
     let config = blob(archive, &manifest.config.digest, CONFIG_LIMIT)?;
-    let layers = manifest.layers.iter().map(|layer| {
-        let member = archive.member(&export::blob(&layer.digest))?;
-        Ok(FoundLayer { member, compressed: Some(layer.digest) })
-    });
+    let layers = manifest
+        .layers
+        .iter()
+        .map(|layer| FoundLayer::of(archive, export::blob(&layer.digest), Some(layer.digest)));
     let layers = layers.collect::<Result<_, Error>>()?;
     Ok(Found { names: names(entry), config, layers, annotations: manifest.annotations })
 }
@@ -62,7 +71,7 @@ fn names(entry: &Descriptor) -> Names {
 
 /// The manifest behind an entry that runs here.
 fn manifest(
-    archive: &Archive,
+    archive: &dyn Source,
     entry: &Descriptor,
     all: &mut Search,
 ) -> Result<Option<Manifest>, Error> {
@@ -84,13 +93,13 @@ fn manifest(
     Ok(None)
 }
 
-fn document_of(archive: &Archive, entry: &Descriptor) -> Result<Document, Error> {
+fn document_of(archive: &dyn Source, entry: &Descriptor) -> Result<Document, Error> {
     let bytes = blob(archive, &entry.digest, MANIFEST_LIMIT)?;
-    Document::parse(&bytes, &entry.media_type).map_err(|reason| archive.wrong(reason))
+    Document::parse(&bytes, &entry.media_type).map_err(|reason| archive.wrong(&reason))
 }
 
 /// A small blob, which must have the digest that is its name.
-fn blob(archive: &Archive, digest: &Digest, limit: u64) -> Result<Vec<u8>, Error> {
+fn blob(archive: &dyn Source, digest: &Digest, limit: u64) -> Result<Vec<u8>, Error> {
     let bytes = archive.read(&export::blob(digest), limit)?;
     let found = digest.same_of(&bytes);
     if found == *digest {

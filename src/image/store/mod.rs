@@ -7,9 +7,9 @@ use std::{io::Write, path::Path, sync::Arc};
 use prometheus_client::{encoding::prometheus_text::encode, registry::Registry};
 
 use super::{
-    Auth, Error, FsUsage, Image, ImageId, Options, Reference, Rules, admission::Admission, export,
-    import, metrics::Gauges, progress::PullProgress, pull::Puller, records::Records, task::Workers,
-    verify::Verifier,
+    Auth, Error, FsUsage, Image, ImageId, Imported, Options, Origin, Reference, Rules,
+    admission::Admission, export, import, metrics::Gauges, progress::PullProgress, pull::Puller,
+    records::Records, task::Workers, verify::Verifier,
 };
 use crate::store::Database;
 
@@ -122,7 +122,17 @@ impl ImageStore {
     /// Imports the images of a tar archive, as `docker save` and OCI tools write them; gzip
     /// and zstd around it are fine. Blocks.
     pub fn import(&self, archive: &Path) -> Result<Vec<Image>, Error> {
-        import::import(&self.records, archive)
+        Ok(self.import_from(&Origin::Any(archive.to_owned()))?.images)
+    }
+
+    /// Imports all images of what a node has: an archive, the directory of an OCI layout, or a
+    /// containerd that does not run. Blocks.
+    ///
+    /// # Errors
+    /// What is wrong with the whole, or with an image of an archive; images of a containerd
+    /// that cannot be used are passed over.
+    pub fn import_from(&self, origin: &Origin) -> Result<Imported, Error> {
+        import::import(&self.records, origin)
     }
 
     /// Writes images, each with all its tags, as one tar archive that [`ImageStore::import`],

@@ -17,14 +17,14 @@ use super::{
 };
 use crate::image::tar::tests::Builder;
 
-struct Containerd {
+pub(super) struct Containerd {
     programs: PathBuf,
-    directory: TempDir,
+    pub(super) directory: TempDir,
     process: Child,
 }
 
 impl Containerd {
-    fn start() -> Option<Self> {
+    pub(super) fn start() -> Option<Self> {
         let Some(programs) = std::env::var_os("CRIQUET_TEST_CONTAINERD").map(PathBuf::from) else {
             eprintln!("SKIPPED: CRIQUET_TEST_CONTAINERD does not say where containerd is");
             return None;
@@ -63,7 +63,7 @@ impl Containerd {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
-    fn ctr(&self, arguments: &[&str]) -> bool {
+    pub(super) fn ctr(&self, arguments: &[&str]) -> bool {
         let mut ctr = Command::new(self.programs.join("ctr"));
         ctr.arg("--address").arg(self.directory.path().join("sock")).args(arguments);
         let output = ctr.output().unwrap();
@@ -86,10 +86,17 @@ impl Containerd {
     }
 }
 
-impl Drop for Containerd {
-    fn drop(&mut self) {
+impl Containerd {
+    /// Ends it; its root stays.
+    pub(super) fn stop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
@@ -184,7 +191,7 @@ fn own_tree(store: &ImageStore, id: &ImageId) -> Tree {
 /// A Linux file capability, `cap_net_bind_service=ep`.
 const CAPABILITY: &[u8] = &[1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
-fn lower() -> Vec<u8> {
+pub(super) fn lower() -> Vec<u8> {
     let mut tar = Builder::default();
     tar.directory("./", 0o755, (0, 0)).directory("etc/", 0o750, (3, 4)).file("etc/a", b"a");
     tar.file("etc/gone", b"gone").directory("opaque/", 0o711, (0, 0)).file("opaque/old", b"old");
@@ -201,7 +208,7 @@ fn lower() -> Vec<u8> {
     tar.file("was-directory/inside", b"i").directory("sticky/", 0o1777, (0, 0)).end()
 }
 
-fn upper() -> Vec<u8> {
+pub(super) fn upper() -> Vec<u8> {
     let mut tar = Builder::default();
     // Its parents are those of the layer below.
     tar.file("etc/b", b"b").file("etc/.wh.gone", b"").file("opaque/new", b"new");

@@ -63,7 +63,7 @@ fn docker_archives() {
     }
 }
 
-fn layout(change: impl Fn(&mut Value)) -> Vec<u8> {
+pub(super) fn layout(change: impl Fn(&mut Value)) -> Vec<u8> {
     let (first, second) = layers();
     let mut builder = Builder::default();
     let mut blob = |bytes: &[u8]| {

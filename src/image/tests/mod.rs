@@ -11,6 +11,7 @@ mod hung;
 mod imports;
 mod kills;
 mod large;
+mod moving;
 mod nodes;
 mod oddities;
 mod power_cut;
