@@ -146,19 +146,18 @@ spec:
   initContainers:
   - name: first
     image: test:1
-    command: [sh, -c, 'echo one > /work/steps; ls /work/up']
-    volumeMounts: [{name: work, mountPath: /work}]
-    restartPolicy: null
+    command: [sh, -c, 'echo one > /shared/steps']
+    volumeMounts: [{name: work, mountPath: /shared}]
   - name: side
     image: test:1
     restartPolicy: Always
-    command: [sh, -c, \"trap 'echo side ends; exit 0' TERM; echo up > /work/up; while :; do sleep 1 & wait; done\"]
-    startupProbe: {exec: {command: [test, -e, /work/up]}, periodSeconds: 1}
-    volumeMounts: [{name: work, mountPath: /work}]
+    command: [sh, -c, \"trap 'echo side ends; exit 0' TERM; echo up > /shared/up; while :; do sleep 1 & wait; done\"]
+    startupProbe: {exec: {command: [test, -e, /shared/up]}, periodSeconds: 1}
+    volumeMounts: [{name: work, mountPath: /shared}]
   - name: second
     image: test:1
-    command: [sh, -c, 'cat /work/up >> /work/steps']
-    volumeMounts: [{name: work, mountPath: /work}]
+    command: [sh, -c, 'cat /shared/up >> /shared/steps']
+    volumeMounts: [{name: work, mountPath: /shared}]
   containers:
   - name: main
     image: test:1
@@ -166,7 +165,7 @@ spec:
     - sh
     - -c
     - |
-      cat /work/steps
+      cat /shared/steps
       echo \"$GREETING $COLOUR $IP\"
       cat /secret/deep/token; echo
       stat -c %a:%g /secret/deep/token /memory
@@ -182,7 +181,7 @@ spec:
     envFrom: [{configMapRef: {name: settings}}]
     resources: {limits: {memory: 64Mi, cpu: 500m}}
     volumeMounts:
-    - {name: work, mountPath: /work}
+    - {name: work, mountPath: /shared}
     - {name: memory, mountPath: /memory}
     - {name: secret, mountPath: /secret}
     - {name: art, mountPath: /art}
@@ -192,9 +191,7 @@ spec:
   - {name: secret, secret: {secretName: key, items: [{key: token, path: deep/token, mode: 256}]}}
   - {name: art, image: {reference: 'test:1'}}
 ";
-    let manifest =
-        manifest.replace("'echo one > /work/steps; ls /work/up'", "'echo one > /work/steps'");
-    let (code, said, _) = run(&node, &manifest).await;
+    let (code, said, _) = run(&node, manifest).await;
     assert_eq!(code, Some(3), "the exit code is that of the container");
     for line in [
         "main   | one",
@@ -231,6 +228,11 @@ async fn what_is_not_known_is_refused_before_anything_is_made() {
         assert!(errors.contains(line), "{line:?} is not in\n{errors}");
     }
     assert!(!node.path("run").exists());
+    let path = node.path("pod.yaml");
+    fs::write(&path, pod("a", "", "tolerations: [],")).unwrap();
+    let checked = output(command(&node, &["run", "--check", path.to_str().unwrap()])).await;
+    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert_eq!(said, "-- spec.tolerations means nothing here\npod default/a can be run\n");
     let (code, _, errors) = run(&node, "{kind: Deployment}").await;
     assert_eq!(code, Some(1));
     assert!(errors.contains("Deployment need a cluster"), "{errors}");
@@ -296,6 +298,7 @@ async fn a_served_page_hooks_and_the_end_by_a_signal() {
     let mut node = Node::start().await;
     let web = "command: [sh, -c, 'httpd -p 80 -h /www; trap \"echo ends; exit 0\" TERM; while :; do sleep 1 & wait; done'],
         ports: [{name: http, containerPort: 80, hostPort: 8080}],
+        resources: {limits: {memory: 32Mi}},
         readinessProbe: {httpGet: {path: /, port: http}, periodSeconds: 1},
         livenessProbe: {tcpSocket: {port: http}, periodSeconds: 1, initialDelaySeconds: 1},
         lifecycle: {postStart: {exec: {command: [sh, -c, 'echo after > /proc/1/fd/1']}},
@@ -317,6 +320,13 @@ async fn a_served_page_hooks_and_the_end_by_a_signal() {
     })
     .await;
     assert!(String::from_utf8_lossy(&got.stdout).contains("it works"), "{got:?}");
+    let web = &node.pods(v1::PodSandboxFilter::default()).await[0].id;
+    let limit = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"].iter().find_map(|root| {
+        let cgroup = Path::new(root).join(&node.cgroup).join(web);
+        let file = ["memory.limit_in_bytes", "memory.max"].map(|name| cgroup.join(name));
+        file.iter().find_map(|file| fs::read_to_string(file).ok())
+    });
+    assert_eq!(limit.unwrap().trim(), "33554432", "the whole pod is limited");
     // A daemon that starts anew meanwhile is no end.
     node.kill_daemon();
     node.start_daemon().await;
@@ -328,6 +338,16 @@ async fn a_served_page_hooks_and_the_end_by_a_signal() {
     assert!(said.contains("app | after"), "{said}");
     assert!(said.find("app | before") < said.find("app | ends"), "{said}");
     assert!(said.contains("app | before") && said.contains("app has ended with 0"), "{said}");
+    assert_nothing_is_left(&mut node).await;
+
+    let late = pod(
+        "late",
+        "command: [sleep, '1000']",
+        "activeDeadlineSeconds: 1, terminationGracePeriodSeconds: 0,",
+    );
+    let (code, said, _) = run(&node, &late).await;
+    assert_eq!(code, Some(1));
+    assert!(said.contains("over its activeDeadlineSeconds"), "{said}");
     assert_nothing_is_left(&mut node).await;
 
     // One that does not want to end: the second ^C no longer waits.

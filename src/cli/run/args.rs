@@ -22,6 +22,9 @@ pub struct Run {
     /// Go back to the shell once the pod runs; `criquet stop` ends it
     #[arg(short, long)]
     pub detach: bool,
+    /// Only tell whether the manifest is understood, and what of it means nothing here
+    #[arg(long, conflicts_with = "detach")]
+    pub check: bool,
     /// Images to import first, of `docker save` or an OCI layout in a tar file
     #[arg(long, value_name = "FILE.tar")]
     pub import: Vec<PathBuf>,

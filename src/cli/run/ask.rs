@@ -135,3 +135,130 @@ async fn grpc(port: u16, service: &str, address: &str) -> Result<(), String> {
         Err(status) => Err(format!("{place}: {}", status.message())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll};
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// A server that answers each request so, and what it was asked first.
+    async fn server(answer: &'static str) -> (u16, tokio::sync::oneshot::Receiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (sender, asked) = tokio::sync::oneshot::channel();
+        tokio::spawn(async move {
+            let mut sender = Some(sender);
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = vec![0; 4096];
+                let count = stream.read(&mut request).await.unwrap_or(0);
+                if let Some(sender) = sender.take() {
+                    let _ = sender.send(String::from_utf8_lossy(&request[..count]).into_owned());
+                }
+                // Whoever only wanted to connect is gone.
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        (port, asked)
+    }
+
+    async fn asked(action: Action, limit: u64) -> Result<(), String> {
+        let pods = Pods::new(crate::admin::client::channel("/nowhere".into()));
+        ask(&action, Duration::from_millis(limit), &pods, "c", "127.0.0.1").await
+    }
+
+    /// Health as `grpc.health.v1` has it; of a service `ill` it is bad.
+    #[derive(Clone)]
+    struct Health;
+
+    impl tonic::server::NamedService for Health {
+        const NAME: &'static str = "grpc.health.v1.Health";
+    }
+
+    impl tower::Service<http::Request<tonic::body::Body>> for Health {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = tonic::codegen::BoxFuture<Self::Response, Self::Error>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
+            assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
+            Box::pin(async move {
+                let codec = tonic_prost::ProstCodec::<HealthResponse, HealthRequest>::default();
+                Ok(tonic::server::Grpc::new(codec).unary(Health, request).await)
+            })
+        }
+    }
+
+    impl tonic::server::UnaryService<HealthRequest> for Health {
+        type Response = HealthResponse;
+        type Future = std::future::Ready<Result<tonic::Response<HealthResponse>, tonic::Status>>;
+
+        fn call(&mut self, request: tonic::Request<HealthRequest>) -> Self::Future {
+            let status = if request.into_inner().service == "ill" { 2 } else { SERVING };
+            std::future::ready(Ok(tonic::Response::new(HealthResponse { status })))
+        }
+    }
+
+    #[tokio::test]
+    async fn the_health_service_of_grpc() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        let server = tonic::transport::Server::builder().add_service(Health);
+        tokio::spawn(server.serve_with_incoming(incoming));
+        let grpc = |service: &str| Action::Grpc { port, service: service.to_owned() };
+        asked(grpc(""), 5000).await.unwrap();
+        let ill = asked(grpc("ill"), 5000).await.unwrap_err();
+        assert!(ill.ends_with("it does not serve (state 2)"), "{ill}");
+    }
+
+    fn get(port: u16) -> Action {
+        let headers = vec![("X-Probe".to_owned(), "yes".to_owned())];
+        Action::Http(Http {
+            is_tls: false,
+            host: None,
+            port,
+            path: "/health?x=1".to_owned(),
+            headers,
+        })
+    }
+
+    #[tokio::test]
+    async fn answers_from_200_to_399_are_good() {
+        let (port, request) = server("HTTP/1.1 204 No Content\r\n\r\n").await;
+        asked(get(port), 5000).await.unwrap();
+        let request = request.await.unwrap();
+        assert!(request.starts_with("GET /health?x=1 HTTP/1.1\r\n"), "{request}");
+        assert!(request.to_lowercase().contains("x-probe: yes"), "{request}");
+        let (port, _) =
+            server("HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n").await;
+        asked(get(port), 5000).await.unwrap();
+        let (port, _) = server("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n").await;
+        assert!(asked(get(port), 5000).await.unwrap_err().contains("503"));
+    }
+
+    #[tokio::test]
+    async fn who_does_not_listen_or_answer_is_not_well() {
+        let (port, _) = server("").await;
+        asked(Action::Tcp { host: None, port }, 5000).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        // It listens, and never answers.
+        assert_eq!(asked(get(port), 10).await.unwrap_err(), "no answer within 0 s");
+        drop(listener);
+        assert!(asked(Action::Tcp { host: None, port }, 5000).await.is_err());
+        let grpc = Action::Grpc { port, service: String::new() };
+        assert!(asked(grpc, 5000).await.unwrap_err().contains(&port.to_string()));
+        let exec = Action::Exec(vec!["true".to_owned()]);
+        assert!(asked(exec, 5000).await.is_err(), "there is no daemon");
+    }
+}

@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::{args::Run, error::Error};
-use crate::{cli, play::Plan};
+use crate::{
+    cli::{self, output::print},
+    play::Plan,
+};
 
 /// What the process in the background says once the pod runs: no container's line begins so.
 const RUNS: &str = "\u{4}runs";
@@ -51,10 +54,10 @@ pub(super) fn start(arguments: &Run, text: &str, plan: &Plan) -> Result<ExitCode
     for line in output.into_iter().flat_map(BufRead::lines) {
         let line = line.map_err(Error::io("read from", &program))?;
         if line == RUNS {
-            println!("{} runs; `criquet stop {}` ends it", plan.name, plan.name);
+            print(&format!("{} runs; `criquet stop {}` ends it\n", plan.name, plan.name))?;
             return Ok(ExitCode::SUCCESS);
         }
-        println!("{line}");
+        print(&format!("{line}\n"))?;
     }
     let status = child.wait().map_err(Error::io("wait for", &program))?;
     // It has said itself why.
@@ -65,8 +68,9 @@ pub(super) fn start(arguments: &Run, text: &str, plan: &Plan) -> Result<ExitCode
 /// In the background: the pod runs. Whoever has started this goes; what is said from now on is in
 /// a file.
 pub(super) fn runs() {
-    println!("{RUNS}");
-    let _ = io::stdout().flush();
+    // Whoever has started this may be gone.
+    let mut output = io::stdout().lock();
+    let _ = writeln!(output, "{RUNS}").and_then(|()| output.flush());
     // A session of its own is not ended with the terminal. One that leads a session has one.
     let _ = rustix::process::setsid();
     let path = std::env::var_os(LOG).map_or_else(|| PathBuf::from("/dev/null"), PathBuf::from);

@@ -23,12 +23,12 @@ pub(super) fn of_node(manifest: &Manifest, directory: &Path) -> Result<Facts, Er
     let source = Path::new("/dev/urandom");
     let read = fs::File::open(source).and_then(|mut file| file.read_exact(&mut random));
     read.map_err(Error::io("read", source))?;
-    let uid = manifest.pod.metadata.uid.clone().unwrap_or_else(|| uid(&random));
+    let own = uid(&random);
     let range = u32::from_le_bytes([random[16], random[17], random[18], random[19]]) % RANGES;
     let directory = std::path::absolute(directory).map_err(Error::io("find", directory))?;
     Ok(Facts {
-        directory: directory.join("pods").join(&uid),
-        uid,
+        directory: directory.join("pods").join(&own),
+        uid: manifest.pod.metadata.uid.clone().unwrap_or(own),
         node_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         host_addresses: own_address().into_iter().collect(),
         pod_addresses: Vec::new(),

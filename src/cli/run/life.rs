@@ -25,6 +25,9 @@ const LEAST_GRACE: Duration = Duration::from_secs(2);
 /// How long what a container has said last may take to be read.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
+/// Before a daemon that went away is asked again.
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// The exit code of one that could not be started.
 const NOT_STARTED: i32 = 128;
 
@@ -322,7 +325,17 @@ impl Life {
             let mut pods = shared.pods.clone();
             let timeout = i64::try_from(seconds).unwrap_or(i64::MAX);
             let request = StopContainerRequest { container_id: id.to_owned(), timeout };
-            async move { pods.stop_container(request).await }
+            async move {
+                loop {
+                    match pods.stop_container(request.clone()).await {
+                        // A daemon that starts anew knows the container.
+                        Err(status) if status.code() == tonic::Code::Unavailable => {
+                            tokio::time::sleep(PAUSE).await;
+                        }
+                        stopped => return stopped,
+                    }
+                }
+            }
         };
         let stopped = tokio::select! {
             stopped = stop(left.as_secs()) => stopped,

@@ -32,6 +32,7 @@ use super::{
     Error,
     config::Config,
     image::{self, Client},
+    output,
 };
 use crate::{
     admin::v1::ImportImagesRequest,
@@ -57,10 +58,22 @@ pub(super) fn run(arguments: &Run) -> Result<ExitCode, Error> {
     let facts = facts::of_node(&manifest, &arguments.place.directory)?;
     // All that is wrong is found before anything is made.
     let plan = Plan::of(&manifest, &facts).map_err(wrong)?;
+    if arguments.check {
+        let notes = plan.notes.iter().map(|note| format!("-- {note}\n"));
+        let text: String = notes.collect();
+        let name = format!("{}/{}", plan.namespace, plan.name);
+        output::print(&format!("{text}pod {name} can be run\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if arguments.detach && !arguments.background {
         return background::start(arguments, &text, &plan);
     }
     let (client, is_own) = connect(&arguments.place)?;
+    if is_own {
+        let socket = arguments.place.directory.join("criquet.sock");
+        let look = format!("criquet ps --listen unix://{}", socket.display());
+        output::print(&format!("-- on a daemon of its own; `{look}` shows what runs there\n"))?;
+    }
     let done = import(&client, arguments).and_then(|()| {
         let pod = supervise::Pod { manifest, facts, plan, is_background: arguments.background };
         client.wait(async { Ok(supervise::run(&client, pod).await) })?.map_err(Error::from)

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     cli::image::Client,
-    cri::v1::{PodSandboxStatusRequest, RunPodSandboxRequest},
+    cri::v1::{PodSandboxStatusRequest, RunPodSandboxRequest, UpdatePodSandboxResourcesRequest},
     play::{Facts, Manifest, Plan, hosts},
     sys::process::Identity,
 };
@@ -54,18 +54,22 @@ pub(super) async fn run(client: &Client, pod: Pod) -> Result<u8, Error> {
     Ok(u8::try_from(code).unwrap_or(1))
 }
 
-/// The first asks for the end, the second no longer waits for it; SIGQUIT does both.
+/// The first asks for the end, the second no longer waits for it; SIGQUIT does both. A terminal
+/// that is closed asks as well.
 async fn signals(ending: CancellationToken, hurry: CancellationToken) {
-    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::quit()];
-    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut quit)) =
-        (signal(kinds[0]), signal(kinds[1]), signal(kinds[2]))
-    else {
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup), Ok(mut quit)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+        signal(SignalKind::hangup()),
+        signal(SignalKind::quit()),
+    ) else {
         return;
     };
     loop {
         let is_urgent = tokio::select! {
             _ = interrupt.recv() => ending.is_cancelled(),
             _ = terminate.recv() => ending.is_cancelled(),
+            _ = hangup.recv() => false,
             _ = quit.recv() => true,
         };
         ending.cancel();
@@ -98,6 +102,7 @@ async fn go(
     let made = client.pods().run_pod_sandbox(request).await;
     let id = made.map_err(Error::daemon("run the pod"))?.into_inner().pod_sandbox_id;
     *sandbox = Some(id.clone());
+    limit(client, &id, &plan).await?;
     let own = addresses(client, &id).await?;
     let address = own.first().cloned();
     // A pod with the host's network has its addresses.
@@ -151,6 +156,18 @@ fn mark(plan: &mut Plan, facts: &Facts) {
     let annotations = &mut plan.sandbox.annotations;
     annotations.insert(SUPERVISOR.to_owned(), format!("{pid}:{started}"));
     annotations.insert(DIRECTORY.to_owned(), facts.directory.display().to_string());
+}
+
+/// What the pod as a whole may use: the runtime leaves that to kubelets, but for those that ask.
+async fn limit(client: &Client, sandbox: &str, plan: &Plan) -> Result<(), Error> {
+    let linux = plan.sandbox.linux.clone().unwrap_or_default();
+    let request = UpdatePodSandboxResourcesRequest {
+        pod_sandbox_id: sandbox.to_owned(),
+        overhead: None,
+        resources: linux.resources,
+    };
+    let limited = client.pods().update_pod_sandbox_resources(request).await;
+    limited.map(drop).map_err(Error::daemon("limit the pod"))
 }
 
 async fn addresses(client: &Client, sandbox: &str) -> Result<Vec<String>, Error> {

@@ -31,9 +31,9 @@ const SHARED_BY_GROUP: u32 = 0o2777;
 /// # Errors
 /// What the kernel refuses, or a path of the host that is not what it is said to be.
 pub(super) fn make(volumes: &[Volume], facts: &Facts) -> Result<(), Error> {
-    // Containers with users of their own reach it, and nobody else has business there.
-    directory(&facts.directory, 0o711)?;
-    directory(&facts.directory.join("volumes"), 0o711)?;
+    // Other users of the host have no business there; containers do not come this way.
+    directory(&facts.directory, 0o700)?;
+    directory(&facts.directory.join("volumes"), 0o700)?;
     volumes.iter().try_for_each(|volume| one(volume, &volume_directory(facts, &volume.name)))
 }
 

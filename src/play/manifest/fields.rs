@@ -7,6 +7,7 @@ use super::shape::Shape::{
 const TEXTS: Shape = List(&Text);
 const NAMES: Shape = Map(&Text);
 const QUANTITIES: Shape = Map(&Quantity);
+const RESOURCES: Shape = Fields(&[("limits", &QUANTITIES), ("requests", &QUANTITIES)]);
 
 const METADATA: Shape = Fields(&[
     ("name", &Text),
@@ -52,6 +53,7 @@ const SPEC: Shape = Fields(&[
     ("containers", &List(&CONTAINER)),
     ("initContainers", &List(&CONTAINER)),
     ("volumes", &List(&VOLUME)),
+    ("resources", &RESOURCES),
     ("restartPolicy", &Word(&["Always", "OnFailure", "Never"])),
     ("terminationGracePeriodSeconds", &Number),
     ("activeDeadlineSeconds", &Number),
@@ -118,7 +120,7 @@ const CONTAINER: Shape = Fields(&[
             ("protocol", &Word(&["TCP", "UDP", "SCTP"])),
         ])),
     ),
-    ("resources", &Fields(&[("limits", &QUANTITIES), ("requests", &QUANTITIES)])),
+    ("resources", &RESOURCES),
     ("resizePolicy", &PassedOver),
     ("restartPolicy", &Word(&["Always"])),
     ("securityContext", &SECURITY),

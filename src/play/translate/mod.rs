@@ -92,18 +92,16 @@ impl Translation<'_> {
         for (path, of) in [("spec.initContainers", &init), ("spec.containers", &spec.containers)] {
             for (number, one) in of.iter().enumerate() {
                 let path = format!("{path}[{number}]");
-                let wanted = Wanted::of(one, &path, &mut self.problems, &mut self.notes);
+                let path = format!("{path}.resources");
+                let given = one.resources.as_ref();
+                let wanted = Wanted::of(given, &path, &mut self.problems, &mut self.notes);
                 self.wanted.push((one.name.clone(), wanted));
             }
         }
         let wanted = self.wanted.clone();
         let downward = Downward { pod, facts: self.facts, wanted: &wanted };
         let volumes = volumes::all(self.manifest, &downward, &mut self.problems, &mut self.notes);
-        // What ends before the others begin does not count to what they use.
-        let sidecars = init.iter().filter(|one| one.restart_policy.is_some());
-        let lasting: Vec<&String> = sidecars.chain(&spec.containers).map(|one| &one.name).collect();
-        let of_pod: Vec<_> =
-            wanted.iter().filter(|(name, _)| lasting.contains(&name)).cloned().collect();
+        let of_pod = self.of_pod(&spec, &init);
         let sandbox = sandbox::config(pod, &spec, self.facts, &of_pod, &mut self.problems);
         let mut all = |path: &str, of: &[Given]| -> Vec<Container> {
             let numbered = of.iter().enumerate();
@@ -137,6 +135,23 @@ impl Translation<'_> {
                 .map_or(Duration::from_secs(USUAL_GRACE), seconds),
             deadline: spec.active_deadline_seconds.map(seconds),
             notes: std::mem::take(&mut self.notes),
+        }
+    }
+
+    /// What the pod as a whole may use, as it says itself or as its containers do.
+    fn of_pod(&mut self, spec: &PodSpec, init: &[Given]) -> Wanted {
+        let is_sidecar = init.iter().map(|one| one.restart_policy.is_some());
+        let (first, others) = self.wanted.split_at(init.len());
+        let first: Vec<_> = first.iter().map(|(_, wanted)| *wanted).zip(is_sidecar).collect();
+        let others: Vec<_> = others.iter().map(|(_, wanted)| *wanted).collect();
+        let sum = resources::of_pod(&first, &others);
+        let given = spec.resources.as_ref();
+        let own = Wanted::of(given, "spec.resources", &mut self.problems, &mut self.notes);
+        Wanted {
+            cpu_request: own.cpu_request.or(sum.cpu_request),
+            cpu_limit: own.cpu_limit.or(sum.cpu_limit),
+            memory_request: own.memory_request.or(sum.memory_request),
+            memory_limit: own.memory_limit.or(sum.memory_limit),
         }
     }
 

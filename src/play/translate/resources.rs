@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
-    api::core::v1::{Container, ResourceRequirements},
-    apimachinery::pkg::api::resource::Quantity,
+    api::core::v1::ResourceRequirements, apimachinery::pkg::api::resource::Quantity,
 };
 
 use super::{Problem, plan::Facts};
@@ -18,7 +17,7 @@ const LEAST_QUOTA: i64 = 1000;
 const LEAST_SHARES: i64 = 2;
 const MOST_SHARES: i64 = 262_144;
 
-/// Requests and limits of a container.
+/// Requests and limits of a container or of a whole pod.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Wanted {
     /// Thousandths of a processor.
@@ -30,19 +29,18 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// What a container says. A limit without a request is a request as well.
+    /// What is said at that path. A limit without a request is a request as well.
     pub(super) fn of(
-        container: &Container,
+        given: Option<&ResourceRequirements>,
         path: &str,
         problems: &mut Vec<Problem>,
         notes: &mut Vec<String>,
     ) -> Self {
-        let ResourceRequirements { limits, requests, .. } =
-            container.resources.clone().unwrap_or_default();
+        let ResourceRequirements { limits, requests, .. } = given.cloned().unwrap_or_default();
         let (limits, requests) = (limits.unwrap_or_default(), requests.unwrap_or_default());
         for (of, all) in [("limits", &limits), ("requests", &requests)] {
             for name in all.keys() {
-                let path = format!("{path}.resources.{of}[{name:?}]");
+                let path = format!("{path}.{of}[{name:?}]");
                 match name.as_str() {
                     "cpu" | "memory" => {}
                     "ephemeral-storage" => notes.push(format!("{path} is not enforced")),
@@ -67,7 +65,7 @@ impl Wanted {
             ("memory", wanted.memory_request, wanted.memory_limit),
         ] {
             if request.zip(limit).is_some_and(|(request, limit)| request > limit) {
-                let path = format!("{path}.resources.requests[{what:?}]");
+                let path = format!("{path}.requests[{what:?}]");
                 problems.push(Problem::new(path, "is more than the limit"));
             }
         }
@@ -138,17 +136,27 @@ pub(super) fn oom_score_adj(class: Class, wanted: &Wanted, facts: &Facts) -> i64
     }
 }
 
-/// What the whole pod may use: a limit where all its containers have one.
-pub(super) fn of_pod(all: &[Wanted]) -> LinuxContainerResources {
-    let sum = |figure: fn(&Wanted) -> Option<u64>| all.iter().map(figure).sum::<Option<u64>>();
-    let request = all.iter().filter_map(|one| one.cpu_request).sum();
-    let whole = Wanted {
-        cpu_request: Some(request),
-        cpu_limit: sum(|one| one.cpu_limit),
-        memory_limit: sum(|one| one.memory_limit),
-        memory_request: None,
+/// What the whole pod needs at most: its containers and sidecars side by side, or an init container
+/// beside the sidecars before it. It has a limit where all of them have one.
+pub(super) fn of_pod(init: &[(Wanted, bool)], containers: &[Wanted]) -> Wanted {
+    let whole = |figure: fn(&Wanted) -> Option<u64>| -> Option<u64> {
+        let (mut beside, mut most) = (0, 0);
+        for (one, is_sidecar) in init {
+            most = most.max(beside + figure(one)?);
+            if *is_sidecar {
+                beside += figure(one)?;
+            }
+        }
+        let together = containers.iter().map(figure).sum::<Option<u64>>()?;
+        Some(most.max(beside + together))
     };
-    whole.limits(0)
+    Wanted {
+        // What nobody asks for is nothing.
+        cpu_request: whole(|one| Some(one.cpu_request.unwrap_or(0))),
+        memory_request: whole(|one| Some(one.memory_request.unwrap_or(0))),
+        cpu_limit: whole(|one| one.cpu_limit),
+        memory_limit: whole(|one| one.memory_limit),
+    }
 }
 
 #[cfg(test)]
@@ -188,7 +196,18 @@ mod tests {
         assert_eq!(oom_score_adj(Class::Burstable, &half, &facts), 500);
         assert_eq!(oom_score_adj(Class::Burstable, &Wanted::default(), &facts), 999);
         assert_eq!(oom_score_adj(Class::Guaranteed, &whole, &facts), -997);
-        assert_eq!(of_pod(&[whole, half]).memory_limit_in_bytes, 0, "one has no limit");
-        assert_eq!(of_pod(&[whole, whole]).memory_limit_in_bytes, 2);
+    }
+
+    #[test]
+    fn a_pod_needs_what_runs_side_by_side() {
+        let of = |memory| Wanted { memory_limit: memory, ..Wanted::default() };
+        let limit =
+            |init: &[(Wanted, bool)], containers: &[Wanted]| of_pod(init, containers).memory_limit;
+        assert_eq!(limit(&[], &[of(Some(1)), of(Some(2))]), Some(3));
+        assert_eq!(limit(&[], &[of(Some(1)), of(None)]), None, "one has no limit");
+        assert_eq!(limit(&[(of(Some(9)), false)], &[of(Some(2))]), Some(9));
+        let sidecar_first = [(of(Some(4)), true), (of(Some(9)), false)];
+        assert_eq!(limit(&sidecar_first, &[of(Some(2))]), Some(13));
+        assert_eq!(limit(&[(of(Some(4)), true)], &[of(Some(2))]), Some(6));
     }
 }

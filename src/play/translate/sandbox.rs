@@ -2,12 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
-use super::{
-    Problem, namespace,
-    plan::Facts,
-    resources::{self, Wanted},
-    security,
-};
+use super::{Problem, namespace, plan::Facts, resources::Wanted, security};
 use crate::cri::v1::{
     DnsConfig, LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxMetadata, PortMapping, Protocol,
 };
@@ -26,7 +21,7 @@ pub(super) fn config(
     pod: &Pod,
     spec: &PodSpec,
     facts: &Facts,
-    wanted: &[(String, Wanted)],
+    wanted: &Wanted,
     problems: &mut Vec<Problem>,
 ) -> PodSandboxConfig {
     let metadata = &pod.metadata;
@@ -37,7 +32,6 @@ pub(super) fn config(
     labels.insert(LABEL_NAMESPACE.to_owned(), namespace(pod));
     labels.insert(LABEL_UID.to_owned(), facts.uid.clone());
     let sysctls = spec.security_context.iter().flat_map(|context| context.sysctls.iter().flatten());
-    let all: Vec<Wanted> = wanted.iter().map(|(_, wanted)| *wanted).collect();
     PodSandboxConfig {
         metadata: Some(PodSandboxMetadata {
             name: name.clone(),
@@ -57,7 +51,7 @@ pub(super) fn config(
         linux: Some(LinuxPodSandboxConfig {
             security_context: Some(security::of_sandbox(spec, facts.first_user, problems)),
             sysctls: sysctls.map(|one| (one.name.clone(), one.value.clone())).collect(),
-            resources: Some(resources::of_pod(&all)),
+            resources: Some(wanted.limits(0)),
             ..LinuxPodSandboxConfig::default()
         }),
         windows: None,
