@@ -246,9 +246,6 @@ async fn the_installer_takes_a_node_over_and_gives_it_back() {
     assert!(fs::read_to_string(kubelet).unwrap().contains(before));
     println!("{}", done("journalctl --no-pager -o cat -u criquet-switch"));
     assert!(pids("criquet-monitor").is_empty() && pids("criquet").is_empty());
-    // A purge of a package unloads it; here it goes with the next boot.
-    done("grep -v criquet-default /sys/kernel/security/apparmor/profiles > /dev/null; \
-        printf criquet-default > /sys/kernel/security/apparmor/.remove || true");
     done(
         "systemctl stop kubelet containerd; rm -rf /var/lib/kubelet /etc/systemd/system/kubelet.service",
     );
