@@ -30,8 +30,9 @@ NEWEST_GLIBC=2.31
 tool() {
     [ -x "$TOOLS/cargo/bin/$1" ] && return
     say "building $1"
-    CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=$TOOLS/build \
-        cargo install --quiet --debug --locked --root "$TOOLS/cargo" "$1@$2"
+    CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
+        CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_TARGET_DIR=$TOOLS/build \
+        cargo install --quiet --locked --root "$TOOLS/cargo" "$1@$2"
 }
 
 # The programs are the same wherever they are built.

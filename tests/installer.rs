@@ -227,6 +227,7 @@ fn what_is_installed_is_removed() {
         [
             "systemctl disable --now criquet.service",
             "/opt/criquet/criquet reset --yes",
+            "systemctl stop criquet.slice",
             "systemctl daemon-reload",
         ]
     );

@@ -162,6 +162,12 @@ remove() {
     on_node systemctl disable --now criquet.service || true
     on_node $PLACE/criquet reset --yes ||
         say "not all pods were ended; what is left of them runs until the next boot"
+    # What pods without a parent were in, which is empty now.
+    on_node systemctl stop criquet.slice || true
+    # The profile that the daemon has loaded.
+    if grep -qs '^criquet-default ' "$HOST/sys/kernel/security/apparmor/profiles"; then
+        printf criquet-default > "$HOST/sys/kernel/security/apparmor/.remove" || true
+    fi
     rm -f "$HOST$UNIT"
     rm -rf "${HOST}$PLACE"
     on_node systemctl daemon-reload

@@ -22,8 +22,10 @@ if [ ! -e "$OUT/complete" ]; then
     MIRROR=$(apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(CREATED_BY)' |
         sed -n 's|^\(.*/debian\)/* Debian Packages$|\1|p' | head -n 1)
     [ -n "$MIRROR" ] || die "there is no Debian archive among the sources of apt"
+    # A mirror may stand still, as one of snapshots does; what is signed stays signed.
     mmdebstrap --quiet --mode=root --variant=apt --architectures=amd64,arm64 \
         --include="$PACKAGES" --aptopt='Acquire::Languages "none"' \
+        --aptopt='Acquire::Check-Valid-Until "false"' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
         unstable "$ROOT" \
         "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $MIRROR unstable main"
