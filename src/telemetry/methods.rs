@@ -69,6 +69,7 @@ const SERVICES: [(&str, &[&str]); 3] = [
             "ExportImages",
             "ImageMetrics",
             "ImportImages",
+            "InspectPod",
             "ListNetworks",
             "ListPulls",
             "Metrics",
