@@ -117,8 +117,22 @@ pub(super) fn sealed(name: &str, content: &[u8]) -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let file = File::from(memfd_create(name, flags)?);
     (&file).write_all(content)?;
-    fcntl_add_seals(&file, SealFlags::SEAL | FIXED)?;
+    seal(&file)?;
     Ok(file.into())
+}
+
+/// The kernel refuses to seal memory whose pages somebody holds, which it may do itself for a
+/// moment: when it moves them, or looks how old they are. It waits for the sixth part of a second
+/// before it says so (`memfd_wait_for_pins` of `mm/memfd.c`).
+fn seal(file: &File) -> io::Result<()> {
+    const TRIES: u32 = 8;
+    for _ in 1..TRIES {
+        match fcntl_add_seals(file, SealFlags::SEAL | FIXED) {
+            Err(rustix::io::Errno::BUSY) => {}
+            sealed => return Ok(sealed?),
+        }
+    }
+    Ok(fcntl_add_seals(file, SealFlags::SEAL | FIXED)?)
 }
 
 const FIXED: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::WRITE);
