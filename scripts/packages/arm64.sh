@@ -35,15 +35,15 @@ scripts/packages/sysroot.sh "$TARGET/sysroot/arm64" arm64
 cargo fetch --locked --target "$TRIPLE"
 
 # The project and its crates are seen inside; mounts go with the process that made them.
-mkdir -p "$ROOT/work" "$ROOT/cargo" "$ROOT/target" "$TARGET/arm64/target"
+mkdir -p "$ROOT/project" "$ROOT/cargo" "$ROOT/target" "$OUT/target"
 CARGO_DIRECTORY=${CARGO_HOME:-$HOME/.cargo}
 unshare --mount --propagation private bash -euo pipefail -c "
-    mount --bind '$TOP' '$ROOT/work'
+    mount --bind '$TOP' '$ROOT/project'
     mount --bind -o ro '$CARGO_DIRECTORY' '$ROOT/cargo'
     mount --bind '$OUT/target' '$ROOT/target'
     mount -t proc proc '$ROOT/proc'
     exec chroot '$ROOT' env -i PATH=/usr/bin:/bin HOME=/root CARGO_HOME=/cargo \
         CARGO_TARGET_DIR=/target CARGO_NET_OFFLINE=true \
-        /work/scripts/packages/build.sh $TRIPLE '/work${TARGET#"$TOP"}/sysroot/arm64'"
+        /project/scripts/packages/build.sh $TRIPLE '/project${TARGET#"$TOP"}/sysroot/arm64'"
 mkdir -p "$OUT/programs"
 cp "$OUT/target/$TRIPLE/programs/"* "$OUT/programs/"
