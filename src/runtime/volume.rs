@@ -31,14 +31,14 @@ const CONTEXT: &str = "context";
 /// An image whose layers were opened.
 #[derive(Debug)]
 pub(super) struct Opened {
-    layers: From,
+    layers: Stack,
     label: Option<String>,
     /// The part of it that is mounted.
     part: Option<PathBuf>,
 }
 
 #[derive(Debug)]
-enum From {
+enum Stack {
     Mounted(OwnedFd),
     Layers(Layers),
 }
@@ -60,8 +60,8 @@ pub(super) fn open(
     }
     let label = of(CONTEXT).next();
     let from = match users {
-        None => From::Mounted(overlay(&layers, label)?),
-        Some(users) => From::Layers(Layers::open(&layers, users)?),
+        None => Stack::Mounted(overlay(&layers, label)?),
+        Some(users) => Stack::Layers(Layers::open(&layers, users)?),
     };
     let part = of(SUB_PATH).next().map(PathBuf::from);
     Ok(Opened { layers: from, label: label.map(str::to_owned), part })
@@ -72,8 +72,8 @@ impl Opened {
     /// something can be attached to for a moment; it becomes the working directory.
     pub(super) fn mount(self, place: &Path) -> Result<OwnedFd, Error> {
         let tree = match self.layers {
-            From::Mounted(tree) => tree,
-            From::Layers(layers) => {
+            Stack::Mounted(tree) => tree,
+            Stack::Layers(layers) => {
                 let attached = layers.attach(place)?;
                 overlay(&attached.paths, self.label.as_deref())?
             }

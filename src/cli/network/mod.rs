@@ -148,13 +148,17 @@ fn name_of(pod: &PodNetwork) -> String {
 }
 
 fn port(port: &HostPort) -> String {
-    let HostPort { protocol, host_ip, host_port, container_port } = port;
-    let host = match host_ip.as_str() {
-        "" => String::new(),
-        v6 if v6.contains(':') => format!("[{v6}]:"),
-        v4 => format!("{v4}:"),
-    };
-    format!("{host}{host_port}->{container_port}/{protocol}")
+    format!("{}->{}/{}", on_host(port), port.container_port, port.protocol)
+}
+
+/// A host port with the address that it is at, where that is not any: `[::1]:80`.
+pub(super) fn on_host(port: &HostPort) -> String {
+    let number = port.host_port;
+    match port.host_ip.as_str() {
+        "" => number.to_string(),
+        v6 if v6.contains(':') => format!("[{v6}]:{number}"),
+        v4 => format!("{v4}:{number}"),
+    }
 }
 
 #[cfg(test)]

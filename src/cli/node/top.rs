@@ -1,7 +1,7 @@
 //! `criquet top`: pods and containers with what they use, drawn again each second.
 //!
 //! It draws by itself what `criquet ps` prints. The library that others have for this (ratatui)
-//! brings some forty crates into a daemon that needs none of them.
+//! brings many crates into a daemon that needs none of them.
 
 use std::{
     cmp::Reverse,

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     admin::v1::{HostPort, PodNetwork},
     cli::{
+        network::on_host,
         node::{snapshot::Pod, table},
         paint::Paint,
         text::{WIDTH, duration},
@@ -71,11 +72,5 @@ fn network(text: &mut String, pod: &Pod, info: &Value, network: Option<&PodNetwo
 }
 
 fn port(port: &HostPort) -> String {
-    let HostPort { protocol, host_ip, host_port, container_port } = port;
-    let host = match host_ip.as_str() {
-        "" => String::new(),
-        v6 if v6.contains(':') => format!("[{v6}]:"),
-        v4 => format!("{v4}:"),
-    };
-    format!("{host}{host_port} leads to {container_port}/{protocol}")
+    format!("{} leads to {}/{}", on_host(port), port.container_port, port.protocol)
 }
