@@ -34,7 +34,10 @@ use super::{
     envelope::{Packet, sealed},
     v1::{self, reply::Result as Answer, request::Call},
 };
-use crate::{kind::Kind, sys::socket};
+use crate::{
+    kind::Kind,
+    sys::{socket, sysctl},
+};
 pub use attach::Attached;
 use connection::{Connection, Waiting};
 pub use error::Error;
@@ -129,7 +132,8 @@ impl Monitor {
     }
 
     /// Makes the namespaces of the pod. The mount namespaces of its containers begin with the
-    /// template; without one with the host's.
+    /// template; without one with the host's. Its settings are set through the directory that
+    /// [`crate::sys::sysctl::own`] gives.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -138,7 +142,10 @@ impl Monitor {
         setup: v1::Setup,
         template: Option<BorrowedFd<'_>>,
     ) -> Result<(), Error> {
-        self.call(Call::Setup(setup), template.as_slice()).await.map(drop)
+        // The template is the first, where there is one.
+        let settings = template.and_then(|_| sysctl::own());
+        let given: Vec<_> = template.into_iter().chain(settings).collect();
+        self.call(Call::Setup(setup), &given).await.map(drop)
     }
 
     /// What runs and what has ended.

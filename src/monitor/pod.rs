@@ -134,13 +134,16 @@ fn detach(path: &Path, remove: impl Fn(&Path) -> io::Result<()>) -> Result<(), E
 
 impl Pod {
     /// Moves this process into the pod's namespaces, those of them that it is not in yet, and
-    /// makes what belongs to them.
+    /// makes what belongs to them. `given` is the template and the directory of settings; of
+    /// earlier daemons less.
     pub(super) fn set_up(
         proof: &SingleThreaded,
         setup: &v1::Setup,
         prepared: libc::c_int,
-        template: Option<OwnedFd>,
+        given: Vec<OwnedFd>,
     ) -> Result<Self, Error> {
+        let mut given = given.into_iter();
+        let (template, settings) = (given.next(), given.next());
         let path = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
         let pod = Pod {
             directory: PathBuf::from(&setup.directory),
@@ -163,7 +166,7 @@ impl Pod {
             },
         };
         let of_failed = Traces { cgroup: None, ..pod.traces.clone() };
-        let result = pod.fill(proof, setup, prepared);
+        let result = pod.fill(proof, setup, prepared, settings);
         result.inspect_err(|_| {
             // The first error says what is wrong; the daemon removes what stays as well.
             let _ = of_failed.remove();
@@ -175,6 +178,7 @@ impl Pod {
         proof: &SingleThreaded,
         setup: &v1::Setup,
         prepared: libc::c_int,
+        settings: Option<OwnedFd>,
     ) -> Result<Self, Error> {
         let own = namespaces(setup.network, setup.ipc, setup.uts);
         let mut root = (0, 0);
@@ -193,7 +197,8 @@ impl Pod {
                 .during("set host name to", &setup.hostname)?;
         }
         for (name, value) in &setup.sysctls {
-            sysctl::set(name, value).map_err(|error| Error::spec("sysctls", error.to_string()))?;
+            sysctl::set(settings.as_ref().map(AsFd::as_fd), name, value)
+                .map_err(|error| Error::spec("sysctls", error.to_string()))?;
         }
         if let Some(path) = &self.traces.netns {
             bind_network_namespace(path)?;

@@ -3,12 +3,18 @@
 //! Only the network thread changes namespaces, never a thread of the async runtime.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Read, Write},
     os::fd::{BorrowedFd, OwnedFd},
+    path::Path,
 };
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::{
+    fs::OFlags,
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
+
+use crate::sys::sysctl;
 
 /// The namespace of the calling thread.
 pub(super) fn current() -> io::Result<OwnedFd> {
@@ -36,18 +42,20 @@ pub(super) fn within<T>(
     Ok(Ok(outcome))
 }
 
-/// Reads a sysctl of the current namespace (`/proc/sys/net` follows the thread).
+/// Reads a sysctl of the current namespace.
 pub(super) fn read_sysctl(name: &str) -> io::Result<String> {
     let mut value = String::new();
-    File::open(format!("/proc/sys/net/{name}"))?.read_to_string(&mut value)?;
+    open(name, OFlags::RDONLY)?.read_to_string(&mut value)?;
     value.truncate(value.trim_end().len());
     Ok(value)
 }
 
 /// Writes a sysctl of the current namespace.
 pub(super) fn write_sysctl(name: &str, value: &str) -> io::Result<()> {
-    OpenOptions::new()
-        .write(true)
-        .open(format!("/proc/sys/net/{name}"))?
-        .write_all(value.as_bytes())
+    open(name, OFlags::WRONLY)?.write_all(value.as_bytes())
+}
+
+/// Settings of networks are those of the calling thread's namespace.
+fn open(name: &str, access: OFlags) -> io::Result<File> {
+    Ok(sysctl::open(sysctl::own(), &Path::new("net").join(name), access)?.into())
 }

@@ -25,6 +25,7 @@ const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const ADDR_GEN_MODE_NONE: u8 = 1;
 const VETH_INFO_PEER: u16 = 1;
 const BRIDGE_PORT_MODE: u16 = 4;
+const IFLA_BR_MCAST_SNOOPING: u16 = 23;
 
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -128,7 +129,11 @@ pub(super) fn add_bridge(messages: &mut Messages, name: &str, mac: [u8; 6], mtu:
     // A bridge without an address of its own takes the lowest of its ports', which
     // changes as pods come and go and makes their neighbour entries stale.
     messages.put(IFLA_ADDRESS, &mac);
-    messages.nest(IFLA_LINKINFO, |info| info.put(IFLA_INFO_KIND, b"bridge"));
+    messages.nest(IFLA_LINKINFO, |info| {
+        info.put(IFLA_INFO_KIND, b"bridge");
+        // Nobody asks pods for the groups that they listen to; they get what is sent to any.
+        info.nest(IFLA_INFO_DATA, |data| data.put(IFLA_BR_MCAST_SNOOPING, &[0]));
+    });
 }
 
 /// Adds the message that brings a link up.

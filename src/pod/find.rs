@@ -1,20 +1,25 @@
 //! Objects by id, or by the beginning of one that only one object has.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use super::{
     Pods,
     container::Container,
     error::{Error, Reason},
     id::{ContainerId, SandboxId},
-    sandbox::Sandbox,
+    sandbox::{Sandbox, key_of},
 };
 
 /// What is known by id. A node that crash loops has thousands of ended containers, so that
 /// those of one sandbox are not looked for among all.
 #[derive(Default)]
 pub(super) struct Objects {
-    pub(super) sandboxes: BTreeMap<SandboxId, Arc<Sandbox>>,
+    sandboxes: BTreeMap<SandboxId, Arc<Sandbox>>,
+    /// By what a sandbox is asked for with.
+    by_key: HashMap<String, Arc<Sandbox>>,
     containers: BTreeMap<ContainerId, Arc<Container>>,
     of_sandbox: BTreeMap<SandboxId, BTreeMap<ContainerId, Arc<Container>>>,
 }
@@ -32,6 +37,25 @@ impl Objects {
         self.of_sandbox = siblings.collect();
         self.containers =
             containers.into_iter().map(|container| (container.id.clone(), container)).collect();
+    }
+
+    pub(super) fn add_sandbox(&mut self, sandbox: Arc<Sandbox>) {
+        let key = key_of(&sandbox.record().config);
+        self.by_key.insert(key, Arc::clone(&sandbox));
+        self.sandboxes.insert(sandbox.id.clone(), sandbox);
+    }
+
+    pub(super) fn remove_sandbox(&mut self, sandbox: &Sandbox) {
+        self.sandboxes.remove(&sandbox.id);
+        let key = key_of(&sandbox.record().config);
+        // A record that was damaged may have had the key of another one.
+        if self.by_key.get(&key).is_some_and(|own| own.id == sandbox.id) {
+            self.by_key.remove(&key);
+        }
+    }
+
+    pub(super) fn has_sandbox(&self, id: &SandboxId) -> bool {
+        self.sandboxes.contains_key(id)
     }
 
     pub(super) fn add_container(&mut self, container: Arc<Container>) {
@@ -57,6 +81,11 @@ impl Pods {
     /// All sandboxes but those that are still being made.
     pub fn sandboxes(&self) -> Vec<Arc<Sandbox>> {
         self.objects().sandboxes.values().cloned().collect()
+    }
+
+    /// The sandbox with the key.
+    pub(super) fn sandbox_with_key(&self, key: &str) -> Option<Arc<Sandbox>> {
+        self.objects().by_key.get(key).cloned()
     }
 
     /// All containers.
@@ -147,7 +176,10 @@ fn find<K: Ord + From<String>, V>(
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, sync::Arc};
+    use std::{
+        collections::{BTreeMap, HashMap},
+        sync::Arc,
+    };
 
     use super::find;
     use crate::kind::Kind;

@@ -23,8 +23,8 @@ const FRESH: Duration = Duration::from_secs(1);
 /// How often processor time is sampled while nobody asks, so that its rate is known at once.
 const SAMPLE: Duration = Duration::from_secs(10);
 
-/// Cgroups that are read by one thread rather than several.
-const FEW: usize = 256;
+/// Pods that are read by one thread rather than several.
+const FEW: usize = 16;
 
 /// Descriptors of meters, at the most; others are opened for each reading. Sixteen for each of
 /// the three cgroups of a pod of two containers.
@@ -149,7 +149,7 @@ impl Pods {
         });
         if !lacking.is_empty() {
             let pods = Arc::clone(self);
-            let read = move || Ok(pods.read_containers(&lacking));
+            let read = move || Ok(pods.read_containers(lacking));
             round.add(blocking::own_files(read).await?);
         }
         Ok(Arc::clone(&round.readings))
@@ -169,38 +169,43 @@ impl Pods {
         });
         if !lacking.is_empty() {
             let pods = Arc::clone(self);
-            let read = move || Ok(pods.read_sandboxes(&lacking));
+            let read = move || Ok(pods.read_sandboxes(lacking));
             round.add(blocking::own_files(read).await?);
         }
         Ok(Arc::clone(&round.readings))
     }
 
-    fn read_containers(&self, containers: &[Arc<Container>]) -> Vec<(String, Reading)> {
-        let above = self.cpu_time_above(containers);
-        in_parallel(FEW, containers, |container| {
-            let above = above.get(&container.record().sandbox).copied();
-            Some((container.id.to_string(), self.meter_of_container(container)?.read(above)))
-        })
-    }
-
-    /// Processor time of those pods that have several of these containers: where nobody has run
-    /// in a pod, one file tells of all of them.
-    fn cpu_time_above(&self, containers: &[Arc<Container>]) -> HashMap<SandboxId, u64> {
-        let mut count: HashMap<SandboxId, u32> = HashMap::new();
+    fn read_containers(
+        self: &Arc<Self>,
+        containers: Vec<Arc<Container>>,
+    ) -> Vec<(String, Reading)> {
+        let mut of_pods: HashMap<SandboxId, Vec<Arc<Container>>> = HashMap::new();
         for container in containers {
-            *count.entry(container.record().sandbox.clone()).or_default() += 1;
+            let pod = container.record().sandbox.clone();
+            of_pods.entry(pod).or_default().push(container);
         }
-        count.retain(|_, count| *count > 1);
-        let time = |id: SandboxId| {
-            let sandbox = self.sandbox(id.as_str()).ok()?;
-            Some((id, self.meter_of_sandbox(&sandbox)?.cpu_time()?))
-        };
-        count.into_keys().filter_map(time).collect()
+        let pods = Arc::clone(self);
+        let read = in_parallel(FEW, of_pods.into_iter().collect(), move |(pod, containers)| {
+            let above = pods.cpu_time_above(pod, containers);
+            let read = |container: &Arc<Container>| {
+                Some((container.id.to_string(), pods.meter_of_container(container)?.read(above)))
+            };
+            Some(containers.iter().filter_map(read).collect::<Vec<_>>())
+        });
+        read.into_iter().flatten().collect()
     }
 
-    fn read_sandboxes(&self, sandboxes: &[Arc<Sandbox>]) -> Vec<(String, PodReading)> {
-        in_parallel(FEW, sandboxes, |sandbox| {
-            Some((sandbox.id.to_string(), self.read_sandbox(sandbox)?))
+    /// Processor time of a pod that has several of the containers: where nobody has run in it, one
+    /// file tells of all of them.
+    fn cpu_time_above(&self, pod: &SandboxId, containers: &[Arc<Container>]) -> Option<u64> {
+        let [_, _, ..] = containers else { return None };
+        self.meter_of_sandbox(&*self.sandbox(pod.as_str()).ok()?)?.cpu_time()
+    }
+
+    fn read_sandboxes(self: &Arc<Self>, sandboxes: Vec<Arc<Sandbox>>) -> Vec<(String, PodReading)> {
+        let pods = Arc::clone(self);
+        in_parallel(FEW, sandboxes, move |sandbox| {
+            Some((sandbox.id.to_string(), pods.read_sandbox(sandbox)?))
         })
     }
 

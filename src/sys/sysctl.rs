@@ -1,10 +1,15 @@
 //! Kernel settings below `/proc/sys`, by the names that people write.
 
 use std::{
-    fs, io,
-    io::Write,
+    fs::File,
+    io::{self, Write},
+    os::fd::{BorrowedFd, OwnedFd},
     path::{Component, Path, PathBuf},
 };
+
+#[cfg(feature = "daemon")]
+pub use own::own;
+use rustix::fs::{CWD, Mode, OFlags, openat};
 
 /// Why a setting is not as it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -27,16 +32,32 @@ pub enum Error {
     },
 }
 
+/// Opens one, by its path below the directory of settings: that of `/proc` where none is given.
+///
+/// # Errors
+/// Those of `openat(2)`.
+pub fn open(
+    directory: Option<BorrowedFd<'_>>,
+    relative: &Path,
+    access: OFlags,
+) -> io::Result<OwnedFd> {
+    let flags = access | OFlags::CLOEXEC;
+    Ok(match directory {
+        Some(directory) => openat(directory, relative, flags, Mode::empty()),
+        None => openat(CWD, Path::new("/proc/sys").join(relative), flags, Mode::empty()),
+    }?)
+}
+
 /// Sets one. Those of networks and IPC belong to the namespaces of the calling thread.
 ///
 /// # Errors
 /// Where it is not there, or the kernel does not take the value.
-pub fn set(name: &str, value: &str) -> Result<(), Error> {
+pub fn set(directory: Option<BorrowedFd<'_>>, name: &str, value: &str) -> Result<(), Error> {
     let relative = path(name);
     if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
         return Err(Error::Name(name.to_owned()));
     }
-    let file = fs::OpenOptions::new().write(true).open(Path::new("/proc/sys").join(relative));
+    let file = open(directory, &relative, OFlags::WRONLY).map(File::from);
     let refused =
         |source| Error::Refused { name: name.to_owned(), value: value.to_owned(), source };
     match file {
@@ -44,6 +65,96 @@ pub fn set(name: &str, value: &str) -> Result<(), Error> {
             Err(Error::Absent(name.to_owned()))
         }
         file => file.and_then(|mut file| file.write_all(value.as_bytes())).map_err(refused),
+    }
+}
+
+#[cfg(feature = "daemon")]
+mod own {
+    //! A directory of settings that remembers few namespaces.
+    //!
+    //! Each network namespace has a `net` of its own in `/proc/sys`, all under one name in the
+    //! kernel's table of names, so that whoever looks for one looks at those of all namespaces
+    //! that anybody has ever asked about and that are still there: a millisecond for each pod where
+    //! there are some hundred. What an instance of procfs of our own has noted the kernel
+    //! forgets when it is told to.
+
+    use std::{
+        io,
+        os::fd::{AsFd, BorrowedFd, OwnedFd},
+        sync::{
+            OnceLock,
+            atomic::{AtomicU32, Ordering},
+        },
+    };
+
+    use rustix::{
+        fs::{Mode, OFlags, openat},
+        mount::{
+            FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, fsconfig_create,
+            fsconfig_reconfigure, fsmount, fsopen, fspick,
+        },
+    };
+
+    /// Namespaces that are looked at until all are forgotten.
+    const MANY: u32 = 32;
+
+    struct Settings {
+        root: OwnedFd,
+        directory: OwnedFd,
+        looks: AtomicU32,
+    }
+
+    /// The directory of settings for one look at a namespace; none where the kernel gives none
+    /// (before Linux 5.2), and that of `/proc` will do.
+    pub fn own() -> Option<BorrowedFd<'static>> {
+        static SETTINGS: OnceLock<Option<Settings>> = OnceLock::new();
+        let settings = SETTINGS.get_or_init(|| Settings::open().ok()).as_ref()?;
+        if settings.looks.fetch_add(1, Ordering::Relaxed) % MANY == MANY - 1 {
+            // What is in use stays, and what stays costs time alone.
+            let _ = settings.forget();
+        }
+        Some(settings.directory.as_fd())
+    }
+
+    impl Settings {
+        fn open() -> io::Result<Self> {
+            let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+            fsconfig_create(context.as_fd())?;
+            let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+                | MountAttrFlags::MOUNT_ATTR_NODEV
+                | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+            let root = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let directory = openat(&root, "sys", flags, Mode::empty())?;
+            Ok(Self { root, directory, looks: AtomicU32::new(0) })
+        }
+
+        /// `reconfigure_super` of `fs/super.c` drops the names that nobody uses.
+        fn forget(&self) -> io::Result<()> {
+            let flags = FsPickFlags::FSPICK_EMPTY_PATH | FsPickFlags::FSPICK_CLOEXEC;
+            let instance = fspick(&self.root, "", flags)?;
+            Ok(fsconfig_reconfigure(instance.as_fd())?)
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::Settings;
+
+        #[test]
+        fn settings_can_be_opened_again_after_they_were_forgotten() {
+            let settings = match Settings::open() {
+                Ok(settings) => settings,
+                Err(error) => return eprintln!("SKIPPED: an instance of procfs: {error}"),
+            };
+            for _ in 0..2 {
+                let access = rustix::fs::OFlags::RDONLY;
+                let directory = std::os::fd::AsFd::as_fd(&settings.directory);
+                let path = std::path::Path::new("net/ipv4/ip_forward");
+                super::super::open(Some(directory), path, access).unwrap();
+                settings.forget().unwrap();
+            }
+        }
     }
 }
 
@@ -86,9 +197,9 @@ mod tests {
 
     #[test]
     fn a_sysctl_cannot_leave_its_directory() {
-        let error = set("net/../../sysrq-trigger", "1").unwrap_err();
+        let error = set(None, "net/../../sysrq-trigger", "1").unwrap_err();
         assert!(error.to_string().contains("not the name"), "{error}");
-        let error = set("net.no.such", "1").unwrap_err();
+        let error = set(None, "net.no.such", "1").unwrap_err();
         assert!(error.to_string().contains("no sysctl"), "{error}");
     }
 }

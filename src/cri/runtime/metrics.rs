@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Pods whose metrics are put together by one thread rather than several.
-const FEW: usize = 32;
+const FEW: usize = 8;
 
 /// The metrics of a pod or a container in bytes, where names are as long as a kubelet's.
 const SIZE: usize = 8 << 10;
@@ -30,7 +30,7 @@ impl RuntimeServer {
         built.map_err(|_| Status::internal("the metrics could not be put together; try again"))
     }
 
-    fn build(&self, read: Metrics) -> Vec<PodSandboxMetrics> {
+    fn build(self, read: Metrics) -> Vec<PodSandboxMetrics> {
         let mut containers: BTreeMap<String, Vec<Arc<Container>>> = BTreeMap::new();
         let mut images = BTreeMap::new();
         for container in self.pods.containers() {
@@ -53,7 +53,7 @@ impl RuntimeServer {
             pods.push(Pod { sandbox, containers, is_first });
         }
         let round = Round { read, images };
-        in_parallel(FEW, &pods, |pod| self.metrics_of_pod(pod, &round))
+        in_parallel(FEW, pods, move |pod| self.metrics_of_pod(pod, &round))
     }
 
     fn metrics_of_pod(&self, pod: &Pod, round: &Round) -> Option<PodSandboxMetrics> {

@@ -72,9 +72,7 @@ impl Server {
                 Err(failed_precondition("the pod is being ended".to_owned()))
             }
             Some(Call::Setup(setup)) => {
-                // None from a daemon that knows of no template.
-                let template = fds.into_iter().next();
-                self.pod = Some(Pod::set_up(&self.proof, &setup, self.prepared, template)?);
+                self.pod = Some(Pod::set_up(&self.proof, &setup, self.prepared, fds)?);
                 rights::lay_aside()?;
                 Ok(DONE)
             }

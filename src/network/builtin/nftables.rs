@@ -21,9 +21,12 @@ const NEW_CHAIN: u16 = 3;
 const NEW_RULE: u16 = 6;
 const NEW_SET: u16 = 9;
 const NEW_ELEMENT: u16 = 12;
+const GET_ELEMENT: u16 = 13;
 const DELETE_ELEMENT: u16 = 14;
 
 const SET_IS_MAP: u32 = 0x8;
+/// Rules add elements.
+const SET_GROWS: u32 = 0x20;
 const LIST_ELEMENT: u16 = 1;
 const DATA_VALUE: u16 = 1;
 
@@ -85,38 +88,41 @@ impl<'a> Transaction<'a> {
     }
 
     pub(super) fn add_map(&mut self, name: &str, key: (u32, u32), value: (u32, u32)) {
+        self.begin_set(name, SET_IS_MAP, key);
+        self.messages.put(6, &value.0.to_be_bytes());
+        self.messages.put(7, &value.1.to_be_bytes());
+    }
+
+    /// Adds a set of 65,535 elements at most, which rules put there.
+    pub(super) fn add_memory(&mut self, name: &str, key: (u32, u32)) {
+        self.begin_set(name, SET_GROWS, key);
+    }
+
+    fn begin_set(&mut self, name: &str, flags: u32, key: (u32, u32)) {
         self.sets = self.sets.saturating_add(1);
         let id = self.sets;
         self.message(NEW_SET, CREATE);
         self.messages.put_text(2, name);
-        self.messages.put(3, &SET_IS_MAP.to_be_bytes());
+        self.messages.put(3, &flags.to_be_bytes());
         self.messages.put(4, &key.0.to_be_bytes());
         self.messages.put(5, &key.1.to_be_bytes());
-        self.messages.put(6, &value.0.to_be_bytes());
-        self.messages.put(7, &value.1.to_be_bytes());
         self.messages.put(10, &id.to_be_bytes());
     }
 
     pub(super) fn add_element(&mut self, map: &str, key: &[u8], value: &[u8]) {
         self.message(NEW_ELEMENT, CREATE | EXCLUSIVE);
-        self.element(map, key, Some(value));
+        element(&mut self.messages, map, key, Some(value));
+    }
+
+    /// Adds an element without a value; one that is there is no error.
+    pub(super) fn add_member(&mut self, set: &str, key: &[u8]) {
+        self.message(NEW_ELEMENT, CREATE);
+        element(&mut self.messages, set, key, None);
     }
 
     pub(super) fn delete_element(&mut self, map: &str, key: &[u8]) {
         self.message(DELETE_ELEMENT, 0);
-        self.element(map, key, None);
-    }
-
-    fn element(&mut self, map: &str, key: &[u8], value: Option<&[u8]>) {
-        self.messages.put_text(2, map);
-        self.messages.nest(3, |list| {
-            list.nest(LIST_ELEMENT, |element| {
-                element.nest(1, |data| data.put(DATA_VALUE, key));
-                if let Some(value) = value {
-                    element.nest(2, |data| data.put(DATA_VALUE, value));
-                }
-            });
-        });
+        element(&mut self.messages, map, key, None);
     }
 
     pub(super) fn add_rule(&mut self, chain: &str, expressions: &[Expression<'_>]) {
@@ -130,11 +136,43 @@ impl<'a> Transaction<'a> {
     }
 }
 
+fn element(messages: &mut Messages, map: &str, key: &[u8], value: Option<&[u8]>) {
+    messages.put_text(2, map);
+    messages.nest(3, |list| {
+        list.nest(LIST_ELEMENT, |element| {
+            element.nest(1, |data| data.put(DATA_VALUE, key));
+            if let Some(value) = value {
+                element.nest(2, |data| data.put(DATA_VALUE, value));
+            }
+        });
+    });
+}
+
 /// Whether the table is there.
 pub(super) fn table_exists(socket: &mut Socket, table: &str) -> io::Result<bool> {
+    exists(socket, GET_TABLE, table, |_| {})
+}
+
+/// Whether the table, the set and the element are there.
+pub(super) fn element_exists(
+    socket: &mut Socket,
+    table: &str,
+    set: &str,
+    key: &[u8],
+) -> io::Result<bool> {
+    exists(socket, GET_ELEMENT, table, |question| element(question, set, key, None))
+}
+
+fn exists(
+    socket: &mut Socket,
+    kind: u16,
+    table: &str,
+    what: impl FnOnce(&mut Messages),
+) -> io::Result<bool> {
     let mut question = Messages::new();
-    question.begin(SUBSYSTEM << 8 | GET_TABLE, 0, &header(INET, 0));
+    question.begin(SUBSYSTEM << 8 | kind, 0, &header(INET, 0));
     question.put_text(1, table);
+    what(&mut question);
     match socket.ask(question) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -166,6 +204,8 @@ pub(super) enum Expression<'a> {
     Unequal(Register, &'a [u8]),
     /// Goes on only if the map has the key, and loads the value.
     Lookup(&'a str, Register, Register),
+    /// Adds the key to the set, where it is not there yet.
+    Remember(&'a str, Register),
     /// Changes the destination: family, register of the address, of the port.
     ChangeDestination(u8, Register, Register),
     /// Changes the source to the address of the interface.
@@ -196,6 +236,7 @@ impl Expression<'_> {
             Self::Equal(register, _) => ("cmp", vec![(1, *register), (2, 0)]),
             Self::Unequal(register, _) => ("cmp", vec![(1, *register), (2, 1)]),
             Self::Lookup(_, key, value) => ("lookup", vec![(2, *key), (3, *value)]),
+            Self::Remember(_, key) => ("dynset", vec![(3, 0), (4, *key)]),
             Self::ChangeDestination(family, address, port) => {
                 ("nat", vec![(1, 1), (2, u32::from(*family)), (3, *address), (5, *port)])
             }
@@ -220,7 +261,7 @@ impl Expression<'_> {
             Self::Equal(_, wanted) | Self::Unequal(_, wanted) => {
                 data.nest(3, |value| value.put(DATA_VALUE, wanted));
             }
-            Self::Lookup(map, ..) => data.put_text(1, map),
+            Self::Lookup(set, ..) | Self::Remember(set, _) => data.put_text(1, set),
             Self::Jump(chain) => verdict(data, VERDICT_JUMP, Some(chain)),
             Self::Drop => verdict(data, VERDICT_DROP, None),
             _ => {}

@@ -27,7 +27,7 @@ pub(super) struct Rules {
     loopback: bool,
     /// That nftables is missing has been said.
     warned: bool,
-    /// Forgets connections; not before the first UDP port.
+    /// Forgets connections; not before there are rules.
     forgetter: Option<Forgetter>,
 }
 
@@ -108,18 +108,21 @@ impl Builtin {
     fn forget_connections(&mut self, mappings: &[PortMapping]) {
         let udp = mappings.iter().filter(|port| port.protocol == Protocol::Udp);
         let ports: HashSet<u16> = udp.map(|port| port.host_port).collect();
-        if ports.is_empty() {
-            return;
+        if !ports.is_empty() {
+            self.with_forgetter(|forgetter| forgetter.forget(ports));
         }
+    }
+
+    fn with_forgetter(&mut self, work: impl FnOnce(&Forgetter)) {
         let forgetter = &mut self.rules.forgetter;
         let started = match forgetter.take() {
             Some(forgetter) => Ok(forgetter),
-            None => Forgetter::start(),
+            None => Forgetter::start(self.options.name_prefix.clone()),
         };
         match started {
-            Ok(started) => forgetter.insert(started).forget(ports),
+            Ok(started) => work(forgetter.insert(started)),
             Err(error) => {
-                tracing::warn!(%error, ?ports, "clients may reach an earlier pod for a while");
+                tracing::warn!(%error, "UDP clients may reach an earlier pod for a while")
             }
         }
     }
@@ -166,6 +169,7 @@ impl Builtin {
             &ports,
         )?;
         self.rules.made = true;
+        self.with_forgetter(Forgetter::survey);
         Ok(())
     }
 

@@ -4,7 +4,8 @@
 //! guard        drops what the bridge sends to the host's 127.0.0.0/8
 //! incoming,    destination is an address of the host?   ─► hostports
 //! own          (packets of others; of the host itself)
-//! hostports    (address, protocol, port) ─► pod          map of one host address
+//! hostports    port of UDP               ─► udp          set of all that was ever asked for
+//!              (address, protocol, port) ─► pod          map of one host address
 //!              (protocol, port)          ─► pod          map of all of them
 //! outgoing     pods to elsewhere; pods to pods and the host's loopback through a host
 //!              port: with the address of the host
@@ -28,7 +29,7 @@ use super::{
     },
     nftables::{
         Expression::{self, *},
-        FIRST_REGISTER, Hook, Transaction, table_exists,
+        FIRST_REGISTER, Hook, Transaction, element_exists, table_exists,
     },
 };
 
@@ -47,6 +48,9 @@ const TYPE_IPV4: u32 = 7;
 const TYPE_IPV6: u32 = 8;
 const TYPE_PROTOCOL: u32 = 12;
 const TYPE_PORT: u32 = 13;
+
+/// The set of ports.
+const UDP_PORTS: &str = "udp";
 
 /// A host port of one address family as it stands in a map.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,6 +116,31 @@ pub(super) fn exists(socket: &mut Socket, table: &str) -> io::Result<bool> {
     table_exists(socket, table)
 }
 
+/// Adds ports of the host that UDP clients are known to send to.
+pub(super) fn remember(socket: &mut Socket, table: &str, ports: &[u16]) -> io::Result<()> {
+    // What one transaction's message has room for.
+    for ports in ports.chunks(256) {
+        let mut transaction = Transaction::begin(table);
+        for port in ports {
+            transaction.add_member(UDP_PORTS, &port.to_be_bytes());
+        }
+        first_error(transaction.commit(socket)?)?;
+    }
+    Ok(())
+}
+
+/// Whether a UDP client may have sent to the port since the table was made, and since this was
+/// asked the last time. Without the table nobody knows.
+pub(super) fn take_asked(socket: &mut Socket, table: &str, port: u16) -> io::Result<bool> {
+    let key = port.to_be_bytes();
+    if !element_exists(socket, table, UDP_PORTS, &key)? {
+        return Ok(!table_exists(socket, table)?);
+    }
+    let mut transaction = Transaction::begin(table);
+    transaction.delete_element(UDP_PORTS, &key);
+    first_error(transaction.commit(socket)?).map(|()| true)
+}
+
 /// Removes the table with all that is in it.
 pub(super) fn destroy(socket: &mut Socket, table: &str) -> io::Result<()> {
     let mut transaction = Transaction::begin(table);
@@ -135,6 +164,7 @@ fn add_chains(transaction: &mut Transaction<'_>) {
         transaction.add_map(&format!("one{name}"), one, value);
         transaction.add_map(&format!("any{name}"), any, value);
     }
+    transaction.add_memory(UDP_PORTS, (TYPE_PORT, 2));
 }
 
 /// Host ports on 127.0.0.1 need `route_localnet` on the bridge. Without this rule a pod
@@ -153,6 +183,16 @@ fn add_host_port_rules(transaction: &mut Transaction<'_>) {
         let rule = [DestinationType(8), Equal(8, &local), Jump("hostports")];
         transaction.add_rule(chain, &rule);
     }
+    // Chains of translation see the first packet of a connection.
+    transaction.add_rule(
+        "hostports",
+        &[
+            Meta(META_TRANSPORT_PROTOCOL, FIRST_REGISTER),
+            Equal(FIRST_REGISTER, &[Protocol::Udp.number()]),
+            Payload(TRANSPORT_HEADER, 2, 2, FIRST_REGISTER),
+            Remember(UDP_PORTS, FIRST_REGISTER),
+        ],
+    );
     let loopback_v6 = Ipv6Addr::LOCALHOST.octets();
     for (family, map_one, map_any, offset, length) in
         [([2], "one4", "any4", 16, 4), ([10], "one6", "any6", 24, 16)]

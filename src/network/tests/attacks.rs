@@ -174,6 +174,39 @@ udp4("10.88.0.2", "10.88.0.3", 5000, b"end")
     });
 }
 
+/// How many packets have come to the pod whose namespace the calling thread is in.
+fn received() -> u64 {
+    let table = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
+    let line = table.lines().find_map(|line| line.trim_start().strip_prefix("eth0:"));
+    line.unwrap().split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn what_groups_a_pod_listens_to_is_told_to_no_other_pod() {
+    for source_check in [true, false] {
+        on_a_host(move || {
+            let host = Host::with(|options| options.source_check = source_check);
+            let (attacker, victim) = two_pods(&host);
+            let listener = Listener::of(victim.inside(|| UdpSocket::bind("[::]:5000")));
+            let before = victim.inside(received);
+            let script = r#"
+report = b"\x8f\0\0\0\0\0\0\x01\x04\0\0\0" + packed("ff02::1:3")
+alert = b"\x3a\0\x05\x02\0\0\x01\0"
+for _ in range(100):
+    icmp6(link_local(own), "ff02::16", report, before=alert)
+udp4("10.88.0.2", "10.88.0.3", 5000, b"end")
+"#;
+            if !attack(&attacker, script) {
+                return;
+            }
+            assert_eq!(listener.next(), "end");
+            let packets = victim.inside(received) - before;
+            // The kernels of all three say a few things of their own.
+            assert_eq!(packets < 50, source_check, "{packets} packets where 100 were sent");
+        });
+    }
+}
+
 /// Lines of the table of routes that a router has told.
 fn told_routes() -> Vec<String> {
     let table = fs::read_to_string("/proc/thread-self/net/ipv6_route").unwrap();

@@ -207,17 +207,39 @@ fn a_udp_client_that_goes_on_sending_follows_the_port() {
         let host = Host::new();
         let client = world.inside(|| UdpSocket::bind("0.0.0.0:4000").unwrap());
         for name in ["one", "two"] {
-            let pod = Pod::new(name).with_port(Protocol::Udp, 5353, 53);
             // Before the port leads to the pod, the host itself is asked.
             client.send_to(b"too early", "192.0.2.1:5353").unwrap();
-            host.set_up(&pod);
-            let server = pod.inside(|| UdpSocket::bind("0.0.0.0:53").unwrap());
-            server.set_nonblocking(true).unwrap();
-            eventually("the pod is asked", || {
-                client.send_to(b"question", "192.0.2.1:5353").unwrap();
-                server.recv(&mut [0; 16]).is_ok_and(|length| length == 8)
-            });
-            host.tear_down(&pod);
+            ask_a_new_pod(&host, &client, name);
         }
     });
+}
+
+#[test]
+fn a_udp_client_that_was_there_before_the_rules_follows_the_port() {
+    on_a_host(|| {
+        let world = Pod::new("world");
+        connect_to_world(&world);
+        let host = Host::new();
+        let other = Pod::new("other").with_port(Protocol::Tcp, 8080, 80);
+        host.set_up(&other);
+        let client = world.inside(|| UdpSocket::bind("0.0.0.0:4000").unwrap());
+        client.send_to(b"too early", "192.0.2.1:5353").unwrap();
+        // What the rules knew of it goes with them.
+        destroy_table("criquet");
+        block_on(host.network.status()).unwrap();
+        ask_a_new_pod(&host, &client, "one");
+    });
+}
+
+/// Makes a pod, and goes on sending to its UDP port until it is asked.
+fn ask_a_new_pod(host: &Host, client: &UdpSocket, name: &str) {
+    let pod = Pod::new(name).with_port(Protocol::Udp, 5353, 53);
+    host.set_up(&pod);
+    let server = pod.inside(|| UdpSocket::bind("0.0.0.0:53").unwrap());
+    server.set_nonblocking(true).unwrap();
+    eventually("the pod is asked", || {
+        client.send_to(b"question", "192.0.2.1:5353").unwrap();
+        server.recv(&mut [0; 16]).is_ok_and(|length| length == 8)
+    });
+    host.tear_down(&pod);
 }

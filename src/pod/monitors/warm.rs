@@ -19,7 +19,7 @@ use tracing::warn;
 use crate::{
     monitor::client::{Event, Monitor},
     pod::{
-        Pods,
+        Pods, blocking,
         error::{During, Error},
     },
 };
@@ -121,11 +121,13 @@ impl Pods {
         }
     }
 
-    async fn start_warm(&self, kind: Kind) -> Result<Warm, Error> {
+    async fn start_warm(self: &Arc<Self>, kind: Kind) -> Result<Warm, Error> {
         let number = self.pool.next.fetch_add(1, Ordering::Relaxed);
         let socket = self.options.pool_directory().join(number.to_string());
         let (sender, events) = mpsc::unbounded_channel();
-        let monitor = self.parts.program.spawn(&socket, sender)?;
+        let (pods, place) = (Arc::clone(self), socket.clone());
+        let start = move || Ok(pods.parts.program.spawn(&place, sender)?);
+        let monitor = blocking::own_files(start).await?;
         if kind == Kind::Isolated
             && let Err(error) = monitor.prepare().await
         {

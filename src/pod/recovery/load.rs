@@ -63,14 +63,14 @@ impl Pods {
             if sandbox.record().phase == SandboxPhase::Creating {
                 unfinished.push(sandbox);
             } else {
-                objects.sandboxes.insert(id, sandbox);
+                objects.add_sandbox(sandbox);
             }
         }
         let mut at_home = Vec::with_capacity(containers.len());
         for (id, record) in containers {
             let id = ContainerId::from(id);
             self.layers.know(&id, record.project);
-            let has_home = objects.sandboxes.contains_key(&record.sandbox);
+            let has_home = objects.has_sandbox(&record.sandbox);
             let container = Container::new(id, record, self.events.of_containers());
             match has_home {
                 true => at_home.push(container),

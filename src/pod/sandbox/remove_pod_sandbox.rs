@@ -70,7 +70,7 @@ impl Pods {
         }
         crash::point("remove sandbox: containers are removed");
         operation.stage("storing that it is gone");
-        self.objects().sandboxes.remove(&sandbox.id);
+        self.objects().remove_sandbox(sandbox);
         sandbox.happened(Happening::Deleted);
         self.store_soon(sandbox.forget(&self.parts.database), &sandbox.id).await;
         crash::point("remove sandbox: forgotten");

@@ -133,7 +133,7 @@ impl Pods {
         let made = stage::ended(operation, made);
         match made {
             Ok(()) => {
-                self.objects().sandboxes.insert(id.clone(), Arc::clone(&sandbox));
+                self.objects().add_sandbox(Arc::clone(&sandbox));
                 self.freed.add(crate::pod::memory::PER_START);
                 sandbox.happened(Happening::Created);
                 sandbox.happened(Happening::Started);
@@ -145,10 +145,6 @@ impl Pods {
                 Err(error)
             }
         }
-    }
-
-    fn sandbox_with_key(&self, key: &str) -> Option<Arc<Sandbox>> {
-        self.sandboxes().into_iter().find(|sandbox| key_of(&sandbox.record().config) == key)
     }
 
     fn record_of(

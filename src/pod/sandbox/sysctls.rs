@@ -43,7 +43,7 @@ fn set_in(netns: &Path, wanted: &BTreeMap<String, String>) -> Result<(), Error> 
         .map_err(std::io::Error::from)
         .during("enter network namespace", netns)?;
     for (name, value) in wanted {
-        sysctl::set(name, value)
+        sysctl::set(sysctl::own(), name, value)
             .map_err(|error| spec::Error::invalid("linux.sysctls", error.to_string()))?;
     }
     Ok(())

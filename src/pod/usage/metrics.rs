@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::{FEW, FRESH, PodReading};
 use crate::{
-    pod::{Container, Pods, blocking, error::Error, memory, parallel::in_parallel, time},
+    pod::{Container, Pods, Sandbox, blocking, error::Error, memory, parallel::in_parallel, time},
     stats::{self, Details, DeviceNames, Disk, Processes, Reading},
 };
 
@@ -57,6 +57,12 @@ pub(super) struct Kept {
     is_counting: AtomicBool,
     disk: Mutex<Option<(Instant, i64, Disk)>>,
     is_looking: AtomicBool,
+}
+
+/// What has details.
+enum Either {
+    Container(Arc<Container>),
+    Sandbox(Arc<Sandbox>),
 }
 
 #[derive(Default)]
@@ -118,19 +124,22 @@ impl Pods {
             let read = move || {
                 pods.count_new(&new);
                 let pools = stats::hugepage_pools();
-                let mut details = in_parallel(FEW, &new, |container| {
-                    let id = container.id.as_str();
-                    let reading = containers.get(id)?;
-                    let meter = pods.meter_of_container(container)?;
+                let new = new.into_iter().map(Either::Container);
+                let all = new.chain(new_pods.into_iter().map(Either::Sandbox)).collect();
+                Ok(in_parallel(FEW, all, move |one| {
+                    let (id, reading, meter) = match one {
+                        Either::Container(container) => {
+                            let id = container.id.as_str();
+                            (id, containers.get(id)?, pods.meter_of_container(container)?)
+                        }
+                        Either::Sandbox(sandbox) => {
+                            let id = sandbox.id.as_str();
+                            let reading = &sandboxes.get(id)?.reading;
+                            (id, reading, pods.meter_of_sandbox(sandbox)?)
+                        }
+                    };
                     Some((id.to_owned(), meter.details(reading, &pools)))
-                });
-                details.extend(in_parallel(FEW, &new_pods, |sandbox| {
-                    let id = sandbox.id.as_str();
-                    let reading = &sandboxes.get(id)?.reading;
-                    let meter = pods.meter_of_sandbox(sandbox)?;
-                    Some((id.to_owned(), meter.details(reading, &pools)))
-                }));
-                Ok(details)
+                }))
             };
             let details = blocking::own_files(read).await?;
             round.at.get_or_insert_with(Instant::now);
