@@ -30,7 +30,9 @@ impl Client {
     pub async fn connect(endpoint: &str) -> anyhow::Result<Self> {
         let socket =
             endpoint.strip_prefix("unix://").context("an endpoint has the form unix:///path")?;
-        let channel = Endpoint::try_from(endpoint.to_owned())?.connect().await?;
+        // As a kubelet's client, whose windows grow with what comes.
+        let endpoint_of = Endpoint::try_from(endpoint.to_owned())?.http2_adaptive_window(true);
+        let channel = endpoint_of.connect().await?;
         Ok(Self {
             runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(LIMIT),
             images: ImageServiceClient::new(channel.clone()).max_decoding_message_size(LIMIT),

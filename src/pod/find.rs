@@ -176,10 +176,7 @@ fn find<K: Ord + From<String>, V>(
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        collections::{BTreeMap, HashMap},
-        sync::Arc,
-    };
+    use std::{collections::BTreeMap, sync::Arc};
 
     use super::find;
     use crate::kind::Kind;

@@ -148,7 +148,10 @@ mod tests {
     #[test]
     fn a_panic_reaches_whoever_has_asked_and_helpers_go_on() {
         for bad in [0, 63] {
-            let fail = move |thing: &usize| Some(assert_ne!(*thing, bad));
+            let fail = move |thing: &usize| {
+                assert_ne!(*thing, bad);
+                Some(*thing)
+            };
             assert!(catch_unwind(|| in_parallel(8, (0..64).collect(), fail)).is_err(), "{bad}");
             assert_eq!(in_parallel(8, (0..64).collect(), |_: &usize| Some(())).len(), 64);
         }
