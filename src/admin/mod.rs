@@ -6,6 +6,7 @@ pub mod client;
 mod export;
 pub mod import;
 mod inspect;
+pub mod inventory;
 pub mod metrics;
 mod networks;
 mod pull;
@@ -34,10 +35,11 @@ pub mod v1 {
 use metrics::Metrics;
 use v1::{
     ExportImagesRequest, ImageMetricsRequest, ImageMetricsResponse, ImportImagesRequest,
-    ImportImagesResponse, ImportedImage, InspectPodRequest, InspectPodResponse,
-    ListNetworksRequest, ListNetworksResponse, ListPullsRequest, ListPullsResponse, MetricsRequest,
-    MetricsResponse, PullImageRequest, RemoveNetworkRequest, RemoveNetworkResponse, StatusRequest,
-    StatusResponse, VerifyImagesRequest, VerifyImagesResponse, admin_server::Admin,
+    ImportImagesResponse, ImportedImage, InspectPodRequest, InspectPodResponse, InventoryRequest,
+    InventoryResponse, ListNetworksRequest, ListNetworksResponse, ListPullsRequest,
+    ListPullsResponse, MetricsRequest, MetricsResponse, PullImageRequest, RemoveNetworkRequest,
+    RemoveNetworkResponse, RemoveStrayRequest, RemoveStrayResponse, StatusRequest, StatusResponse,
+    VerifyImagesRequest, VerifyImagesResponse, admin_server::Admin,
 };
 
 /// Serves administrators.
@@ -159,6 +161,23 @@ impl Admin for Administrator {
     ) -> Result<Response<InspectPodResponse>, Status> {
         let sandbox = self.pods.sandbox(&request.into_inner().sandbox_id)?;
         Ok(Response::new(inspect::pod(&self.pods, &sandbox).await?))
+    }
+
+    async fn inventory(
+        &self,
+        _request: Request<InventoryRequest>,
+    ) -> Result<Response<InventoryResponse>, Status> {
+        Ok(Response::new(inventory::now(&self.pods).await?))
+    }
+
+    async fn remove_stray(
+        &self,
+        request: Request<RemoveStrayRequest>,
+    ) -> Result<Response<RemoveStrayResponse>, Status> {
+        let request = request.into_inner();
+        inventory::remove(&self.pods, request.kind(), &request.name).await?;
+        info!(kind = request.kind().as_str_name(), name = request.name, "a stray is removed");
+        Ok(Response::new(RemoveStrayResponse {}))
     }
 }
 

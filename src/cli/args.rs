@@ -1,12 +1,10 @@
 //! What the command line may say.
 
-use std::path::PathBuf;
-
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    config::Overrides,
-    file::File,
+    doctor::Doctor,
+    file::{File, Places},
     image::args::{Image, Node, Output},
     network::Network,
     node::args::{Exec, Inspect, Logs, Ps, Top},
@@ -30,6 +28,8 @@ pub enum Command {
     Serve(Serve),
     /// Show what this node offers and lacks, and how to mend it
     Check(Check),
+    /// Name what is left on this node and belongs to no pod, and remove it
+    Doctor(Doctor),
     /// Show or validate the configuration
     #[command(subcommand)]
     Config(Config),
@@ -64,15 +64,9 @@ pub enum Command {
 /// `criquet serve`.
 #[derive(Debug, Default, Args)]
 pub struct Serve {
-    /// The configuration.
+    /// The daemon.
     #[command(flatten)]
-    pub file: File,
-    /// Where images and containers are kept, instead of the configured root
-    #[arg(long, value_name = "DIR")]
-    pub root: Option<PathBuf>,
-    /// Where sockets and running pods are kept, instead of the configured state
-    #[arg(long, value_name = "DIR")]
-    pub state: Option<PathBuf>,
+    pub places: Places,
     /// The socket to serve on, instead of the configured one
     #[arg(long, value_name = "unix://PATH")]
     pub listen: Option<String>,
@@ -112,17 +106,6 @@ pub enum Config {
     Validate(File),
 }
 
-impl Serve {
-    /// What these arguments decide instead of the configuration.
-    pub fn overrides(&self) -> Overrides {
-        Overrides {
-            root: self.root.clone(),
-            state: self.state.clone(),
-            listen: self.listen.clone(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, Parser};
@@ -141,8 +124,9 @@ mod tests {
         let Command::Serve(serve) = Arguments::parse_from(line.split(' ')).command else {
             panic!("{line}");
         };
-        assert_eq!(serve.file.config.as_deref(), Some("/c".as_ref()));
-        assert_eq!(serve.overrides().listen.as_deref(), Some("unix:///l"));
+        assert_eq!(serve.places.file.config.as_deref(), Some("/c".as_ref()));
+        assert_eq!(serve.places.overrides().state.as_deref(), Some("/s".as_ref()));
+        assert_eq!(serve.listen.as_deref(), Some("unix:///l"));
 
         let line = "criquet config dump";
         let command = Arguments::parse_from(line.split(' ')).command;

@@ -5,6 +5,7 @@
 pub mod args;
 pub mod check;
 pub mod config;
+pub mod doctor;
 mod file;
 mod image;
 mod log;
@@ -60,6 +61,9 @@ pub enum Error {
     /// The end of all pods.
     #[error(transparent)]
     Reset(#[from] reset::Error),
+    /// What belongs to nobody.
+    #[error(transparent)]
+    Doctor(#[from] doctor::Error),
     /// Standard output.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
@@ -96,14 +100,14 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Serve(arguments) => {
-            let load =
-                move || Config::load_with(arguments.file.config.as_deref(), &arguments.overrides());
+            let load = move || arguments.places.load(arguments.listen.as_ref());
             serve(&load()?, Box::new(move || Ok(load()?.image_rules())))?;
         }
         Command::Check(arguments) => {
             let config = Config::load(arguments.file.config.as_deref())?;
             return check::command(&config, arguments.json);
         }
+        Command::Doctor(arguments) => return doctor::command(&arguments),
         Command::Config(command) => config::command(command)?,
         Command::Ps(arguments) => return node::ps(&arguments),
         Command::Top(arguments) => return node::top(&arguments),

@@ -21,6 +21,7 @@ use crate::store::Database;
 pub use builtin::{
     listing::{BridgeListing, PodListing, SubnetListing},
     probe,
+    strays::{Stray, StrayKind},
 };
 pub use cni::survey::{CniList, CniNetwork, survey as cni_networks};
 pub use error::Error;
@@ -254,6 +255,41 @@ impl Network {
     pub async fn list(&self) -> Result<(BridgeListing, Vec<PodListing>), Error> {
         let bridge = self.shared.worker.run(|builtin| Ok(builtin.list())).await?;
         Ok((bridge, self.shared.cni.list().await?))
+    }
+
+    /// What there is of the built-in network and belongs to none of these sandboxes. What is
+    /// about to be removed is among it for a moment.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub async fn strays(&self, sandboxes: HashSet<String>) -> Result<Vec<Stray>, Error> {
+        self.shared.worker.run(move |builtin| builtin.strays(&sandboxes)).await
+    }
+
+    /// Removes one of those, if it still is one.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the record cannot be removed.
+    pub async fn remove_stray(
+        &self,
+        sandboxes: HashSet<String>,
+        kind: StrayKind,
+        name: String,
+    ) -> Result<(), Error> {
+        let remove = move |builtin: &mut Builtin| builtin.remove_stray(&sandboxes, kind, &name);
+        self.shared.worker.run(remove).await
+    }
+
+    /// The same as [`Network::strays`] where no daemon runs; changes nothing. Blocks.
+    ///
+    /// # Errors
+    /// When the records cannot be read, or the kernel does not tell.
+    pub fn strays_alone(
+        options: Options,
+        database: Arc<Database>,
+        sandboxes: &HashSet<String>,
+    ) -> Result<Vec<Stray>, Error> {
+        Builtin::open(Arc::new(options), database)?.strays(sandboxes)
     }
 
     /// Removes the bridge and the rules of the built-in network from the host; the next pod

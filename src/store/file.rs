@@ -194,8 +194,7 @@ fn is_read_only(source: &rusqlite::Error) -> bool {
 /// in memory until the disk takes it.
 fn open_for_reading(path: &Path, source: Box<rusqlite::Error>) -> Result<Connection, Error> {
     let given_up = Error::Open { path: path.to_owned(), source };
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let Ok(connection) = Connection::open_with_flags(path, flags) else { return Err(given_up) };
+    let Ok(connection) = connect_to_read(path) else { return Err(given_up) };
     match look_at(path, &connection) {
         Ok((_, true)) => {
             warn!(path = %path.display(), "the state database can only be read");
@@ -204,6 +203,22 @@ fn open_for_reading(path: &Path, source: Box<rusqlite::Error>) -> Result<Connect
         Ok(_) => Err(given_up),
         Err(error) => Err(error),
     }
+}
+
+/// Opens the database as it is, for one who only looks at it.
+pub(super) fn open_to_read(path: &Path) -> Result<Connection, Error> {
+    let failed = |source| Error::Open { path: path.to_owned(), source: Box::new(source) };
+    let connection = connect_to_read(path).map_err(failed)?;
+    connection.busy_timeout(LOCK_PATIENCE).map_err(failed)?;
+    match look_at(path, &connection)? {
+        (_, true) => Ok(connection),
+        _ => Err(Error::Foreign { path: path.to_owned() }),
+    }
+}
+
+fn connect_to_read(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(path, flags)
 }
 
 /// Puts a damaged database aside and begins a new one with what can be read of it. The new one

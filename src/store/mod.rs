@@ -35,7 +35,7 @@ const MANY: usize = 1000;
 const MAX_DECODERS: usize = 4;
 
 /// Where records go that do not parse: nobody reads them but a person.
-const BROKEN: &str = "broken";
+pub const BROKEN: &str = "broken";
 
 /// How far a commit has reached when it returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +91,15 @@ impl Database {
     /// As [`Database::open`].
     pub fn open_again(path: &Path, durability: Durability) -> Result<Self, Error> {
         Self::start(Store::open(path, durability, Look::Briefly)?, path)
+    }
+
+    /// Opens the file of a daemon that does not run, and changes nothing of it. Waits for the
+    /// disk.
+    ///
+    /// # Errors
+    /// A file that is not there, that is no database of Criquet's, or that is damaged.
+    pub fn open_to_read(path: &Path) -> Result<Self, Error> {
+        Self::start(Store::open_to_read(path)?, path)
     }
 
     fn start(store: Store, path: &Path) -> Result<Self, Error> {

@@ -36,6 +36,11 @@ impl Reserve {
         Self { database: open(database), log: open(Path::new(&log)) }
     }
 
+    /// Of a database that is only read.
+    pub(super) fn none() -> Self {
+        Self { database: None, log: None }
+    }
+
     /// Allocates what is missing. What the disk does not give now is asked for again.
     pub(super) fn fill(&self) {
         for (file, extra, from_end) in [(&self.database, DATABASE, true), (&self.log, LOG, false)] {

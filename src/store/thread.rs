@@ -62,9 +62,24 @@ impl Store {
         let (connection, read) = file::open(path, durability, look)?;
         let reserve = Reserve::open(path);
         reserve.fill();
-        let path = path.to_owned();
-        let (owed, retry) = (BTreeMap::new(), None);
-        Ok(Self { connection, path, durability, reserve, read, owed, retry, commits: 0 })
+        Ok(Self::over(connection, path, durability, reserve, read))
+    }
+
+    /// The same of a file that is only read.
+    pub(super) fn open_to_read(path: &Path) -> Result<Self, Error> {
+        let connection = file::open_to_read(path)?;
+        Ok(Self::over(connection, path, Durability::Process, Reserve::none(), Rows::new()))
+    }
+
+    fn over(
+        connection: Connection,
+        path: &Path,
+        durability: Durability,
+        reserve: Reserve,
+        read: Rows,
+    ) -> Self {
+        let (path, owed, retry) = (path.to_owned(), BTreeMap::new(), None);
+        Self { connection, path, durability, reserve, read, owed, retry, commits: 0 }
     }
 
     /// Serves until nobody can ask any more. The connection is not closed then, so that the

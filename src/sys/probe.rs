@@ -56,3 +56,17 @@ pub fn core_scheduling() -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_prctl, SCHED_CORE, GET, 0, OF_THREAD, &raw mut cookie) })
         .map(drop)
 }
+
+/// Whether somebody keeps the clock of this machine right (adjtimex(2)): the kernel forgets it
+/// some time after the last who did has ended.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn clock_is_synchronized() -> io::Result<bool> {
+    // SAFETY: all fields are numbers, for which zero is a value; no mode is set, so that the
+    // call only reads.
+    let mut clock: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one `timex`, which outlives the call.
+    let state = check(unsafe { libc::adjtimex(&raw mut clock) }.into())?;
+    Ok(state != libc::c_long::from(libc::TIME_ERROR) && clock.status & libc::STA_UNSYNC == 0)
+}

@@ -8,6 +8,7 @@ mod disk;
 mod finding;
 mod isolation;
 mod kernel;
+mod limits;
 mod mounts;
 mod namespaces;
 mod network;
@@ -17,12 +18,14 @@ mod settings;
 use std::{path::Path, process::ExitCode};
 
 use super::{Error, config::Config, output::print};
-use crate::sys::clone::SingleThreaded;
+use crate::{image, sys::clone::SingleThreaded};
 pub use finding::{Finding, Status};
 
 /// Prints the findings. The exit code is 1 where something that is required fails.
 pub(super) fn command(config: &Config, json: bool) -> Result<ExitCode, Error> {
-    let findings = survey(config);
+    let mut findings = survey(config);
+    // A thread feeds it, and no child can be made beside that.
+    findings.push(decompressor(config));
     print(&if json { report::json(&findings) } else { report::table(&findings) })?;
     let failed = findings.iter().any(|finding| finding.status == Status::Fail);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -36,6 +39,7 @@ fn survey(config: &Config) -> Vec<Finding> {
     findings.extend(kernel::survey_security());
     findings.extend(isolation::survey(&config.security));
     findings.extend(settings::survey());
+    findings.extend(limits::survey(Path::new("/proc")));
     findings.extend(cgroups::survey(config.cgroup_driver));
     let place = disk::Place::of(&config.root);
     findings.extend(disk::survey(config, &place));
@@ -63,6 +67,17 @@ fn monitor(config: &Config) -> Finding {
             "install criquet-monitor there, or correct monitor_path",
         ),
         Err(error) => Finding::fail(what, "not found", error),
+    }
+}
+
+/// Layers of strangers are decompressed in a process without rights.
+fn decompressor(config: &Config) -> Finding {
+    let what = "decompression";
+    let mend = "images cannot be pulled or imported; run as root of the machine, on a kernel of \
+                5.15 or later with seccomp";
+    match config.image_options().decompressor {
+        Some(program) => Finding::required(what, image::try_worker(&program), mend),
+        None => Finding::ok(what, "in the daemon itself"),
     }
 }
 

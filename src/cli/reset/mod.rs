@@ -7,17 +7,12 @@
 mod daemon;
 mod error;
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{fs, process::ExitCode};
 
 use clap::Args;
 
 use super::{
-    Error as CommandError,
-    config::{Config, Overrides},
-    file::File,
-    image::Client,
-    network,
-    output::print,
+    Error as CommandError, config::Config, file::Places, image::Client, network, output::print,
 };
 use crate::cri::{
     PlainPodSandboxItem,
@@ -41,25 +36,14 @@ pub struct Reset {
     /// End the pods of another runtime, which serves at that socket
     #[arg(long, value_name = "unix://PATH")]
     pub endpoint: Option<String>,
-    /// The configuration.
+    /// The daemon.
     #[command(flatten)]
-    pub file: File,
-    /// Where images and containers are kept, instead of the configured root
-    #[arg(long, value_name = "DIR")]
-    pub root: Option<PathBuf>,
-    /// Where sockets and running pods are kept, instead of the configured state
-    #[arg(long, value_name = "DIR")]
-    pub state: Option<PathBuf>,
+    pub places: Places,
 }
 
 /// Ends all pods, or names them.
 pub(super) fn command(arguments: &Reset) -> Result<ExitCode, CommandError> {
-    let overrides = Overrides {
-        root: arguments.root.clone(),
-        state: arguments.state.clone(),
-        ..Overrides::default()
-    };
-    let mut config = Config::load_with(arguments.file.config.as_deref(), &overrides)?;
+    let mut config = arguments.places.load(None)?;
     if let Some(endpoint) = &arguments.endpoint {
         config.listen.clone_from(endpoint);
         return Ok(code(work(&Client::new(&config)?, arguments)?));
@@ -69,7 +53,7 @@ pub(super) fn command(arguments: &Reset) -> Result<ExitCode, CommandError> {
         return Ok(ExitCode::SUCCESS);
     }
     refuse_beside_a_daemon(&config)?;
-    let daemon = Daemon::start(&mut config, arguments.file.config.as_deref())?;
+    let daemon = Daemon::start(&mut config, arguments.places.file.config.as_deref())?;
     let client = Client::new(&config)?;
     let ended = daemon.wait(&client).and_then(|()| work(&client, arguments));
     daemon.stop()?;

@@ -35,7 +35,11 @@ impl Growing {
         self.layers.write_note(self.number, &layer)?;
         let kept_until = Some(Instant::now() + PATIENCE);
         let slot = Slot { layer, leases: 1, in_database: false, is_current: false, kept_until };
-        self.layers.lock().slots.insert(self.number, slot);
+        {
+            let mut table = self.layers.lock();
+            table.slots.insert(self.number, slot);
+            table.growing.remove(&self.number);
+        }
         self.is_finished = true;
         Ok(Lease { layers: self.layers.clone(), number: self.number })
     }
@@ -43,11 +47,13 @@ impl Growing {
 
 impl Drop for Growing {
     fn drop(&mut self) {
-        if !self.is_finished
-            && let Err(error) = self.layers.remove(self.number)
-        {
+        if self.is_finished {
+            return;
+        }
+        if let Err(error) = self.layers.remove(self.number) {
             tracing::warn!(layer = self.number, %error, "half a layer is left until the next start");
         }
+        self.layers.lock().growing.remove(&self.number);
     }
 }
 

@@ -76,6 +76,8 @@ struct Slot {
 
 struct Table {
     slots: BTreeMap<u64, Slot>,
+    /// Those that are being unpacked.
+    growing: BTreeSet<u64>,
     next: u64,
 }
 
@@ -98,6 +100,12 @@ impl Layers {
     pub(super) fn all(self: &Arc<Self>) -> Vec<Lease> {
         let numbers: Vec<u64> = self.lock().slots.keys().copied().collect();
         numbers.into_iter().filter_map(|number| self.lease(number)).collect()
+    }
+
+    /// The numbers of all that are in service or being unpacked.
+    pub(super) fn numbers(&self) -> BTreeSet<u64> {
+        let table = self.lock();
+        table.slots.keys().chain(&table.growing).copied().collect()
     }
 
     /// Takes layers out of service. Gives those that the database has.
@@ -129,7 +137,9 @@ impl Layers {
         let number = {
             let mut table = self.lock();
             table.next += 1;
-            table.next - 1
+            let number = table.next - 1;
+            table.growing.insert(number);
+            number
         };
         let growing = Growing { layers: self.clone(), number, is_finished: false };
         let path = self.path(number);

@@ -1,7 +1,7 @@
 //! What a new daemon finds of layers, and what of it goes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     sync::Mutex,
@@ -69,7 +69,7 @@ impl Layers {
         }
         let next = slots.keys().next_back().map_or(1, |last| last + 1);
         let recipes = directory.with_file_name(RECIPES);
-        let table = Mutex::new(Table { slots, next });
+        let table = Mutex::new(Table { slots, growing: BTreeSet::new(), next });
         let layers = Self { directory, recipes, trash, boot, table };
         layers.remove_old_notes();
         layers.remove_old_recipes();

@@ -144,6 +144,15 @@ impl State {
 
 /// The layers of the database that are on the disk. The others are forgotten, so that none of
 /// their numbers is ever taken for a layer that has nothing to do with it.
+/// The numbers of the layers that the database has. Waits for the disk.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn recorded_layers(database: &Database) -> Result<Vec<u64>, Error> {
+    let layers = database.list::<Layer>(LAYERS)?;
+    Ok(layers.iter().filter_map(|(key, _)| key.parse().ok()).collect())
+}
+
 fn known_layers(database: &Database, directory: &Path) -> Result<Vec<(u64, Layer)>, Error> {
     let mut known = Vec::new();
     for (key, layer) in database.list::<Layer>(LAYERS)? {

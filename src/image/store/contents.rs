@@ -1,6 +1,9 @@
 //! What there is, and what containers get of it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use super::ImageStore;
 use crate::image::{Error, Image, ImageId, RootOwner, Users};
@@ -59,6 +62,12 @@ impl ImageStore {
     /// and pulled into other directories since.
     pub fn held_layers(&self, holder: &str) -> Option<Vec<PathBuf>> {
         self.records.held_layers(holder)
+    }
+
+    /// The numbers of all layers that are in service or being unpacked; their directories are
+    /// called so.
+    pub fn layer_numbers(&self) -> BTreeSet<u64> {
+        self.records.layers.numbers()
     }
 
     /// Ends a hold; one that is not there is no error. Blocks.

@@ -17,6 +17,8 @@ use std::{
     fs::File,
     io::{self, Read},
     os::fd::OwnedFd,
+    path::Path,
+    sync::Arc,
     thread,
 };
 
@@ -125,6 +127,28 @@ pub(super) fn decompress<T>(
     let flow = flow(source, hasher, Hasher::default(), bounds, |plain| take(plain))?;
     let taken = flow.taken?;
     flow.decoded.map(|_| taken)
+}
+
+/// Lets a worker, which is the program at `path`, decompress a few bytes.
+///
+/// # Errors
+/// When it cannot be started, or makes something else of them.
+pub fn try_worker(path: &Path) -> io::Result<()> {
+    /// "works", by gzip(1).
+    const COMPRESSED: &[u8] = &[
+        0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0x03, 0x2b, 0xcf, 0x2f, 0xca, 0x2e,
+        0x06, 0x00, 0x43, 0x02, 0xe5, 0xf6, 0x05, 0x00, 0x00, 0x00,
+    ];
+    let bounds = Bounds {
+        windows: Arc::default(),
+        stop: Stop::default(),
+        always_allowed: ALWAYS_ALLOWED,
+        worker: Some(Program::at(path)),
+    };
+    match decompress(COMPRESSED, &bounds, |plain| io::read_to_string(plain))?.as_str() {
+        "works" => Ok(()),
+        other => Err(io::Error::other(format!("it made {other:?} of \"works\""))),
+    }
 }
 
 /// What became of a compressed stream.

@@ -46,6 +46,7 @@ mod reaper;
 mod ruleset;
 mod settings;
 mod shaper;
+pub(super) mod strays;
 pub(super) mod worker;
 
 /// Leases by sandbox.

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use super::super::netlink::{Messages, Refusal, Socket};
+use super::super::netlink::{Messages, Refusal, Socket, attributes};
 
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
@@ -21,8 +21,9 @@ const NEW_CHAIN: u16 = 3;
 const NEW_RULE: u16 = 6;
 const NEW_SET: u16 = 9;
 const NEW_ELEMENT: u16 = 12;
-const GET_ELEMENT: u16 = 13;
+const GET_ELEMENTS: u16 = 13;
 const DELETE_ELEMENT: u16 = 14;
+const DUMP: u16 = 0x300;
 
 const SET_IS_MAP: u32 = 0x8;
 /// Rules add elements.
@@ -160,7 +161,7 @@ pub(super) fn element_exists(
     set: &str,
     key: &[u8],
 ) -> io::Result<bool> {
-    exists(socket, GET_ELEMENT, table, |question| element(question, set, key, None))
+    exists(socket, GET_ELEMENTS, table, |question| element(question, set, key, None))
 }
 
 fn exists(
@@ -178,6 +179,24 @@ fn exists(
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// The keys of a map's elements.
+pub(super) fn elements_of(socket: &mut Socket, table: &str, map: &str) -> io::Result<Vec<Vec<u8>>> {
+    let mut question = Messages::new();
+    question.begin(SUBSYSTEM << 8 | GET_ELEMENTS, DUMP, &header(INET, 0));
+    question.put_text(1, table);
+    question.put_text(2, map);
+    let mut keys = Vec::new();
+    socket.ask_each(question, |body| {
+        let lists = attributes(body, 4).filter(|(kind, _)| *kind == 3);
+        for (_, element) in lists.flat_map(|(_, list)| attributes(list, 0)) {
+            let value = |(_, data)| attributes(data, 0).find(|(kind, _)| *kind == DATA_VALUE);
+            let key = attributes(element, 0).find(|(kind, _)| *kind == 1).and_then(value);
+            keys.extend(key.map(|(_, key)| key.to_vec()));
+        }
+    })?;
+    Ok(keys)
 }
 
 /// A number of a register; each holds four bytes.

@@ -204,7 +204,7 @@ impl Builtin {
         }
     }
 
-    fn netfilter(&mut self) -> io::Result<&mut Socket> {
+    pub(super) fn netfilter(&mut self) -> io::Result<&mut Socket> {
         match &mut self.netfilter {
             Some(socket) => Ok(socket),
             empty => Ok(empty.insert(Socket::netfilter()?)),

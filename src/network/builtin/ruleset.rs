@@ -29,7 +29,7 @@ use super::{
     },
     nftables::{
         Expression::{self, *},
-        FIRST_REGISTER, Hook, Transaction, element_exists, table_exists,
+        FIRST_REGISTER, Hook, Transaction, element_exists, elements_of, table_exists,
     },
 };
 
@@ -43,6 +43,9 @@ const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 
 const LOOPBACK_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
+
+/// Of one host address and of all of them, for IPv4 and IPv6.
+const MAPS: [&str; 4] = ["one4", "one6", "any4", "any6"];
 
 const TYPE_IPV4: u32 = 7;
 const TYPE_IPV6: u32 = 8;
@@ -63,6 +66,64 @@ pub(super) struct HostPort {
     pub(super) host: Option<IpAddr>,
     /// The pod and its port.
     pub(super) target: (IpAddr, u16),
+}
+
+/// An element of a map, whatever it leads to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Element {
+    map: &'static str,
+    key: Vec<u8>,
+}
+
+impl Element {
+    /// That of a host port.
+    pub(super) fn of(port: &HostPort) -> Self {
+        Self { map: map_of(port), key: key_of(port) }
+    }
+
+    /// As nft(8) would show it: `table/map address . protocol . port`.
+    pub(super) fn name(&self, table: &str) -> String {
+        // Protocol and port come last, in four bytes each.
+        let (host, service) = self.key.split_at(self.key.len().saturating_sub(8));
+        let address = match (<[u8; 4]>::try_from(host), <[u8; 16]>::try_from(host)) {
+            (Ok(v4), _) => format!("{} . ", Ipv4Addr::from(v4)),
+            (_, Ok(v6)) => format!("{} . ", Ipv6Addr::from(v6)),
+            _ => String::new(),
+        };
+        let byte = |at: usize| service.get(at).copied().unwrap_or_default();
+        let port = u16::from_be_bytes([byte(4), byte(5)]);
+        format!("{table}/{} {address}{} . {port}", self.map, protocol_name(byte(0)))
+    }
+}
+
+fn protocol_name(number: u8) -> String {
+    let known = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+    let name = known.into_iter().find(|one| one.number() == number).map(Protocol::name);
+    name.map_or_else(|| number.to_string(), str::to_owned)
+}
+
+/// The elements of all maps.
+pub(super) fn elements(socket: &mut Socket, table: &str) -> io::Result<Vec<Element>> {
+    let mut elements = Vec::new();
+    for map in MAPS {
+        let keys = elements_of(socket, table, map)?;
+        elements.extend(keys.into_iter().map(|key| Element { map, key }));
+    }
+    Ok(elements)
+}
+
+/// Removes an element; one that is not there is no error.
+pub(super) fn remove_element(
+    socket: &mut Socket,
+    table: &str,
+    element: &Element,
+) -> io::Result<()> {
+    let mut transaction = Transaction::begin(table);
+    transaction.delete_element(element.map, &element.key);
+    match first_error(transaction.commit(socket)?) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Makes the table anew, as a whole, with the host ports given; what was in it is gone in
@@ -99,16 +160,7 @@ pub(super) fn add(socket: &mut Socket, table: &str, ports: &[HostPort]) -> io::R
 /// Removes host ports; those that are not there are no error.
 pub(super) fn remove(socket: &mut Socket, table: &str, ports: &[HostPort]) -> io::Result<()> {
     // One transaction each: a missing element would undo the removal of the others.
-    for port in ports {
-        let mut transaction = Transaction::begin(table);
-        let (map, key) = (map_of(port), key_of(port));
-        transaction.delete_element(map, &key);
-        match first_error(transaction.commit(socket)?) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
+    ports.iter().try_for_each(|port| remove_element(socket, table, &Element::of(port)))
 }
 
 /// Whether the table is there.
