@@ -72,7 +72,7 @@ check_programs() {
     say "criquet-monitor is static"
 }
 
-# Licences of all crates, and a list of them by CycloneDX.
+# Licences of all crates, and a list of them in the manner of CycloneDX.
 list_crates() {
     local doc=$1
     # All crates are looked at, also those for other systems; what is there suffices then.
@@ -80,6 +80,15 @@ list_crates() {
     "$TOOLS/cargo/bin/cargo-about" --color never -L error generate --locked --offline \
         --target "$MACHINE-unknown-linux-gnu" -c deploy/packages/about.toml \
         -o "$doc/LICENCES" deploy/packages/about.hbs
+    # A library of C inside of a crate. SQLite is another, and in the public domain.
+    local zstd
+    zstd=$(cargo metadata --locked --offline --format-version 1 | python3 -c '
+import json, os, sys
+for package in json.load(sys.stdin)["packages"]:
+    if package["name"] == "zstd-sys":
+        print(os.path.dirname(package["manifest_path"]))')/zstd/LICENSE
+    { printf '\nBSD 3-Clause "New" or "Revised" License\nfor zstd (in zstd-sys)\n%s\n\n' \
+        "$(printf '%.0s-' {1..50})" && cat "$zstd"; } >> "$doc/LICENCES"
     "$TOOLS/cargo/bin/cargo-cyclonedx" cyclonedx --quiet --format json --spec-version 1.5 \
         --no-build-deps --target "$MACHINE-unknown-linux-gnu" --override-filename sbom.cdx
     # Names are made of the place of the sources.
