@@ -6,7 +6,8 @@
 #   ARCHITECTURE=arm64      for 64-bit ARM; see scripts/packages/arm64.sh
 #   VERSION=0.1.1           another version than that of Cargo.toml
 #   PROGRAMS=DIRECTORY      with criquet and criquet-monitor that are built already
-#   TWICE=1                 packs twice, and compares byte by byte
+#   TWICE=1                 builds and packs a second time in another directory, and compares
+#                           byte by byte; with PROGRAMS it only packs
 #
 # The programs run with glibc 2.31 (Debian 11, Ubuntu 20.04, RHEL 9) and later ones: they are
 # linked with that one, which is looked at. Files have the time of the last commit.
@@ -26,13 +27,20 @@ OUT=$TARGET/packages
 TREE=$TOP/target/packages/tree
 NEWEST_GLIBC=2.31
 
-# tool NAME VERSION: a command of cargo, built once below target/tools.
+# tool NAME VERSION [OPTIONS OF CARGO]: a command of cargo, built once below target/tools. It is
+# built faster than it runs, but for what compares texts of licences all the time.
 tool() {
-    [ -x "$TOOLS/cargo/bin/$1" ] && return
-    say "building $1"
-    CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
-        CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_TARGET_DIR=$TOOLS/build \
-        cargo install --quiet --locked --root "$TOOLS/cargo" "$1@$2"
+    local name=$1 version=$2 crate fast=()
+    shift 2
+    [ -x "$TOOLS/cargo/bin/$name" ] && return
+    say "building $name"
+    for crate in spdx regex regex-automata aho-corasick memchr lzma-sys liblzma-sys zstd-sys; do
+        fast+=(--config "profile.release.package.$crate.opt-level=3")
+    done
+    CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=0 \
+        CARGO_PROFILE_RELEASE_DEBUG=0 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+        CARGO_TARGET_DIR=$TOOLS/build \
+        cargo install --quiet --locked --root "$TOOLS/cargo" "$@" "${fast[@]}" "$name@$version"
 }
 
 # The programs are the same wherever they are built.
@@ -64,14 +72,28 @@ check_programs() {
     say "criquet-monitor is static"
 }
 
-# Licences of all crates, and a list of them by CycloneDX.
+# Licences of all crates, and a list of them in the manner of CycloneDX.
 list_crates() {
     local doc=$1
+    # All crates are looked at, also those for other systems; what is there suffices then.
+    cargo fetch --locked
     "$TOOLS/cargo/bin/cargo-about" --color never -L error generate --locked --offline \
-        -c deploy/packages/about.toml -o "$doc/LICENCES" deploy/packages/about.hbs
-    "$TOOLS/cargo/bin/cargo-cyclonedx" cyclonedx --quiet --format json \
-        --target "$MACHINE-unknown-linux-gnu" --override-filename sbom.cdx
-    mv sbom.cdx.json "$doc/"
+        --target "$MACHINE-unknown-linux-gnu" -c deploy/packages/about.toml \
+        -o "$doc/LICENCES" deploy/packages/about.hbs
+    # A library of C inside of a crate. SQLite is another, and in the public domain.
+    local zstd
+    zstd=$(cargo metadata --locked --offline --format-version 1 | python3 -c '
+import json, os, sys
+for package in json.load(sys.stdin)["packages"]:
+    if package["name"] == "zstd-sys":
+        print(os.path.dirname(package["manifest_path"]))')/zstd/LICENSE
+    { printf '\nBSD 3-Clause "New" or "Revised" License\nfor zstd (in zstd-sys)\n%s\n\n' \
+        "$(printf '%.0s-' {1..50})" && cat "$zstd"; } >> "$doc/LICENCES"
+    "$TOOLS/cargo/bin/cargo-cyclonedx" cyclonedx --quiet --format json --spec-version 1.5 \
+        --no-build-deps --target "$MACHINE-unknown-linux-gnu" --override-filename sbom.cdx
+    # Names are made of the place of the sources.
+    sed "s|path+file://$TOP#|path+file:///criquet#|g" sbom.cdx.json > "$doc/sbom.cdx.json"
+    rm sbom.cdx.json
 }
 
 make_tree() {
@@ -112,24 +134,37 @@ pack() {
         --format=gnu --transform "s,^\.,$name," -C "$TREE" -cf - . | gzip -9n > "$out/$name.tar.gz"
 }
 
+# The same once more from a copy of the sources elsewhere. The directory's name differs in its
+# length as well, which moves everything behind a name that is left in a program.
+compare_with_another() {
+    local other
+    other=$(mktemp -d /var/tmp/criquet-built-elsewhere.XXXXXX)
+    trap 'rm -rf "$other"' EXIT
+    say "once more in $other"
+    git ls-files -z | tar --null -T - -cf - | tar -C "$other" -xf -
+    mkdir -p "$other/target"
+    ln -s "$TOOLS" "$other/target/tools"
+    env -u TWICE -u CARGO_TARGET_DIR "ARCHITECTURE=$ARCHITECTURE" "VERSION=$VERSION" \
+        "PROGRAMS=$GIVEN_PROGRAMS" "PAGES_PROGRAM=$PAGES_PROGRAM" "$other/scripts/packages.sh"
+    diff -r "$OUT/$ARCHITECTURE" "$other/target/packages/$ARCHITECTURE" ||
+        die "what was built in $other differs"
+    say "built twice, in $TOP and in $other: the same, byte for byte"
+}
+
+GIVEN_PROGRAMS=${PROGRAMS:-}
 tool cargo-deb 3.8.0
 tool cargo-generate-rpm 0.21.1
-tool cargo-about 0.9.3
+tool cargo-about 0.9.3 --features cli
 tool cargo-cyclonedx 0.5.9
 [ -n "${PROGRAMS:-}" ] || build_programs
 check_programs
-PAGES_PROGRAM=$TARGET/debug/criquet-pages
-cargo build --features pages --bin criquet-pages
+if [ -z "${PAGES_PROGRAM:-}" ]; then
+    PAGES_PROGRAM=$TARGET/debug/criquet-pages
+    cargo build --features pages --bin criquet-pages
+fi
 mkdir -p "$OUT/lists"
 list_crates "$OUT/lists"
 make_tree
 pack "$OUT/$ARCHITECTURE"
-if [ -n "${TWICE:-}" ]; then
-    make_tree
-    pack "$OUT/again"
-    diff -r "$OUT/$ARCHITECTURE" "$OUT/again" || die "two packagings of one build differ"
-    rm -rf "$OUT/again"
-    say "packed twice: the same, byte for byte"
-fi
-cd "$OUT/$ARCHITECTURE"
-sha256sum -- * | tee SHA256SUMS
+(cd "$OUT/$ARCHITECTURE" && sha256sum -- * | tee SHA256SUMS)
+[ -z "${TWICE:-}" ] || compare_with_another

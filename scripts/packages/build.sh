@@ -14,7 +14,9 @@ COMPILER=gcc
 [ "${TRIPLE%%-*}" = "$(uname -m)" ] || COMPILER=${TRIPLE/-unknown/}-gcc
 
 # Places of sources, which end up in messages of panics.
-REMAP="--remap-path-prefix=$TOP=/criquet --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
+# The last one that fits counts.
+REMAP="--remap-path-prefix=$TOP=/criquet --remap-path-prefix=$TARGET=/criquet/target"
+REMAP+=" --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
 REMAP+=" --remap-path-prefix=$(rustc --print sysroot)=/rust"
 C_REMAP="-ffile-prefix-map=$TOP=/criquet -ffile-prefix-map=${CARGO_HOME:-$HOME/.cargo}=/cargo"
 # A compiler of Debian looks at its own libraries before those of a sysroot.
