@@ -130,7 +130,7 @@ impl Pods {
     /// When the database cannot be read.
     pub async fn is_unknown(&self, id: &str) -> Result<bool, Error> {
         let known = self.known().await?;
-        let has_object = self.objects().sandboxes.contains_key(&SandboxId::from(id.to_owned()))
+        let has_object = self.objects().has_sandbox(&SandboxId::from(id.to_owned()))
             || self.container(ContainerId::from(id.to_owned()).as_str()).is_ok();
         Ok(!has_object
             && !known.containers.contains_key(id)
