@@ -129,4 +129,53 @@ async fn tls_keeps_what_is_said() {
     assert_eq!(remote.finish().await.text(), "secret\n");
     // Without TLS there is nothing to be had.
     assert_eq!(status_of(&target, &UPGRADE).await, 0);
+
+    let exec = criquet_exec(&node, &id, &[]);
+    assert_eq!(exec.status.code(), Some(7), "{exec:?}");
+    assert_eq!(String::from_utf8_lossy(&exec.stdout), "secret\n");
+    // Another server that has got hold of the port is found out.
+    let other = script.replace("cert.pem", "other.pem").replace("key.pem", "other-key.pem");
+    assert!(
+        Command::new("sh").args(["-c", &other]).current_dir(&files).status().unwrap().success()
+    );
+    let config = std::fs::read_to_string(node.path("config.toml")).unwrap();
+    let changed = config.replace("cert.pem", "other.pem").replace("key.pem", "other-key.pem");
+    std::fs::write(node.path("config.toml"), changed).unwrap();
+    let exec = criquet_exec(&node, &id, &[]);
+    let said = String::from_utf8_lossy(&exec.stderr);
+    assert!(said.contains("does not show the certificate") && exec.stdout.is_empty(), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_shows_its_certificate_where_it_is_asked_for_one() {
+    requires_root!();
+    let files = tempfile::tempdir().unwrap();
+    let script = "for name in server client; do \
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes \
+        -keyout $name.key -out $name.pem -days 2 -subj /CN=$name || exit 1; done";
+    let made = Command::new("sh").args(["-c", script]).current_dir(&files).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let path = |name: &str| files.path().join(name).display().to_string();
+    let config = format!(
+        "tls_cert_file = {:?}\ntls_key_file = {:?}\ntls_client_ca_file = {:?}",
+        path("server.pem"),
+        path("server.key"),
+        path("client.pem")
+    );
+    let (node, id) = node_with_container(&config).await;
+    let refused = criquet_exec(&node, &id, &[]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("--client-cert"), "{said}");
+    let (certificate, key) = (path("client.pem"), path("client.key"));
+    let own = ["--client-cert", &certificate, "--client-key", &key];
+    let exec = criquet_exec(&node, &id, &own);
+    assert_eq!(exec.status.code(), Some(7), "{exec:?}");
+    assert_eq!(String::from_utf8_lossy(&exec.stdout), "secret\n");
+}
+
+/// A command that says something and ends with 7.
+fn criquet_exec(node: &Node, id: &str, arguments: &[&str]) -> std::process::Output {
+    let mut command = node.inside(env!("CARGO_BIN_EXE_criquet"));
+    command.arg("exec").arg("--config").arg(node.path("config.toml")).args(arguments);
+    command.args([id, "--", "sh", "-c", "echo secret; exit 7"]).output().unwrap()
 }

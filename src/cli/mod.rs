@@ -101,7 +101,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Serve(arguments) => {
             let load = move || arguments.places.load(arguments.listen.as_ref());
-            serve(&load()?, Box::new(move || Ok(load()?.image_rules())))?;
+            serve(load()?, Box::new(load))?;
         }
         Command::Check(arguments) => {
             let config = Config::load(arguments.file.config.as_deref())?;
@@ -131,11 +131,12 @@ const THREADS_END: Duration = Duration::from_secs(1);
 /// Arenas of the allocator on a node with many processors: enough that threads rarely meet.
 const ARENAS: usize = 4;
 
-fn serve(config: &Config, reload: serve::Reload) -> Result<(), Error> {
+fn serve(config: Config, load: serve::Load) -> Result<(), Error> {
     let mut settings = config.settings()?;
     // While there is one thread.
     settings.user_namespaces = check::has_user_namespaces(&config.root);
-    log::start(&config.log_level);
+    let set_level = log::start(&config.log_level);
+    let reload = serve::Reload { load, set_level, config };
     if let Err(error) = crate::sys::descriptors::raise() {
         tracing::warn!(%error, "cannot raise the limit of descriptors; it stays as it is");
     }

@@ -36,7 +36,7 @@ pub(super) async fn status(pods: &Pods, verbose: bool) -> v1::StatusResponse {
             Err(format!("the network does not tell within {limit} seconds how it is"))
         }
     };
-    let handlers = std::iter::once(String::new()).chain(pods.options().handlers.clone());
+    let handlers = std::iter::once(String::new()).chain(pods.rules().handlers.clone());
     let info = if verbose { info::daemon(pods).await } else { HashMap::new() };
     v1::StatusResponse {
         status: Some(v1::RuntimeStatus {

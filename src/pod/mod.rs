@@ -25,6 +25,7 @@ mod parallel;
 mod pull_image;
 mod recovery;
 mod report;
+mod rules;
 mod sandbox;
 mod selinux;
 mod stage;
@@ -65,6 +66,7 @@ pub use known::{Known, KnownSandbox};
 pub use options::{CgroupDriver, ContainerOptions, ImageVolumes, Options};
 pub use parallel::in_parallel;
 pub use report::{Counts, Report, Silent};
+pub use rules::Rules;
 pub use sandbox::{Sandbox, SandboxPhase, SandboxRecord, Trouble};
 pub use stage::OPERATIONS;
 pub use streams::Attachment;
@@ -106,7 +108,7 @@ pub struct Pods {
     options: Options,
     parts: Parts,
     boot_id: String,
-    apparmor: container::apparmor::AppArmor,
+    current: rules::Current,
     filters: container::filters::Filters,
     selinux: selinux::Selinux,
     pool: monitors::warm::Pool,
@@ -147,7 +149,7 @@ impl Pods {
             .await?
         };
         let pods = Arc::new(Self {
-            apparmor: container::apparmor::AppArmor::new(&options.apparmor_profile),
+            current: rules::Current::new(options.rules.clone()),
             layers,
             selinux: selinux::Selinux::of_this_node(&options),
             options,
@@ -226,12 +228,12 @@ impl Pods {
 
     /// Why containers that should have the node's default AppArmor profile have none.
     pub fn apparmor_trouble(&self) -> Option<String> {
-        self.apparmor.trouble()
+        self.apparmor().trouble()
     }
 
     /// The AppArmor profile of containers that name none; none where there is no such.
-    pub fn apparmor_profile(&self) -> Option<&str> {
-        self.apparmor.default_profile()
+    pub fn apparmor_profile(&self) -> Option<String> {
+        self.apparmor().default_profile().map(str::to_owned)
     }
 
     /// What happens to pods and containers.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     allowed::AllowedAnnotations,
     error::{During, Error},
+    rules::Rules,
 };
 use crate::spec::ulimit::Ulimit;
 
@@ -46,9 +47,6 @@ pub enum CgroupDriver {
 pub struct ContainerOptions {
     /// Volumes that images declare.
     pub image_volumes: ImageVolumes,
-    /// Directories of CDI specifications; of two descriptions of a device that in the later
-    /// one counts.
-    pub cdi_spec_dirs: Vec<PathBuf>,
     /// The file of classes of block I/O; none where there are none.
     pub blockio_config_file: Option<PathBuf>,
     /// Names and values of variables that every container has, unless it or its image has
@@ -81,8 +79,8 @@ pub struct Options {
     pub cgroup_driver: CgroupDriver,
     /// The cgroup of pods that name no parent; with systemd the slice that is named after it.
     pub cgroup_parent: PathBuf,
-    /// Runtime handlers, besides the unnamed one.
-    pub handlers: Vec<String>,
+    /// What holds until [`super::Pods::set_rules`] says otherwise.
+    pub rules: Rules,
     /// `/dev/shm` of a pod, in bytes.
     pub shm_size: u64,
     /// Monitors that are kept ready, of each kind.
@@ -94,10 +92,6 @@ pub struct Options {
     pub writable_layer_limit: u64,
     /// Containers.
     pub containers: ContainerOptions,
-    /// The AppArmor profile of containers that name none, or `unconfined`.
-    pub apparmor_profile: String,
-    /// Give containers that say nothing about system calls the default filter.
-    pub seccomp_default: bool,
     /// Give containers SELinux labels where the kernel has SELinux.
     pub selinux: bool,
     /// Categories of levels are below this number.

@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod load;
 mod options;
+mod reload;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -28,6 +29,7 @@ use crate::pod::{CgroupDriver, ImageVolumes};
 pub(super) use command::command;
 pub use error::{Error, Place, Problem, Problems};
 pub use load::Overrides;
+pub use reload::{Change, Changes, RELOADED};
 
 /// Where the configuration is unless the command line names another place.
 pub const DEFAULT_FILE: &str = "/etc/criquet/config.toml";

@@ -50,16 +50,24 @@ impl Config {
             netns_dir: self.netns_dir.clone(),
             cgroup_driver: self.cgroup_driver,
             cgroup_parent: self.cgroup_parent.clone(),
-            handlers: self.runtime_handlers.clone(),
+            rules: self.pod_rules(),
             shm_size: self.shm_size,
             warm_monitors: self.warm_monitors,
             unprivileged_ports: self.unprivileged_ports,
             writable_layer_limit: self.writable_layer_limit,
-            apparmor_profile: self.security.apparmor_profile.clone(),
-            seccomp_default: self.security.seccomp_default,
             selinux: self.security.selinux,
             selinux_category_range: self.security.selinux_category_range,
             containers: self.container_options(),
+        }
+    }
+
+    /// What is decided about pods, and may change while the daemon runs.
+    pub fn pod_rules(&self) -> pod::Rules {
+        pod::Rules {
+            handlers: self.runtime_handlers.clone(),
+            cdi_spec_dirs: self.containers.cdi_spec_dirs.clone(),
+            apparmor_profile: self.security.apparmor_profile.clone(),
+            seccomp_default: self.security.seccomp_default,
         }
     }
 
@@ -70,7 +78,6 @@ impl Config {
         let limits = containers.default_ulimits.iter();
         pod::ContainerOptions {
             image_volumes: containers.image_volumes,
-            cdi_spec_dirs: containers.cdi_spec_dirs.clone(),
             blockio_config_file: containers.blockio_config_file.clone(),
             default_env: variables.map(|(name, value)| (name.into(), value.into())).collect(),
             default_ulimits: limits.filter_map(|text| Ulimit::parse(text).ok()).collect(),

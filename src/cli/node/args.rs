@@ -1,5 +1,7 @@
 //! What the commands for people on a node may be told.
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 
 use crate::cli::image::args::{Node, Output};
@@ -129,6 +131,12 @@ pub struct Exec {
     /// The command and its arguments, best after --
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<String>,
+    /// The certificate to show to a streaming server with streaming.tls_client_ca_file
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    pub client_cert: Option<PathBuf>,
+    /// The key of that certificate
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    pub client_key: Option<PathBuf>,
     /// The node.
     #[command(flatten)]
     pub node: Node,

@@ -4,6 +4,8 @@ use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
+use crate::tls;
+
 /// What went wrong.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -57,12 +59,33 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
-    /// The streaming server wants TLS.
+    /// The streaming server has TLS, and the configuration says nothing of its certificate.
     #[error(
-        "the daemon's streaming server has TLS (streaming.tls_cert_file), with which this command \
-         cannot speak; use kubectl exec, or crictl exec -s"
+        "the daemon's streaming server has TLS, and streaming.tls_cert_file is not set here; name \
+         the daemon's configuration with --config"
     )]
-    StreamTls,
+    NoCertificate,
+    /// The streaming server is another than that of the configuration.
+    #[error(
+        "the streaming server at {url} does not show the certificate of {}; restart the daemon if \
+         the file is newer, or name its configuration with --config",
+        certificate.display()
+    )]
+    OtherCertificate {
+        /// Where.
+        url: String,
+        /// The file that says which certificate it should show.
+        certificate: PathBuf,
+    },
+    /// The streaming server wants to know who comes.
+    #[error(
+        "the daemon's streaming server asks its clients for a certificate \
+         (streaming.tls_client_ca_file); give --client-cert and --client-key"
+    )]
+    NoClientCertificate,
+    /// The files for TLS.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
     /// The command could not be run.
     #[error("{0}")]
     Command(String),

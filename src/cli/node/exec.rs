@@ -11,21 +11,22 @@ use std::{
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use serde_json::{Value, json};
 use tokio::{
-    net::TcpStream,
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
-use tokio_tungstenite::{
-    WebSocketStream, client_async,
-    tungstenite::{Error as SocketError, Message, client::IntoClientRequest},
-};
+use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 use super::{
     args::{Exec, Pods},
     error::Error as NodeError,
-    find, open, snapshot, terminal,
+    find, load, snapshot,
+    stream::{self, Tls},
+    terminal,
 };
-use crate::{cli::Error, cri::v1::ExecRequest};
+use crate::{
+    cli::{Error, image::Client},
+    cri::v1::ExecRequest,
+};
 
 /// The version that can close standard input.
 const PROTOCOL: &str = "v5.channel.k8s.io";
@@ -37,14 +38,13 @@ const STATUS: u8 = 3;
 const RESIZE: u8 = 4;
 const CLOSE: u8 = 255;
 
-type Socket = WebSocketStream<TcpStream>;
-
 /// Runs a command; its exit code is ours.
 pub(super) fn command(arguments: &Exec) -> Result<ExitCode, Error> {
     if arguments.terminal && !io::stdin().is_terminal() {
         return Err(NodeError::NoInputTerminal.into());
     }
-    let client = open(&arguments.node)?;
+    let config = load(&arguments.node)?;
+    let client = Client::new(&config)?;
     let pods = client.wait(snapshot::take(&client.pods(), &Pods::default()))?;
     let (_, container) = find::container(&pods, &arguments.name)?;
     let request = ExecRequest {
@@ -57,12 +57,17 @@ pub(super) fn command(arguments: &Exec) -> Result<ExitCode, Error> {
         stderr: !arguments.terminal,
     };
     let url = client.ask(client.pods().exec(request))?.url;
-    let outcome = client.wait(async { Ok(session(&url, arguments).await) })?;
+    let tls = Tls {
+        server: config.streaming.tls_cert_file.as_deref(),
+        asks_for_certificates: config.streaming.tls_client_ca_file.is_some(),
+        client: arguments.client_cert.as_deref().zip(arguments.client_key.as_deref()),
+    };
+    let outcome = client.wait(async { Ok(session(&url, arguments, &tls).await) })?;
     Ok(ExitCode::from(outcome?))
 }
 
-async fn session(url: &str, arguments: &Exec) -> Result<u8, NodeError> {
-    let socket = connect(url).await?;
+async fn session(url: &str, arguments: &Exec, tls: &Tls<'_>) -> Result<u8, NodeError> {
+    let socket = stream::connect(url, PROTOCOL, tls).await?;
     let raw = arguments.terminal.then(terminal::Raw::enter);
     let raw = raw.transpose().map_err(NodeError::Terminal)?;
     let input = arguments.stdin.then(terminal::input).transpose().map_err(NodeError::Terminal)?;
@@ -78,23 +83,6 @@ async fn session(url: &str, arguments: &Exec) -> Result<u8, NodeError> {
         reason: "it ended before the command did".to_owned(),
     };
     exit_code(&status.ok_or_else(broken)?)
-}
-
-async fn connect(url: &str) -> Result<Socket, NodeError> {
-    let failed = |reason: String| NodeError::Stream { url: url.to_owned(), reason };
-    if url.starts_with("https://") {
-        return Err(NodeError::StreamTls);
-    }
-    let rest = url.strip_prefix("http://").ok_or_else(|| failed("it is no URL".to_owned()))?;
-    let host = rest.split('/').next().unwrap_or_default();
-    let stream = TcpStream::connect(host).await.map_err(|error| failed(error.to_string()))?;
-    let request = format!("ws://{rest}").into_client_request();
-    let mut request = request.map_err(|error| failed(error.to_string()))?;
-    let headers = request.headers_mut();
-    headers.insert("Sec-WebSocket-Protocol", http::HeaderValue::from_static(PROTOCOL));
-    let (socket, _) =
-        client_async(request, stream).await.map_err(|error| failed(error.to_string()))?;
-    Ok(socket)
 }
 
 /// Prints what the command says; returns what became of it, where that was told.

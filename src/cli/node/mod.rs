@@ -10,6 +10,7 @@ mod inspect;
 pub(super) mod logs;
 mod ps;
 mod snapshot;
+mod stream;
 mod table;
 mod terminal;
 mod top;
@@ -66,8 +67,11 @@ fn exit_code(result: Result<ExitCode, Error>) -> Result<ExitCode, Error> {
 }
 
 fn open(node: &Node) -> Result<Client, Error> {
-    let config = Config::load_with(node.file.config.as_deref(), &node.overrides())?;
-    Ok(Client::new(&config)?)
+    Ok(Client::new(&load(node)?)?)
+}
+
+fn load(node: &Node) -> Result<Config, Error> {
+    Ok(Config::load_with(node.file.config.as_deref(), &node.overrides())?)
 }
 
 /// How wide lines may be.

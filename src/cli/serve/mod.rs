@@ -23,7 +23,7 @@ use tokio::{
 use tonic::transport::Server;
 use tracing::{info, warn};
 
-use super::config;
+use super::config::{self, Config};
 use crate::{
     admin::{Administrator, metrics::Metrics, v1::admin_server::AdminServer},
     cri::{
@@ -159,11 +159,21 @@ fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> E
     move |source| Error::Io { operation, path: path.to_owned(), source }
 }
 
-/// Gives the rules about images as the configuration has them now.
-pub type Reload = Box<dyn Fn() -> Result<image::Rules, config::Error> + Send + Sync>;
+/// Reads the configuration again.
+pub type Load = Box<dyn Fn() -> Result<Config, config::Error> + Send + Sync>;
 
-/// Serves until SIGTERM or SIGINT. Pods run on afterwards. SIGHUP reads the rules about
-/// images again.
+/// What SIGHUP needs.
+pub struct Reload {
+    /// Reads the configuration.
+    pub load: Load,
+    /// Changes what is logged.
+    pub set_level: Box<dyn Fn(&str) + Send + Sync>,
+    /// The configuration that holds.
+    pub config: Config,
+}
+
+/// Serves until SIGTERM or SIGINT. Pods run on afterwards. SIGHUP reads the
+/// configuration again.
 ///
 /// # Errors
 /// What keeps the daemon from serving.
@@ -187,7 +197,7 @@ pub async fn run(settings: Settings, reload: Reload) -> Result<(), Error> {
     };
     let images = Arc::clone(pods.images());
     let reporting = tokio::spawn(signals::dump(Arc::clone(&pods)));
-    let reloading = tokio::spawn(signals::reload(Arc::clone(&images), reload));
+    let reloading = tokio::spawn(signals::reload(Arc::clone(&pods), reload));
     images.collect_later();
     if images.is_suspicious() {
         verify_aside(Arc::clone(&images))?;

@@ -6,28 +6,73 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
 use super::Reload;
-use crate::{image::ImageStore, pod::Pods};
+use crate::{
+    cli::config::{Change, Changes, Config},
+    pod::Pods,
+};
 
-/// SIGHUP reads the rules about images again. What is wrong with the configuration is told,
-/// and the rules stay as they were.
-pub(super) async fn reload(images: Arc<ImageStore>, reload: Reload) {
+/// SIGHUP reads the configuration again, and applies of it what can be. What is wrong with it is
+/// told, and everything stays as it was.
+pub(super) async fn reload(pods: Arc<Pods>, mut reload: Reload) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
         warn!("SIGHUP cannot be received; restart to apply a changed configuration");
         return;
     };
-    let reload = Arc::new(reload);
     while hangup.recv().await.is_some() {
-        let reload = Arc::clone(&reload);
         // The configuration is a file.
-        match tokio::task::spawn_blocking(move || reload()).await {
-            Ok(Ok(rules)) => {
-                images.set_rules(rules);
-                info!("rules about registries and images are read again");
+        let read = move || {
+            let loaded = (reload.load)();
+            (reload, loaded)
+        };
+        let loaded = match tokio::task::spawn_blocking(read).await {
+            Ok((same, loaded)) => {
+                reload = same;
+                loaded
             }
-            Ok(Err(error)) => warn!(%error, "the configuration is wrong; the old rules stay"),
-            Err(_) => warn!("the configuration cannot be read; the old rules stay"),
+            Err(_) => {
+                warn!("the configuration cannot be read any more; restart to apply a changed one");
+                return;
+            }
+        };
+        match loaded {
+            Ok(new) => apply(&pods, &mut reload, &new),
+            Err(error) => {
+                let error = crate::kind::chain(&error);
+                warn!(error, "the configuration is wrong; nothing of it is applied");
+            }
         }
     }
+}
+
+fn apply(pods: &Arc<Pods>, reload: &mut Reload, new: &Config) {
+    let Changes { applied, put_off } = reload.config.changes_to(new);
+    if applied.is_empty() && put_off.is_empty() {
+        return info!("the configuration is read again; nothing in it has changed");
+    }
+    for Change { key, old, new } in &put_off {
+        warn!(
+            key,
+            old, new, "the configuration has changed here; it needs a restart of the daemon"
+        );
+    }
+    if applied.is_empty() {
+        return;
+    }
+    let merged = match reload.config.reloaded_with(new) {
+        Ok(merged) => merged,
+        Err(error) => return warn!(%error, "the configuration cannot be applied"),
+    };
+    if merged.log_level != reload.config.log_level {
+        // That is told whether or not the old level, or the new one, would let it through.
+        (reload.set_level)("info");
+    }
+    for Change { key, old, new } in &applied {
+        info!(key, old, new, "the configuration has changed, and this takes effect");
+    }
+    pods.images().set_rules(merged.image_rules());
+    pods.set_rules(merged.pod_rules());
+    (reload.set_level)(&merged.log_level);
+    reload.config = merged;
 }
 
 /// SIGUSR1, SIGUSR2 and SIGQUIT write to the log what the daemon is doing, as administrators

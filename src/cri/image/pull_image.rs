@@ -27,7 +27,7 @@ impl ImageServer {
 
     fn check_handler(&self, image: &v1::ImageSpec) -> Result<(), Status> {
         let name = &image.runtime_handler;
-        if name.is_empty() || self.pods.options().handlers.contains(name) {
+        if name.is_empty() || self.pods.rules().handlers.contains(name) {
             return Ok(());
         }
         let reason = format!("runtime handler {name:?} is not configured");

@@ -102,19 +102,19 @@ pub(super) async fn container(pods: &Arc<Pods>, container: &Container) -> Info {
 
 /// Of the daemon. Each value is JSON by itself but for the state of CNI, as others have it.
 pub(super) async fn daemon(pods: &Pods) -> Info {
-    let options = pods.options();
+    let (options, rules) = (pods.options(), pods.rules());
     let config = json!({
         "root": options.root,
         "state": options.state,
         "netnsDir": options.netns_dir,
         "cgroupParent": options.cgroup_parent,
         "cgroupDriver": pods.cgroup_driver(),
-        "runtimeHandlers": options.handlers,
+        "runtimeHandlers": rules.handlers,
         "shmSize": options.shm_size,
         "writableLayerLimit": options.writable_layer_limit,
         "apparmorProfile": pods.apparmor_profile(),
         "apparmorTrouble": pods.apparmor_trouble(),
-        "seccompDefault": options.seccomp_default,
+        "seccompDefault": rules.seccomp_default,
         "version": env!("CARGO_PKG_VERSION"),
     });
     let versions = json!({ "criquet": env!("CARGO_PKG_VERSION"), "cri": "v1" });

@@ -182,7 +182,7 @@ impl Pods {
     pub(in crate::pod) fn provide_profile(self: &Arc<Self>) {
         let pods = Arc::clone(self);
         // What keeps it from being loaded is told, and looked at again for each container.
-        tokio::task::spawn_blocking(move || drop(pods.apparmor.provide()));
+        tokio::task::spawn_blocking(move || drop(pods.apparmor().provide()));
     }
 
     /// Makes sure that the default profile is there for one more process of a container that has
@@ -196,14 +196,14 @@ impl Pods {
     ) -> Result<(), Error> {
         let process = spec.process().as_ref();
         let profile = process.and_then(|process| process.apparmor_profile().as_deref());
-        if profile.is_none() || profile != self.apparmor.default_profile() {
+        let apparmor = self.apparmor();
+        if profile.is_none() || profile != apparmor.default_profile() {
             return Ok(());
         }
-        if self.apparmor.is_current() {
+        if apparmor.is_current() {
             return Ok(());
         }
-        let pods = Arc::clone(self);
-        blocking::own_files(move || pods.apparmor.provide()).await
+        blocking::own_files(move || apparmor.provide()).await
     }
 }
 

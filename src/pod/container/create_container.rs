@@ -180,7 +180,7 @@ impl Pods {
             user: &user,
             node: &self.parts.node,
             devices: &devices::look_up(&config)?,
-            apparmor: self.apparmor.profile_of(&config.security)?,
+            apparmor: self.apparmor().profile_of(&config.security)?,
             selinux: labels.as_ref(),
         })?;
         let label = labels.as_ref().map(|labels| labels.mount.to_string());
@@ -277,7 +277,7 @@ impl Pods {
     /// The changes that devices by their names bring along.
     fn add_named_devices(&self, spec: &mut Spec, config: &ContainerConfig) -> Result<(), Error> {
         let named = cdi::names(&config.cdi_devices, &config.annotations)?;
-        for edits in cdi::resolve(&self.options.containers.cdi_spec_dirs, &named)? {
+        for edits in cdi::resolve(&self.rules().cdi_spec_dirs, &named)? {
             spec::edits::apply(spec, &edits);
         }
         Ok(())

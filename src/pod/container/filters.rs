@@ -63,7 +63,7 @@ impl Pods {
         let security = container.record().config.security.clone();
         match security.seccomp {
             _ if security.privileged => Ok(None),
-            None if self.options.seccomp_default => self.filters.default_for(&security).map(Some),
+            None if self.rules().seccomp_default => self.filters.default_for(&security).map(Some),
             None | Some(Profile::Unconfined) => Ok(None),
             Some(Profile::RuntimeDefault) => self.filters.default_for(&security).map(Some),
             Some(Profile::Localhost(path)) => self.own_filter(container, path).await.map(Some),

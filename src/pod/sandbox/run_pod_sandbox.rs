@@ -66,8 +66,9 @@ impl Pods {
     }
 
     fn check(&self, config: &SandboxConfig, handler: &str) -> Result<(), Error> {
-        if !handler.is_empty() && !self.options.handlers.iter().any(|known| known == handler) {
-            let known = self.options.handlers.join(", ");
+        let handlers = &self.rules().handlers;
+        if !handler.is_empty() && !handlers.iter().any(|known| known == handler) {
+            let known = handlers.join(", ");
             return Err(Reason::Handler { name: handler.to_owned(), known }.into());
         }
         spec::text::check("config", config)?;
