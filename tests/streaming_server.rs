@@ -152,7 +152,8 @@ async fn a_command_shows_its_certificate_where_it_is_asked_for_one() {
     let files = tempfile::tempdir().unwrap();
     let script = "for name in server client; do \
         openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes \
-        -keyout $name.key -out $name.pem -days 2 -subj /CN=$name || exit 1; done";
+        -keyout $name.key -out $name.pem -days 2 -subj /CN=$name \
+        -addext basicConstraints=critical,CA:FALSE || exit 1; done";
     let made = Command::new("sh").args(["-c", script]).current_dir(&files).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let path = |name: &str| files.path().join(name).display().to_string();
