@@ -96,8 +96,7 @@ mod tests {
     use crate::cli::config::{Config, SAMPLE};
 
     fn changed() -> Config {
-        let mut config = Config::default();
-        config.log_level = "debug".to_owned();
+        let mut config = Config { log_level: "debug".to_owned(), ..Config::default() };
         config.registry.blocked = vec!["quay.io".to_owned()];
         config.network.bridge = "other0".to_owned();
         config
