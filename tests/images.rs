@@ -172,7 +172,7 @@ async fn a_registry_that_others_have_made() {
     let metrics = printed(&node, &["metrics"]);
     assert!(metrics.contains("criquet_image_pulls_total{result=\"success\"} 2"), "{metrics}");
 
-    reload(&mut node, &format!("blocked = [\"{REGISTRY}/large\"]\n"), "rules about registries");
+    reload(&mut node, &format!("blocked = [\"{REGISTRY}/large\"]\n"), "registry.blocked");
     let error = refused(&node, &["pull", &large, "--creds", "node:secret"]);
     assert!(error.contains("blocked"), "{error}");
     let oci = format!("{REGISTRY}/oci:1");
