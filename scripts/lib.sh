@@ -181,7 +181,9 @@ start_registry() {
 # write_config DIRECTORY NAME CERTS: a configuration of which nothing meets another daemon's. Its
 # pods are put below a path, also where systemd is; an older daemon has no other way.
 write_config() {
-    local driver=
+    local driver= bin_dirs=
+    # Quotes within an expansion of a here-document are not kept by every bash.
+    [ -z "${CNI_BIN:-}" ] || bin_dirs='bin_dirs = ["'$CNI_BIN'"]'
     "$CRIQUET" config default 2> /dev/null | grep cgroup_driver > /dev/null &&
         driver='cgroup_driver = "cgroupfs"'
     # A device's name has at most 15 characters.
@@ -206,7 +208,7 @@ write_config() {
 
 		[cni]
 		conf_dir = "$1/cni"
-		${CNI_BIN:+bin_dirs = ["$CNI_BIN"]}
+		$bin_dirs
 
 		[registry]
 		config_path = "$3"
