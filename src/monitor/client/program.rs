@@ -18,6 +18,7 @@ use std::{
         mpsc::{Receiver, Sender, channel},
     },
     thread,
+    time::Duration,
 };
 
 use nix::sched::{CloneFlags, unshare};
@@ -29,6 +30,9 @@ use crate::{
     monitor::envelope::sealed,
     sys::{descriptors, exec::close_all_but_streams_and, socket},
 };
+
+/// How long a start may take: a few milliseconds, on a machine that is starved much more.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Where the thread says what became of a start: the process id.
 type Answer = Sender<io::Result<u32>>;
@@ -87,8 +91,8 @@ impl Program {
             // A thread that has ended gives no answer.
             let _ = starter.answers.send(answer);
         }
-        let ended = |_| Err(io::Error::other("the thread that starts monitors has ended"));
-        started.recv().unwrap_or_else(ended)
+        // One that is started later finds its connection closed, and ends.
+        started.recv_timeout(LIMIT).unwrap_or_else(|error| Err(io::Error::other(error)))
     }
 }
 
